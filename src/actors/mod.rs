@@ -1,0 +1,2 @@
+//! Actors: the runtime that runs any service, and the services.
+pub mod replica;

@@ -1,0 +1,82 @@
+//! The line between a shard actor, which owns the state, and its replica, which owns the order.
+//!
+//! The shard actor proposes batches through [`Replica`]; the replica hands what is committed to
+//! the shard through [`Applier`] and waits. Neither holds the other: each side can crash and be
+//! replaced alone.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::ids::LogIndex;
+use crate::store::error::StoreError;
+
+/// An entry that will never be taken back.
+#[derive(Debug, Clone)]
+pub struct CommittedEntry {
+    /// Its position.
+    pub index: LogIndex,
+    /// What the replica needs to find again after a restart (log id, membership), opaque to the
+    /// shard, which stores it together with the applied position.
+    pub position: Bytes,
+    /// The batch that the shard proposed; `None` for entries of the replica's own (blank,
+    /// membership).
+    pub batch: Option<Bytes>,
+}
+
+/// How far a shard's state has come, as it is durable or in memory.
+#[derive(Debug, Clone, Default)]
+pub struct AppliedState {
+    /// The last applied entry; 0 when nothing was.
+    pub index: LogIndex,
+    /// [`CommittedEntry::position`] of that entry; empty when nothing was applied.
+    pub position: Bytes,
+}
+
+/// Why a proposal did not become an entry, or is not known to have become one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProposeError {
+    /// Another node leads, or nobody does at the moment. Certainly not in the log.
+    #[error("this replica does not lead")]
+    NotLeader,
+    /// The replica stopped; the batch may or may not be committed later.
+    #[error("the replica stopped")]
+    Stopped,
+}
+
+/// What a shard actor needs of its replica.
+pub trait Replica: Send + Sync + 'static {
+    /// Queues a batch and returns at once. Order of calls is order of entries. `failed` is called
+    /// when the batch cannot be proposed; when it is committed, the entry arrives at the
+    /// [`Applier`] instead.
+    fn propose(&self, batch: Bytes, failed: Box<dyn FnOnce(ProposeError) + Send>);
+
+    /// Committed entries after `after`, in order, at most `bytes_max` of them (at least one when
+    /// there is any). What a restarted shard actor pulls before it is fed.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn committed_after(
+        &self,
+        after: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<CommittedEntry>, StoreError>;
+
+    /// Tells the replica that everything up to `index` is durable in the shard file, so that the
+    /// log before it may be purged.
+    fn checkpointed(&self, applied: AppliedState);
+}
+
+/// What a replica needs of its shard. Implemented by the shard's cell, which survives the actor.
+pub trait Applier: Send + Sync + 'static {
+    /// Hands entries over and returns when the shard has applied all of them. Waits across
+    /// restarts of the shard actor; entries that were already applied are skipped. `incarnation`
+    /// is the replica's own: entries of an older one than the newest seen are ignored (and the
+    /// future never resolves, because the old replica must not go on).
+    fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()>;
+
+    /// How far the state has come, in memory.
+    fn applied(&self) -> AppliedState;
+
+    /// How far the state is durable: the snapshot position.
+    fn durable(&self) -> AppliedState;
+}

@@ -1,0 +1,4 @@
+//! Quire: the back end of a publishing platform as supervised actors.
+pub mod actors;
+pub mod ids;
+pub mod store;

@@ -1,0 +1,3 @@
+//! Mechanism: bytes, files, durability. No word of the product appears here.
+pub mod codec;
+pub mod error;
