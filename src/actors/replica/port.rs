@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 
 use crate::ids::LogIndex;
 use crate::store::error::StoreError;
+pub use crate::store::shard_file::AppliedState;
 
 /// An entry that will never be taken back.
 #[derive(Debug, Clone)]
@@ -21,15 +22,6 @@ pub struct CommittedEntry {
     /// The batch that the shard proposed; `None` for entries of the replica's own (blank,
     /// membership).
     pub batch: Option<Bytes>,
-}
-
-/// How far a shard's state has come, as it is durable or in memory.
-#[derive(Debug, Clone, Default)]
-pub struct AppliedState {
-    /// The last applied entry; 0 when nothing was.
-    pub index: LogIndex,
-    /// [`CommittedEntry::position`] of that entry; empty when nothing was applied.
-    pub position: Bytes,
 }
 
 /// Why a proposal did not become an entry, or is not known to have become one.

@@ -1,0 +1,399 @@
+//! One shard's data: a redb file as of the last checkpoint, and the memtables over it.
+//!
+//! The store owns both, so that a restarted shard actor finds its state at `applied` and need not
+//! open anything. Only the newest shard actor may write: every claim gets a generation, and a
+//! handle of an older one is refused.
+//!
+//! The lock in [`ShardStore`] is an adapter, not shared product state: the shard actor takes it
+//! for a message, the checkpoint thread for the instant of a seal.
+//!
+//! **Invariants**: F1 the file always holds exactly the effects of the log up to its `applied`;
+//! F2 rows, remembered commands and `applied` change together; F3 at most one sealed memtable.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{LogIndex, Stamp};
+use crate::store::codec::{self, Record};
+use crate::store::error::StoreError;
+use crate::store::file;
+use crate::store::memtable::{Memtable, Table};
+use crate::store::remembered::Remembered;
+use crate::store::tables::{FileView, ReadTables, Tables};
+
+/// Format of the shard file that this program writes.
+pub const SHARD_FORMAT: u32 = 1;
+
+const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_meta");
+const REMEMBERED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_remembered");
+const DEAD_LETTERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_dead_letters");
+const META_KEY: &[u8] = b"applied";
+
+/// What the file says about itself, written in the transaction that it describes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    index: u64,
+    position: Vec<u8>,
+    last_stamp: Stamp,
+    digest: u64,
+}
+
+impl Record for Meta {
+    const KIND: u8 = 1;
+}
+
+/// How far a shard's state has come, as it is durable or in memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliedState {
+    /// The last applied entry; 0 when nothing was.
+    pub index: LogIndex,
+    /// What the replica needs to find that entry again, opaque to the store; empty when nothing was applied.
+    pub position: Bytes,
+}
+
+/// How far the state has come: everything that moves with an applied entry.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    /// The last applied entry.
+    pub(crate) applied: AppliedState,
+    /// The highest stamp that was applied; the next command gets a later one.
+    pub(crate) last_stamp: Stamp,
+    /// Chain over all outcomes: replicas that differ here have diverged.
+    pub(crate) digest: u64,
+}
+
+/// What the shard actor works on, behind the store's lock.
+pub(crate) struct ShardState {
+    generation: u64,
+    active: Memtable,
+    sealed: Option<Arc<Sealed>>,
+    view: FileView,
+    spare: Memtable,
+    dead_letters: Vec<(Bytes, Bytes)>,
+    pub(crate) progress: Progress,
+    pub(crate) durable: AppliedState,
+    pub(crate) remembered: Remembered,
+}
+
+/// A memtable that is being written to the file, with the progress it stands for.
+struct Sealed {
+    rows: Memtable,
+    progress: Progress,
+    remembered: Remembered,
+    dead_letters: Vec<(Bytes, Bytes)>,
+}
+
+impl ShardState {
+    /// A view of all layers.
+    pub(crate) fn read(&self) -> ReadTables<'_> {
+        ReadTables {
+            staged: None,
+            active: &self.active,
+            sealed: self.sealed.as_ref().map(|sealed| &sealed.rows),
+            file: &self.view,
+        }
+    }
+
+    /// An empty memtable to stage one command in; give it back with [`Self::put_staged`].
+    pub(crate) fn take_staged(&mut self) -> Memtable {
+        std::mem::take(&mut self.spare)
+    }
+
+    /// The view that a command stages its writes through.
+    pub(crate) fn tables<'a>(&'a self, staged: &'a mut Memtable) -> Tables<'a> {
+        Tables { read: self.read(), staged }
+    }
+
+    /// Merges (or drops) what was staged.
+    pub(crate) fn put_staged(&mut self, mut staged: Memtable, keep: bool) {
+        if keep {
+            self.active.merge(&mut staged);
+        } else {
+            staged.clear();
+        }
+        self.spare = staged;
+    }
+
+    /// Keeps a command that could not be applied, for whoever repairs the program.
+    pub(crate) fn bury(&mut self, index: LogIndex, number: usize, command: Bytes) {
+        let mut key = index.0.to_be_bytes().to_vec();
+        key.extend_from_slice(&(number as u32).to_be_bytes());
+        self.dead_letters.push((key.into(), command));
+    }
+
+    /// Estimated memory of what no checkpoint has written yet, in bytes.
+    pub(crate) fn unwritten_bytes(&self) -> usize {
+        self.active.bytes() + self.sealed.as_ref().map_or(0, |sealed| sealed.rows.bytes())
+    }
+
+    /// Whether a checkpoint would write anything.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.progress.applied.index == self.durable.index
+    }
+}
+
+/// The open data of one shard; lives as long as the store, longer than any actor.
+pub struct ShardStore {
+    path: PathBuf,
+    db: Database,
+    tables: &'static [&'static str],
+    state: Mutex<ShardState>,
+    /// One checkpoint at a time (F3).
+    checkpointing: Mutex<()>,
+}
+
+impl ShardStore {
+    /// Opens or creates the file at `path` with the given tables.
+    ///
+    /// # Errors
+    /// When the file is locked, damaged, newer than this program, or cannot be written.
+    pub fn open(
+        path: &Path,
+        tables: &'static [&'static str],
+        cache_bytes: usize,
+    ) -> Result<Self, StoreError> {
+        let db = file::open(path, cache_bytes, |db| initialise(db, tables))?;
+        Self::from_database(path, db, tables)
+    }
+
+    /// The same over any backend: in memory, or one that fails on purpose.
+    pub(crate) fn with_backend(
+        backend: impl StorageBackend,
+        tables: &'static [&'static str],
+    ) -> Result<Self, StoreError> {
+        let db = Database::builder().create_with_backend(backend).map_err(file::database_error)?;
+        if db.begin_read().map_err(io_error)?.open_table(META).is_err() {
+            initialise(&db, tables)?;
+        }
+        Self::from_database(Path::new(""), db, tables)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_memory(
+        backend: redb::backends::InMemoryBackend,
+        tables: &'static [&'static str],
+    ) -> Self {
+        Self::with_backend(backend, tables).expect("memory does not fail")
+    }
+
+    fn from_database(
+        path: &Path,
+        db: Database,
+        tables: &'static [&'static str],
+    ) -> Result<Self, StoreError> {
+        let meta = read_meta(path, &db)?;
+        let applied = AppliedState { index: LogIndex(meta.index), position: meta.position.into() };
+        let remembered = read_remembered(&db)?;
+        let view = open_view(&db, tables)?;
+        let state = ShardState {
+            generation: 0,
+            active: Memtable::new(tables.len()),
+            sealed: None,
+            view,
+            spare: Memtable::new(tables.len()),
+            dead_letters: Vec::new(),
+            durable: applied.clone(),
+            progress: Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest },
+            remembered,
+        };
+        let path = path.to_owned();
+        Ok(Self { path, db, tables, state: Mutex::new(state), checkpointing: Mutex::new(()) })
+    }
+
+    /// Makes the caller the only one who may write, and returns its generation.
+    pub(crate) fn claim(&self) -> u64 {
+        let mut state = self.lock();
+        state.generation += 1;
+        state.spare = Memtable::new(self.tables.len());
+        state.generation
+    }
+
+    /// The state, for the owner of `generation`.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when a successor has claimed the shard.
+    pub(crate) fn owned(&self, generation: u64) -> Result<MutexGuard<'_, ShardState>, StoreError> {
+        let state = self.lock();
+        if state.generation != generation {
+            return Err(StoreError::Fenced);
+        }
+        Ok(state)
+    }
+
+    /// The state, to look at. A panic of a predecessor leaves it valid: what a command staged is
+    /// merged by code that cannot panic, so a poisoned lock means nothing.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ShardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the state has come in memory.
+    pub(crate) fn applied(&self) -> AppliedState {
+        self.lock().progress.applied.clone()
+    }
+
+    /// How far the file has come.
+    pub(crate) fn durable(&self) -> AppliedState {
+        self.lock().durable.clone()
+    }
+
+    /// Writes everything applied so far to the file, while the shard goes on. Returns the new
+    /// durable position, or `None` when there was nothing to write. Blocks; runs on the
+    /// checkpoint thread.
+    ///
+    /// # Errors
+    /// When the file cannot be written. Memory then still holds everything, and the next call
+    /// tries again.
+    pub(crate) fn checkpoint(&self) -> Result<Option<AppliedState>, StoreError> {
+        let _one = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sealed) = self.seal() else { return Ok(None) };
+        self.write(&sealed)?;
+        let view = open_view(&self.db, self.tables)?;
+        let mut state = self.lock();
+        state.view = view;
+        state.sealed = None;
+        state.durable = sealed.progress.applied.clone();
+        Ok(Some(state.durable.clone()))
+    }
+
+    fn seal(&self) -> Option<Arc<Sealed>> {
+        let mut state = self.lock();
+        if let Some(sealed) = &state.sealed {
+            // The last attempt failed: write the same again before sealing more.
+            return Some(sealed.clone());
+        }
+        if state.is_idle() {
+            return None;
+        }
+        let rows = std::mem::replace(&mut state.active, Memtable::new(self.tables.len()));
+        let sealed = Arc::new(Sealed {
+            rows,
+            progress: state.progress.clone(),
+            remembered: state.remembered.seal(),
+            dead_letters: std::mem::take(&mut state.dead_letters),
+        });
+        state.sealed = Some(sealed.clone());
+        Some(sealed)
+    }
+
+    fn write(&self, sealed: &Sealed) -> Result<(), StoreError> {
+        let mut transaction = self.db.begin_write().map_err(io_error)?;
+        transaction.set_durability(Durability::Immediate).map_err(io_error)?;
+        transaction.set_quick_repair(true);
+        for (table, rows) in sealed.rows.tables() {
+            if rows.is_empty() {
+                continue;
+            }
+            let definition = self.definition(table);
+            let mut file = transaction.open_table(definition).map_err(io_error)?;
+            for (key, value) in rows {
+                match value {
+                    Some(value) => file.insert(&key[..], &value[..]).map_err(io_error)?,
+                    None => file.remove(&key[..]).map_err(io_error)?,
+                };
+            }
+        }
+        transaction.delete_table(REMEMBERED).map_err(io_error)?;
+        {
+            let mut file = transaction.open_table(REMEMBERED).map_err(io_error)?;
+            for (key, value) in sealed.remembered.rows() {
+                file.insert(&key[..], &value[..]).map_err(io_error)?;
+            }
+            let mut file = transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
+            for (key, command) in &sealed.dead_letters {
+                file.insert(&key[..], &command[..]).map_err(io_error)?;
+            }
+            let mut file = transaction.open_table(META).map_err(io_error)?;
+            let meta = codec::encode(&Meta {
+                format: SHARD_FORMAT,
+                index: sealed.progress.applied.index.0,
+                position: sealed.progress.applied.position.to_vec(),
+                last_stamp: sealed.progress.last_stamp,
+                digest: sealed.progress.digest,
+            });
+            file.insert(META_KEY, &meta[..]).map_err(io_error)?;
+        }
+        transaction.commit().map_err(io_error)
+    }
+
+    fn definition(&self, table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(self.tables[usize::from(table.0)])
+    }
+
+    /// Where the file is; empty when the shard lives in memory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn initialise(db: &Database, tables: &'static [&'static str]) -> Result<(), StoreError> {
+    let transaction = db.begin_write().map_err(io_error)?;
+    for name in tables {
+        let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
+        transaction.open_table(definition).map_err(io_error)?;
+    }
+    transaction.open_table(REMEMBERED).map_err(io_error)?;
+    transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
+    {
+        let mut meta = transaction.open_table(META).map_err(io_error)?;
+        let first = Meta {
+            format: SHARD_FORMAT,
+            index: 0,
+            position: Vec::new(),
+            last_stamp: Stamp(0),
+            digest: 0,
+        };
+        meta.insert(META_KEY, &codec::encode(&first)[..]).map_err(io_error)?;
+    }
+    transaction.commit().map_err(io_error)
+}
+
+fn read_meta(path: &Path, db: &Database) -> Result<Meta, StoreError> {
+    let damaged = |detail: &str| StoreError::Damaged { path: path.into(), detail: detail.into() };
+    let read = db.begin_read().map_err(io_error)?;
+    let table = read.open_table(META).map_err(|_| damaged("it is not a shard file"))?;
+    let row = table.get(META_KEY).map_err(io_error)?.ok_or_else(|| damaged("no position"))?;
+    let meta: Meta = codec::decode(row.value()).map_err(|error| damaged(&error.to_string()))?;
+    if meta.format > SHARD_FORMAT {
+        let known = SHARD_FORMAT;
+        return Err(StoreError::Newer { path: path.into(), found: meta.format, known });
+    }
+    Ok(meta)
+}
+
+fn read_remembered(db: &Database) -> Result<Remembered, StoreError> {
+    let read = db.begin_read().map_err(io_error)?;
+    let table = read.open_table(REMEMBERED).map_err(io_error)?;
+    let mut remembered = Remembered::default();
+    for row in table.iter().map_err(io_error)? {
+        let (key, value) = row.map_err(io_error)?;
+        remembered.restore(key.value(), value.value())?;
+    }
+    Ok(remembered)
+}
+
+/// Opens every table at the state of the last commit; creates those that a newer program added.
+fn open_view(db: &Database, tables: &'static [&'static str]) -> Result<FileView, StoreError> {
+    let read = db.begin_read().map_err(io_error)?;
+    let mut opened = Vec::with_capacity(tables.len());
+    for name in tables {
+        let definition: TableDefinition<&'static [u8], &'static [u8]> = TableDefinition::new(name);
+        opened.push(read.open_table(definition).map_err(io_error)?);
+    }
+    Ok(FileView { tables: opened })
+}
+
+/// Any failure of redb during work on an open file.
+pub(crate) fn io_error(error: impl Into<redb::Error>) -> StoreError {
+    file::io_error(error.into())
+}
+
+#[cfg(test)]
+#[path = "shard_file_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+use super::*;
+use crate::ids::CommandId;
+
+const TABLES: &[&str] = &["a", "b"];
+const A: Table = Table(0);
+
+fn write(store: &ShardStore, index: u64, rows: &[(&[u8], Option<&[u8]>)]) {
+    let mut state = store.lock();
+    let mut staged = state.take_staged();
+    for (key, value) in rows {
+        let mut tables = state.tables(&mut staged);
+        match value {
+            Some(value) => tables.put(A, key, Bytes::copy_from_slice(value)),
+            None => tables.delete(A, key),
+        }
+    }
+    state.put_staged(staged, true);
+    state.progress.applied = AppliedState { index: LogIndex(index), position: Bytes::new() };
+}
+
+fn all(store: &ShardStore) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let state = store.lock();
+    let rows = state.read().range(A, &[], None).unwrap();
+    rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+}
+
+#[test]
+fn all_layers_are_one_ordered_table() {
+    let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
+    write(&store, 1, &[(b"a", Some(b"file")), (b"b", Some(b"file")), (b"c", Some(b"file"))]);
+    assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(1));
+    write(&store, 2, &[(b"b", None), (b"bb", Some(b"sealed")), (b"c", Some(b"sealed"))]);
+    let sealed = store.seal().unwrap();
+    write(&store, 3, &[(b"bb", Some(b"active")), (b"d", Some(b"active"))]);
+    let expected = [("a", "file"), ("bb", "active"), ("c", "sealed"), ("d", "active")]
+        .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    assert_eq!(all(&store), expected);
+    store.write(&sealed).unwrap();
+    assert_eq!(all(&store), expected);
+    // A checkpoint that failed half-way is finished before anything newer is sealed.
+    assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(2));
+    assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(3));
+    assert_eq!(store.checkpoint().unwrap(), None);
+    assert_eq!(all(&store), expected);
+}
+
+#[test]
+fn an_older_generation_is_refused() {
+    let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
+    let old = store.claim();
+    let new = store.claim();
+    assert!(matches!(store.owned(old), Err(StoreError::Fenced)));
+    assert!(store.owned(new).is_ok());
+}
+
+#[test]
+fn a_checkpointed_shard_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let id = CommandId([7; 16]);
+    {
+        let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+        write(&store, 9, &[(b"k", Some(b"v"))]);
+        store.lock().remembered.insert(Stamp(1), id, Stamp(50), Bytes::from_static(b"done"));
+        store.checkpoint().unwrap();
+        write(&store, 10, &[(b"lost", Some(b"the log has it"))]);
+    }
+    let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+    assert_eq!(all(&store), [(b"k".to_vec(), b"v".to_vec())]);
+    assert_eq!(store.applied().index, LogIndex(9));
+    assert_eq!(store.lock().remembered.get(&id).unwrap(), &b"done"[..]);
+}
+
+#[test]
+fn an_open_file_is_locked_and_rubbish_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+    assert!(matches!(ShardStore::open(&path, TABLES, 1 << 20), Err(StoreError::Locked { .. })));
+    drop(store);
+    std::fs::write(&path, vec![7; 4096]).unwrap();
+    let Err(StoreError::Damaged { path: named, .. }) = ShardStore::open(&path, TABLES, 1 << 20)
+    else {
+        panic!("rubbish was opened")
+    };
+    assert_eq!(named, path);
+    assert_eq!(std::fs::read(&path).unwrap(), vec![7; 4096], "damage is not touched");
+}

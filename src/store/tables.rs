@@ -1,0 +1,246 @@
+//! Views of a shard's rows: staged over memtable over sealed memtable over file.
+//!
+//! **Invariants**: T1 a view shows a row of the newest layer that knows its key; T2 a range is in
+//! key order, each key once; T3 what a command staged is seen by itself and by nobody else until
+//! it is merged.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::ReadOnlyTable;
+
+use crate::store::error::StoreError;
+use crate::store::memtable::{Memtable, Table};
+use crate::store::shard_file::io_error;
+
+/// A read transaction of the shard file as of the last checkpoint, with its tables opened once.
+pub(crate) struct FileView {
+    pub(crate) tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+/// Reads of one shard's tables.
+#[derive(Clone, Copy)]
+pub struct ReadTables<'a> {
+    pub(crate) staged: Option<&'a Memtable>,
+    pub(crate) active: &'a Memtable,
+    pub(crate) sealed: Option<&'a Memtable>,
+    pub(crate) file: &'a FileView,
+}
+
+impl<'a> ReadTables<'a> {
+    /// The value of a row, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        for layer in [self.staged, Some(self.active), self.sealed].into_iter().flatten() {
+            if let Some(known) = layer.get(table, key) {
+                return Ok(known);
+            }
+        }
+        let found = self.file.tables[usize::from(table.0)].get(key).map_err(io_error)?;
+        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    /// Rows whose key starts with `prefix`, in key order, from `start` on (`start` is a full key,
+    /// or the prefix itself).
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn prefix(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        start: &[u8],
+    ) -> Result<Range<'a>, StoreError> {
+        self.range(table, start, end_of_prefix(prefix).as_deref())
+    }
+
+    /// Rows from `start` (inclusive) to `end` (exclusive), in key order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Range<'a>, StoreError> {
+        let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+        let file = self.file.tables[usize::from(table.0)]
+            .range::<&[u8]>((Bound::Included(start), upper))
+            .map_err(io_error)?;
+        let mut sources = Vec::with_capacity(4);
+        for layer in [self.staged, Some(self.active), self.sealed].into_iter().flatten() {
+            let mut rows = layer.range(table, start, end);
+            if let Some((key, value)) = rows.next() {
+                let head = (key.clone(), value.clone());
+                sources.push(Source { head, rest: Rest::Memory(rows) });
+            }
+        }
+        let mut file = Rest::File(Box::new(file));
+        if let Some(head) = file.next()? {
+            sources.push(Source { head, rest: file });
+        }
+        Ok(Range { sources })
+    }
+}
+
+/// Reads and staged writes of one command.
+pub struct Tables<'a> {
+    pub(crate) read: ReadTables<'a>,
+    pub(crate) staged: &'a mut Memtable,
+}
+
+impl Tables<'_> {
+    /// A read view that sees what this command has staged (T3).
+    pub fn view(&self) -> ReadTables<'_> {
+        ReadTables { staged: Some(self.staged), ..self.read }
+    }
+
+    /// See [`ReadTables::get`].
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.view().get(table, key)
+    }
+
+    /// Stages a row.
+    pub fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl Into<Bytes>) {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        self.staged.put(table, key, Some(value.into()));
+    }
+
+    /// Stages a deletion; deleting what is not there changes nothing.
+    pub fn delete(&mut self, table: Table, key: impl AsRef<[u8]>) {
+        self.staged.put(table, Bytes::copy_from_slice(key.as_ref()), None);
+    }
+}
+
+/// Merged rows of all layers, in key order, deletions left out.
+pub struct Range<'a> {
+    sources: Vec<Source<'a>>,
+}
+
+struct Source<'a> {
+    head: (Bytes, Option<Bytes>),
+    rest: Rest<'a>,
+}
+
+enum Rest<'a> {
+    Memory(std::collections::btree_map::Range<'a, Bytes, Option<Bytes>>),
+    File(Box<redb::Range<'static, &'static [u8], &'static [u8]>>),
+}
+
+impl Rest<'_> {
+    fn next(&mut self) -> Result<Option<(Bytes, Option<Bytes>)>, StoreError> {
+        match self {
+            Self::Memory(rows) => Ok(rows.next().map(|(key, value)| (key.clone(), value.clone()))),
+            Self::File(rows) => rows.next().transpose().map_err(io_error).map(|row| {
+                row.map(|(key, value)| {
+                    let value = Bytes::copy_from_slice(value.value());
+                    (Bytes::copy_from_slice(key.value()), Some(value))
+                })
+            }),
+        }
+    }
+}
+
+impl Range<'_> {
+    fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+        loop {
+            // Sources stand newest first, so of equal keys the first wins (T1).
+            let mut newest = 0;
+            for index in 1..self.sources.len() {
+                if self.sources[index].head.0 < self.sources[newest].head.0 {
+                    newest = index;
+                }
+            }
+            let Some(source) = self.sources.get(newest) else { return Ok(None) };
+            let (key, value) = source.head.clone();
+            let mut index = 0;
+            while index < self.sources.len() {
+                let source = &mut self.sources[index];
+                if source.head.0.cmp(&key) == Ordering::Equal {
+                    match source.rest.next()? {
+                        Some(head) => source.head = head,
+                        None => {
+                            self.sources.remove(index);
+                            continue;
+                        }
+                    }
+                }
+                index += 1;
+            }
+            if let Some(value) = value {
+                return Ok(Some((key, value)));
+            }
+        }
+    }
+}
+
+impl Iterator for Range<'_> {
+    type Item = Result<(Bytes, Bytes), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+/// The first key after all that start with `prefix`; `None` when there is none.
+fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// Tables in memory alone, for tests of a service's logic: no file, no actor.
+#[cfg(test)]
+pub(crate) struct TestTables {
+    shard: Arc<crate::store::shard_file::ShardStore>,
+}
+
+#[cfg(test)]
+impl TestTables {
+    pub(crate) fn new(tables: &'static [&'static str]) -> Self {
+        let backend = redb::backends::InMemoryBackend::new();
+        Self { shard: Arc::new(crate::store::shard_file::ShardStore::in_memory(backend, tables)) }
+    }
+
+    /// Runs `body` as one command and merges what it staged if it answers `Ok`.
+    pub(crate) fn apply<T, E>(
+        &mut self,
+        body: impl FnOnce(&mut Tables<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut state = self.shard.lock();
+        let mut staged = state.take_staged();
+        let outcome = {
+            let mut tables = state.tables(&mut staged);
+            body(&mut tables)
+        };
+        state.put_staged(staged, outcome.is_ok());
+        outcome
+    }
+
+    pub(crate) fn read<T>(&self, body: impl FnOnce(&ReadTables<'_>) -> T) -> T {
+        let state = self.shard.lock();
+        body(&state.read())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix() {
+        assert_eq!(end_of_prefix(&[1, 2]), Some(vec![1, 3]));
+        assert_eq!(end_of_prefix(&[1, 255]), Some(vec![2]));
+        assert_eq!(end_of_prefix(&[255]), None);
+        assert_eq!(end_of_prefix(&[]), None);
+    }
+}
