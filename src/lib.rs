@@ -1,4 +1,5 @@
 //! Quire: the back end of a publishing platform as supervised actors.
 pub mod actors;
+pub mod error;
 pub mod ids;
 pub mod store;

@@ -1,0 +1,473 @@
+//! The contract of the post service: what it is told and asked, and what it answers.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::actors::state_machine::Refusal;
+use crate::actors::user::message::Viewer;
+use crate::error::ErrorCode;
+use crate::ids::{Bucket, PostId, Stamp, UserId};
+use crate::store::codec::Record;
+
+/// Who may see a post; decided in `visibility.rs` and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Visibility {
+    /// Everybody, in every list.
+    Public,
+    /// Followers of the author, in their feed and by its address.
+    Followers,
+    /// Everybody who has the link with its token; in no list.
+    Unlisted,
+    /// The author, until its time comes.
+    Scheduled,
+    /// The author.
+    Draft,
+}
+
+/// Identity of an imported record: a hash of its key, or of file digest and line. The same record
+/// imported twice has an effect once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImportKey(pub [u8; 16]);
+
+/// Commands of the post service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Creates a post. Replies [`Reply::Post`].
+    CreatePost {
+        /// Names the shard; part of the id. Random, or `Bucket::of_key` of an import key.
+        bucket: Bucket,
+        /// Who writes.
+        author: UserId,
+        /// 1–300 characters.
+        title: String,
+        /// At most 1,000 characters.
+        description: String,
+        /// 1 B–256 KiB.
+        body: String,
+        /// As sent; compared by their lower-case form.
+        tags: Vec<String>,
+        /// Who may see it.
+        visibility: Visibility,
+        /// Time of publication of a scheduled post.
+        publish_at: Option<Stamp>,
+        /// Secret part of the link of an unlisted post.
+        link_token: [u8; 16],
+        /// Time of an imported post; none: now. Decides its place in lists.
+        created_at: Option<Stamp>,
+        /// Identity of an imported post: a second one replies the first one's id.
+        import: Option<ImportKey>,
+    },
+    /// Changes a post; `None` keeps. Only its author may. Replies [`Reply::Post`].
+    EditPost {
+        /// Which.
+        post: PostId,
+        /// Who asks.
+        editor: UserId,
+        /// New title.
+        title: Option<String>,
+        /// New description.
+        description: Option<String>,
+        /// New body.
+        body: Option<String>,
+        /// New tags.
+        tags: Option<Vec<String>>,
+        /// Only if the post still has this version.
+        if_version: Option<u64>,
+    },
+    /// Publishes a post with a visibility, or schedules it. Replies [`Reply::Post`].
+    PublishPost {
+        /// Which.
+        post: PostId,
+        /// Who asks.
+        editor: UserId,
+        /// Public, Followers, Unlisted, or Scheduled together with `at`.
+        visibility: Visibility,
+        /// When, for Scheduled.
+        at: Option<Stamp>,
+        /// Secret part of the link of an unlisted post.
+        link_token: [u8; 16],
+    },
+    /// Makes a post a draft again. Replies [`Reply::Post`].
+    UnpublishPost {
+        /// Which.
+        post: PostId,
+        /// Who asks.
+        editor: UserId,
+    },
+    /// Deletes a post for ever; its id never comes back. Replies [`Reply::Done`].
+    DeletePost {
+        /// Which.
+        post: PostId,
+        /// Who asks.
+        editor: UserId,
+        /// Only if the post still has this version.
+        if_version: Option<u64>,
+    },
+    /// Sets or clears a favorite; a repetition changes nothing. Nobody favors what he cannot see.
+    /// Replies [`Reply::Done`].
+    SetFavorite {
+        /// Which.
+        post: PostId,
+        /// Who.
+        reader: Reader,
+        /// Set or clear.
+        on: bool,
+    },
+    /// Comments on a post that the commenter can see. Replies [`Reply::Comment`].
+    AddComment {
+        /// Which post.
+        post: PostId,
+        /// Who.
+        reader: Reader,
+        /// 1 B–16 KiB.
+        body: String,
+        /// Time of an imported comment; none: now.
+        created_at: Option<Stamp>,
+        /// Identity of an imported comment.
+        import: Option<ImportKey>,
+    },
+    /// Deletes a comment; only its author may. Replies [`Reply::Done`].
+    DeleteComment {
+        /// Which post.
+        post: PostId,
+        /// Which comment of it.
+        number: u32,
+        /// Who asks.
+        reader: Reader,
+    },
+    /// Publishes the scheduled posts whose time has come, a bounded number at a time. Proposed by
+    /// the leader's clock. Replies [`Reply::Done`].
+    PublishDue {
+        /// Any bucket of the shard.
+        bucket: Bucket,
+    },
+}
+
+impl Record for Command {
+    const KIND: u8 = 32;
+}
+
+impl Command {
+    /// The bucket whose shard applies this command.
+    pub fn bucket(&self) -> Bucket {
+        match self {
+            Self::CreatePost { bucket, .. } | Self::PublishDue { bucket } => *bucket,
+            Self::EditPost { post, .. }
+            | Self::PublishPost { post, .. }
+            | Self::UnpublishPost { post, .. }
+            | Self::DeletePost { post, .. }
+            | Self::SetFavorite { post, .. }
+            | Self::AddComment { post, .. }
+            | Self::DeleteComment { post, .. } => post.bucket(),
+        }
+    }
+}
+
+/// What a write needs to know of who asks. The edge reads the post first, and so knows its author
+/// when it fills this from the [`Viewer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reader {
+    /// Who.
+    pub id: UserId,
+    /// Whether the reader follows the post's author.
+    pub follows_author: bool,
+    /// Whether the post's author blocks the reader.
+    pub blocked_by_author: bool,
+    /// Secret part of the link, if the address carried one.
+    pub link_token: Option<[u8; 16]>,
+}
+
+/// Answers to commands. Small, for they are remembered with the command id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is so now.
+    Done,
+    /// The post that was made or changed.
+    Post {
+        /// Which.
+        id: PostId,
+        /// Its version now.
+        version: u64,
+    },
+    /// The comment that was made.
+    Comment {
+        /// Its number within the post, from 1.
+        number: u32,
+        /// When.
+        created_at: Stamp,
+    },
+}
+
+impl Record for Reply {
+    const KIND: u8 = 33;
+}
+
+/// What a list is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// Every post.
+    All,
+    /// Posts with this tag (any case).
+    Tag(String),
+    /// Posts of this author.
+    Author(UserId),
+    /// Posts that this user favors.
+    FavoritedBy(UserId),
+}
+
+/// Position of a post in every list: newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SortKey {
+    /// Publication time (creation time for what was never published).
+    pub at: Stamp,
+    /// Breaks ties: two posts of one moment.
+    pub post: PostId,
+}
+
+/// Questions to the post service. `viewer: None` is an anonymous reader.
+#[derive(Debug)]
+pub enum Query {
+    /// One post with body. [`Answer::Post`]; refuses `NotFound` for what the viewer may not see.
+    GetPost {
+        /// Which.
+        post: PostId,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+        /// Secret part of the link, if the address carried one.
+        link_token: Option<[u8; 16]>,
+    },
+    /// The newest `offset + limit` keys of a filter and the true total, of this shard. For lists
+    /// over several shards: the edge merges the keys and fetches the winners with `GetPosts`.
+    /// [`Answer::Keys`].
+    ListKeys {
+        /// All filters that must hold; empty is every post.
+        filters: Vec<Filter>,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+        /// How many keys to pass over.
+        offset: usize,
+        /// How many keys.
+        limit: usize,
+    },
+    /// The same in one step where one shard holds everything: the page itself and the true total.
+    /// [`Answer::Page`].
+    ListPage {
+        /// All filters that must hold; empty is every post.
+        filters: Vec<Filter>,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+        /// How many to pass over; at most 10,000.
+        offset: usize,
+        /// How many; at most 100.
+        limit: usize,
+    },
+    /// Keys of the posts of followed authors (without muted ones) and the true total of this
+    /// shard. [`Answer::Keys`].
+    FeedKeys {
+        /// For whom.
+        viewer: Arc<Viewer>,
+        /// How many keys to pass over.
+        offset: usize,
+        /// How many keys.
+        limit: usize,
+    },
+    /// The feed in one step where one shard holds everything. [`Answer::Page`].
+    FeedPage {
+        /// For whom.
+        viewer: Arc<Viewer>,
+        /// How many to pass over; at most 10,000.
+        offset: usize,
+        /// How many; at most 100.
+        limit: usize,
+    },
+    /// Posts without body, in the order asked; what the viewer may not see any more is left out.
+    /// [`Answer::Posts`].
+    GetPosts {
+        /// Which; all of this shard.
+        posts: Vec<PostId>,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+    },
+    /// All comments of a post, by number. [`Answer::Comments`]; refuses `NotFound`.
+    ListComments {
+        /// Which post.
+        post: PostId,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+        /// Secret part of the link, if the address carried one.
+        link_token: Option<[u8; 16]>,
+    },
+    /// Tags of public posts with the number of those posts, most used first, at most `limit`.
+    /// [`Answer::Tags`].
+    ListTags {
+        /// At most so many.
+        limit: usize,
+    },
+    /// A page of posts of this shard in order of their ids, for export, with everything on them.
+    /// [`Answer::Exported`].
+    Export {
+        /// Only ids above this one.
+        after: PostId,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.
+#[derive(Debug)]
+pub enum Answer {
+    /// See [`Query::GetPost`].
+    Post(PostView, Body),
+    /// Keys (newest first, already past the offset *within this shard only if there is one shard*;
+    /// see [`Query::ListKeys`]) and the true total of this shard.
+    Keys {
+        /// The keys, newest first, from the first on.
+        keys: Vec<SortKey>,
+        /// All that match, in this shard.
+        total: u64,
+    },
+    /// See [`Query::ListPage`].
+    Page {
+        /// Newest first.
+        posts: Vec<PostView>,
+        /// All that match.
+        total: u64,
+    },
+    /// See [`Query::GetPosts`].
+    Posts(Vec<PostView>),
+    /// See [`Query::ListComments`].
+    Comments(Vec<Comment>),
+    /// Tag as first written, and its number of public posts. `version` moves whenever the answer
+    /// may have changed.
+    Tags {
+        /// The tags, most used first, then by name.
+        tags: Arc<Vec<(String, u64)>>,
+        /// Moves with every change.
+        version: u64,
+    },
+    /// See [`Query::Export`].
+    Exported(Vec<ExportedPost>),
+}
+
+/// The body of a post, shared with the cache. UTF-8.
+pub type Body = Bytes;
+
+/// A post without its body, decoded once and shared.
+#[derive(Debug)]
+pub struct Summary {
+    /// Which.
+    pub id: PostId,
+    /// Who wrote it.
+    pub author: UserId,
+    /// Title.
+    pub title: String,
+    /// Description.
+    pub description: String,
+    /// In the order sent.
+    pub tags: Vec<String>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// When it was made.
+    pub created_at: Stamp,
+    /// Last change of what a reader sees of the text; later than any earlier value by at least a
+    /// millisecond, because the edge shows milliseconds.
+    pub updated_at: Stamp,
+    /// First publication, if any.
+    pub published_at: Option<Stamp>,
+    /// Time of publication of a scheduled post.
+    pub publish_at: Option<Stamp>,
+    /// Secret part of the link of an unlisted post.
+    pub link_token: [u8; 16],
+    /// Moves with every change of the text or visibility; the entity tag.
+    pub version: u64,
+    /// The summary as the edge renders it, kept here so that it lives exactly as long; the service
+    /// never looks at it.
+    pub rendered: OnceLock<Box<str>>,
+    /// The body as the edge renders it (a JSON string), likewise.
+    pub rendered_body: OnceLock<Box<str>>,
+}
+
+/// A post as one viewer sees it.
+#[derive(Debug, Clone)]
+pub struct PostView {
+    /// What all see alike.
+    pub summary: Arc<Summary>,
+    /// How many favor it.
+    pub favorites: u64,
+    /// Whether the viewer does.
+    pub favorited: bool,
+}
+
+/// A comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comment {
+    /// Within the post, from 1.
+    pub number: u32,
+    /// Who.
+    pub author: UserId,
+    /// Text.
+    pub body: String,
+    /// When.
+    pub created_at: Stamp,
+    /// Last change.
+    pub updated_at: Stamp,
+}
+
+/// A post with everything on it, for export.
+#[derive(Debug)]
+pub struct ExportedPost {
+    /// The post.
+    pub summary: Arc<Summary>,
+    /// Its body.
+    pub body: Body,
+    /// Who favors it.
+    pub favorites: Vec<UserId>,
+    /// Its comments.
+    pub comments: Vec<Comment>,
+}
+
+/// Why the post service says no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    /// No such post, or not for this viewer.
+    #[error("there is no such post")]
+    NotFound,
+    /// No such comment.
+    #[error("there is no such comment")]
+    CommentNotFound,
+    /// The post can be seen, but is somebody else's.
+    #[error("the post belongs to somebody else")]
+    Forbidden,
+    /// The comment can be seen, but is somebody else's.
+    #[error("the comment belongs to somebody else")]
+    CommentForbidden,
+    /// The post has moved on: fetch it again.
+    #[error("the post has version {current} now")]
+    VersionMismatch {
+        /// Its version.
+        current: u64,
+    },
+    /// The numbers of a post's comments are used up.
+    #[error("not more than {0} comments on a post")]
+    TooManyComments(u32),
+    /// A time of publication that is missing or lies behind us.
+    #[error("a scheduled post needs a time in the future")]
+    ScheduleInvalid,
+}
+
+impl Record for Error {
+    const KIND: u8 = 34;
+}
+
+impl Refusal for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound | Self::CommentNotFound => ErrorCode::NotFound,
+            Self::Forbidden | Self::CommentForbidden => ErrorCode::Forbidden,
+            Self::VersionMismatch { .. } => ErrorCode::Conflict,
+            Self::TooManyComments(_) | Self::ScheduleInvalid => ErrorCode::Invalid,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the author of a service writes; everything else is the runtime's.
+//!
+//! A service is a deterministic state machine: commands, queries, events, tables. It knows nothing
+//! of threads, files, networks, restarts or metrics.
+//!
+//! **Invariants**: M1 `apply` depends on nothing but tables, stamp and command: replicas must agree
+//! byte for byte; M2 what `apply` stages is seen by nobody until it answers `Ok`; M3 the behaviour
+//! of a command version never changes, for a replay after an upgrade must tell the same story.
+
+use std::fmt::Debug;
+
+use crate::error::ErrorCode;
+use crate::ids::{Bucket, Stamp};
+use crate::store::codec::Record;
+use crate::store::error::StoreError;
+pub use crate::store::memtable::Table;
+pub use crate::store::tables::{ReadTables, Tables};
+
+/// A service's refusal: final, without effect, and told apart by what the caller can do about it.
+pub trait Refusal: Record + Clone + Debug + std::error::Error + Send + Sync + 'static {
+    /// The outcome that the edge knows how to show.
+    fn code(&self) -> ErrorCode;
+}
+
+/// Why `apply` or `query` has no reply.
+#[derive(Debug)]
+pub enum Stop<R> {
+    /// The service says no. Certainly no effect.
+    Refused(R),
+    /// The tables could not be read: the state is not trustworthy, the actor starts anew.
+    Store(StoreError),
+}
+
+impl<R> From<StoreError> for Stop<R> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<R> From<crate::store::codec::CodecError> for Stop<R> {
+    fn from(error: crate::store::codec::CodecError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Shorthand for a refusal inside `apply` and `query`.
+///
+/// # Errors
+/// Always: that is what it is for.
+pub fn refuse<T, R>(refusal: R) -> Result<T, Stop<R>> {
+    Err(Stop::Refused(refusal))
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Outcome<R, E> {
+    /// The answer to the caller; remembered with the command id, so keep it small.
+    pub reply: R,
+    /// Facts for other services, in order. Kept only while somebody subscribes.
+    pub events: Vec<E>,
+}
+
+impl<R, E> Outcome<R, E> {
+    /// A reply and no event.
+    pub fn reply(reply: R) -> Self {
+        Self { reply, events: Vec::new() }
+    }
+}
+
+/// How far a query has come.
+#[derive(Debug)]
+pub enum Step<A> {
+    /// The answer.
+    Done(A),
+    /// The query keeps what it has in itself and wants to be called again, behind what waits: a
+    /// long read must not stand before short ones.
+    Again,
+}
+
+/// A service. See the module documentation.
+pub trait StateMachine: Sized + Send + 'static {
+    /// Name in actors, files, metrics and the tree.
+    const NAME: &'static str;
+    /// Tables of the shard file; a [`Table`] is an index into this list. Only ever appended to.
+    const TABLES: &'static [&'static str];
+
+    /// A wish to change state.
+    type Command: Record + Clone + Send + Sync + 'static;
+    /// A question without effect; it may keep its progress in itself ([`Step::Again`]).
+    type Query: Send + 'static;
+    /// The answer to a command.
+    type Reply: Record + Clone + Send + Sync + 'static;
+    /// The answer to a query.
+    type Answer: Send + 'static;
+    /// The service says no.
+    type Refusal: Refusal;
+    /// A fact that other services may learn.
+    type Event: Record + Send + 'static;
+
+    /// Loads the service. O(1) for a table-kept service: it holds only bounded caches.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError>;
+
+    /// Applies a command: stages rows, answers. Deterministic (M1). `stamp` is later than that of
+    /// every earlier command of this shard, so an id made from it is new.
+    ///
+    /// # Errors
+    /// A refusal has no effect (M2).
+    fn apply(
+        &mut self,
+        tables: &mut Tables<'_>,
+        stamp: Stamp,
+        command: Self::Command,
+    ) -> Result<Outcome<Self::Reply, Self::Event>, Stop<Self::Refusal>>;
+
+    /// Called after a command's rows were merged: the moment to bring caches up to date. A command
+    /// that was refused is not reported.
+    fn committed(&mut self) {}
+
+    /// Answers a query. `&mut self` is for caches; the tables are read-only.
+    ///
+    /// # Errors
+    /// A refusal, or tables that cannot be read.
+    fn query(
+        &mut self,
+        tables: &ReadTables<'_>,
+        query: &mut Self::Query,
+    ) -> Result<Step<Self::Answer>, Stop<Self::Refusal>>;
+
+    /// When the service wants [`Self::tick`] to be applied, if ever. The leader proposes it.
+    fn next_wake(&self) -> Option<Stamp> {
+        None
+    }
+
+    /// The command that the leader proposes at [`Self::next_wake`].
+    fn tick(&self) -> Option<(Bucket, Self::Command)> {
+        None
+    }
+}
