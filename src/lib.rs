@@ -1,5 +1,7 @@
 //! Quire: the back end of a publishing platform as supervised actors.
 pub mod actors;
+pub mod config;
 pub mod error;
 pub mod ids;
 pub mod store;
+pub mod telemetry;

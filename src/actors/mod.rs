@@ -1,5 +1,11 @@
 //! Actors: the runtime that runs any service, and the services.
+pub mod call;
 pub mod post;
 pub mod replica;
+pub mod router;
+pub mod seams;
+mod shard;
+mod shard_cell;
+mod shard_metrics;
 pub mod state_machine;
 pub mod user;

@@ -85,17 +85,20 @@ pub trait StateMachine: Sized + Send + 'static {
     const TABLES: &'static [&'static str];
 
     /// A wish to change state.
-    type Command: Record + Clone + Send + Sync + 'static;
+    type Command: Record + Send + 'static;
     /// A question without effect; it may keep its progress in itself ([`Step::Again`]).
-    type Query: Send + 'static;
+    type Query: Clone + Send + 'static;
     /// The answer to a command.
-    type Reply: Record + Clone + Send + Sync + 'static;
+    type Reply: Record + Send + 'static;
     /// The answer to a query.
     type Answer: Send + 'static;
     /// The service says no.
     type Refusal: Refusal;
     /// A fact that other services may learn.
     type Event: Record + Send + 'static;
+
+    /// The bucket whose shard applies a command.
+    fn bucket(command: &Self::Command) -> Bucket;
 
     /// Loads the service. O(1) for a table-kept service: it holds only bounded caches.
     ///
@@ -135,7 +138,7 @@ pub trait StateMachine: Sized + Send + 'static {
     }
 
     /// The command that the leader proposes at [`Self::next_wake`].
-    fn tick(&self) -> Option<(Bucket, Self::Command)> {
+    fn tick(&self) -> Option<Self::Command> {
         None
     }
 }

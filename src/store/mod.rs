@@ -1,4 +1,5 @@
 //! Mechanism: bytes, files, durability. No word of the product appears here.
+pub mod checkpointer;
 pub mod codec;
 pub mod error;
 pub(crate) mod file;

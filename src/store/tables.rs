@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
+#[cfg(test)]
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -227,7 +227,7 @@ pub struct SortKey {
 }
 
 /// Questions to the post service. `viewer: None` is an anonymous reader.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Query {
     /// One post with body. [`Answer::Post`]; refuses `NotFound` for what the viewer may not see.
     GetPost {

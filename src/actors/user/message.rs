@@ -229,7 +229,7 @@ impl std::fmt::Debug for Account {
 }
 
 /// Questions to the user service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Query {
     /// Who claims this name or address? Asked of [`claim_bucket`]. [`Answer::Owner`].
     ResolveClaim {

@@ -1,0 +1,202 @@
+//! The router: a typed call to the owner of a key.
+//!
+//! It finds the shard, takes a permit, sends, and waits. A shard actor that dies on the way costs
+//! time only: the same command id is sent to its successor until the deadline, and the effect
+//! happens once. It holds no product state, so it is a handle and not an actor.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ractor::ActorRef;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+
+use crate::actors::call::CallError;
+use crate::actors::shard::{CommandEnvelope, QueryEnvelope, ShardMessage};
+use crate::actors::shard_cell::ShardCell;
+use crate::actors::state_machine::StateMachine;
+use crate::config::COMMAND_DEADLINE;
+use crate::ids::{Bucket, CommandId};
+use crate::store::codec;
+
+/// Calls to one service. Cheap to clone.
+pub struct Router<S: StateMachine> {
+    shards: Arc<[Arc<ShardCell<S>>]>,
+}
+
+impl<S: StateMachine> Clone for Router<S> {
+    fn clone(&self) -> Self {
+        Self { shards: self.shards.clone() }
+    }
+}
+
+/// What a call carries besides its message.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    deadline: tokio::time::Instant,
+    command: Option<CommandId>,
+}
+
+impl Call {
+    /// A call that may take as long as the runtime allows ([`COMMAND_DEADLINE`]).
+    pub fn new() -> Self {
+        Self { deadline: tokio::time::Instant::now() + COMMAND_DEADLINE, command: None }
+    }
+
+    /// The same with an earlier end.
+    #[must_use]
+    pub fn within(mut self, time: std::time::Duration) -> Self {
+        self.deadline = self.deadline.min(tokio::time::Instant::now() + time);
+        self
+    }
+
+    /// The same with a command id derived from the caller's own key: however often it is sent, its
+    /// effect happens once. For one command only.
+    #[must_use]
+    pub fn identified(mut self, command: CommandId) -> Self {
+        self.command = Some(command);
+        self
+    }
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+type CommandResult<S> = Result<<S as StateMachine>::Reply, CallError<<S as StateMachine>::Refusal>>;
+type QueryResult<S> = Result<<S as StateMachine>::Answer, CallError<<S as StateMachine>::Refusal>>;
+
+impl<S: StateMachine> Router<S> {
+    pub(crate) fn new(shards: Vec<Arc<ShardCell<S>>>) -> Self {
+        Self { shards: shards.into() }
+    }
+
+    /// Number of shards of this service.
+    pub fn shards(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    /// Which shard owns a bucket.
+    pub fn shard_of(&self, bucket: Bucket) -> u16 {
+        bucket.shard(self.shards())
+    }
+
+    /// Sends a command to the shard that it names and waits until it is durable and applied.
+    ///
+    /// # Errors
+    /// A refusal of the service, or why there is no answer.
+    pub async fn command(&self, call: Call, command: S::Command) -> CommandResult<S> {
+        let cell = &self.shards[usize::from(self.shard_of(S::bucket(&command)))];
+        let mut permit = Some(self.permit(cell)?);
+        let id = call.command.unwrap_or_else(CommandId::random);
+        let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
+        let deadline = cell.clock.now().plus_ms(left.as_millis() as u64);
+        let payload: Bytes = codec::encode(&command).into();
+        drop(command);
+        let mut sent_once = false;
+        loop {
+            let Some(actor) = serving(cell, call.deadline).await else {
+                return Err(if sent_once {
+                    CallError::UnknownOutcome
+                } else {
+                    CallError::Unavailable
+                });
+            };
+            let (reply, answer) = oneshot::channel();
+            let message = ShardMessage::Command(CommandEnvelope {
+                id,
+                deadline,
+                payload: payload.clone(),
+                sent: Instant::now(),
+                permit: permit.take(),
+                reply: Some(reply),
+                span: tracing::Span::current(),
+            });
+            cell.metrics.sent();
+            if actor.cast(message).is_ok() {
+                sent_once = true;
+                match tokio::time::timeout_at(call.deadline, answer).await {
+                    Ok(Ok(answer)) => return answer,
+                    Ok(Err(_dead)) => {}
+                    Err(_elapsed) => return Err(CallError::UnknownOutcome),
+                }
+            }
+            cell.metrics.lost();
+            gone(cell, &actor, call.deadline).await;
+        }
+    }
+
+    /// Asks the shard that owns `bucket`.
+    ///
+    /// # Errors
+    /// A refusal of the service, or why there is no answer.
+    pub async fn query(&self, call: Call, bucket: Bucket, query: S::Query) -> QueryResult<S> {
+        self.query_shard(call, self.shard_of(bucket), query).await
+    }
+
+    /// Asks a shard by its number.
+    ///
+    /// # Errors
+    /// A refusal of the service, or why there is no answer.
+    pub async fn query_shard(&self, call: Call, shard: u16, query: S::Query) -> QueryResult<S> {
+        let cell = &self.shards[usize::from(shard)];
+        loop {
+            let permit = self.permit(cell)?;
+            let Some(actor) = serving(cell, call.deadline).await else {
+                return Err(CallError::Unavailable);
+            };
+            let (answer, answered) = oneshot::channel();
+            let query = query.clone();
+            let sent = Instant::now();
+            cell.metrics.sent();
+            let envelope = QueryEnvelope { query, sent, permit, answer };
+            if actor.cast(ShardMessage::Query(envelope)).is_ok() {
+                match tokio::time::timeout_at(call.deadline, answered).await {
+                    Ok(Ok(answer)) => return answer,
+                    Ok(Err(_dead)) => {}
+                    Err(_elapsed) => return Err(CallError::DeadlineExceeded),
+                }
+            }
+            cell.metrics.lost();
+            gone(cell, &actor, call.deadline).await;
+        }
+    }
+
+    fn permit(&self, cell: &ShardCell<S>) -> Result<OwnedSemaphorePermit, CallError<S::Refusal>> {
+        Semaphore::try_acquire_owned(cell.permits.clone()).map_err(|error| match error {
+            TryAcquireError::NoPermits => {
+                cell.metrics.overloaded();
+                CallError::Overloaded
+            }
+            TryAcquireError::Closed => CallError::Unavailable,
+        })
+    }
+}
+
+/// The serving actor, waited for until the deadline.
+async fn serving<S: StateMachine>(
+    cell: &ShardCell<S>,
+    deadline: tokio::time::Instant,
+) -> Option<ActorRef<ShardMessage<S>>> {
+    if let Some(actor) = cell.current_actor() {
+        return Some(actor);
+    }
+    let mut published = cell.actor();
+    let found = published.wait_for(Option::is_some);
+    let found = tokio::time::timeout_at(deadline, found).await.ok()?.ok()?;
+    found.as_ref().map(|published| published.actor.clone())
+}
+
+/// Waits until a dead actor is not the published one any more, or the deadline.
+async fn gone<S: StateMachine>(
+    cell: &ShardCell<S>,
+    dead: &ActorRef<ShardMessage<S>>,
+    deadline: tokio::time::Instant,
+) {
+    let mut published = cell.actor();
+    let other = published
+        .wait_for(|now| now.as_ref().is_none_or(|now| now.actor.get_id() != dead.get_id()));
+    let _ = tokio::time::timeout_at(deadline, other).await;
+}

@@ -1,0 +1,176 @@
+//! What of a shard outlives its actor and its replica, and through which they find each other.
+//!
+//! **Invariants**: L1 the published actor is the one with the newest generation, or none;
+//! L2 `applied` never falls; L3 entries of an older replica than the newest are not handed on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+use ractor::ActorRef;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, Replica};
+use crate::actors::seams::Clock;
+use crate::actors::shard::ShardMessage;
+use crate::actors::shard_metrics::ShardMetrics;
+use crate::actors::state_machine::StateMachine;
+use crate::ids::{LogIndex, ShardId};
+use crate::store::checkpointer::CheckpointTrigger;
+use crate::store::shard_file::ShardStore;
+
+/// The place of a shard in the process.
+pub(crate) struct ShardCell<S: StateMachine> {
+    pub(crate) id: ShardId,
+    pub(crate) store: Arc<ShardStore>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    /// Bounds what waits for this shard.
+    pub(crate) permits: Arc<Semaphore>,
+    checkpoints: CheckpointTrigger,
+    actor: watch::Sender<Option<Published<S>>>,
+    replica: watch::Sender<Option<Arc<dyn Replica>>>,
+    applied: watch::Sender<LogIndex>,
+    incarnation: AtomicU64,
+}
+
+/// The serving actor and its generation.
+pub(crate) struct Published<S: StateMachine> {
+    generation: u64,
+    pub(crate) actor: ActorRef<ShardMessage<S>>,
+}
+
+impl<S: StateMachine> Clone for Published<S> {
+    fn clone(&self) -> Self {
+        Self { generation: self.generation, actor: self.actor.clone() }
+    }
+}
+
+impl<S: StateMachine> ShardCell<S> {
+    pub(crate) fn new(
+        id: ShardId,
+        store: Arc<ShardStore>,
+        clock: Clock,
+        metrics: Arc<ShardMetrics>,
+        permits: usize,
+        checkpoints: CheckpointTrigger,
+    ) -> Self {
+        let applied = store.applied().index;
+        Self {
+            id,
+            store,
+            clock,
+            metrics,
+            permits: Arc::new(Semaphore::new(permits)),
+            checkpoints,
+            actor: watch::Sender::new(None),
+            replica: watch::Sender::new(None),
+            applied: watch::Sender::new(applied),
+            incarnation: AtomicU64::new(0),
+        }
+    }
+
+    /// Where the replica publishes itself.
+    pub(crate) fn replica_slot(&self) -> watch::Sender<Option<Arc<dyn Replica>>> {
+        self.replica.clone()
+    }
+
+    pub(crate) fn current_replica(&self) -> Option<Arc<dyn Replica>> {
+        self.replica.borrow().clone()
+    }
+
+    /// Tells the actor whenever the replica changes, until the actor is gone.
+    pub(crate) fn watch_replica(&self, actor: ActorRef<ShardMessage<S>>) -> AbortHandle {
+        let mut replica = self.replica.subscribe();
+        replica.mark_unchanged();
+        tokio::spawn(async move {
+            while replica.changed().await.is_ok() {
+                if actor.cast(ShardMessage::ReplicaChanged).is_err() {
+                    break;
+                }
+            }
+        })
+        .abort_handle()
+    }
+
+    /// Makes the actor the one that callers find (L1).
+    pub(crate) fn publish(&self, generation: u64, actor: ActorRef<ShardMessage<S>>) {
+        self.actor.send_if_modified(|published| {
+            let newer = published.as_ref().is_none_or(|old| old.generation < generation);
+            if newer {
+                *published = Some(Published { generation, actor });
+            }
+            newer
+        });
+    }
+
+    /// Takes the actor out of sight, if it is still the one that is seen.
+    pub(crate) fn retract(&self, generation: u64) {
+        self.actor.send_if_modified(|published| {
+            let ours = published.as_ref().is_some_and(|old| old.generation == generation);
+            if ours {
+                *published = None;
+            }
+            ours
+        });
+    }
+
+    /// The serving actor, as it changes.
+    pub(crate) fn actor(&self) -> watch::Receiver<Option<Published<S>>> {
+        self.actor.subscribe()
+    }
+
+    /// The serving actor, now.
+    pub(crate) fn current_actor(&self) -> Option<ActorRef<ShardMessage<S>>> {
+        self.actor.borrow().as_ref().map(|published| published.actor.clone())
+    }
+
+    /// The state has come to `index`, of which `unwritten` bytes are only in memory.
+    pub(crate) fn applied_to(&self, index: LogIndex, unwritten: usize) {
+        self.applied.send_if_modified(|applied| {
+            let newer = index > *applied;
+            if newer {
+                *applied = index;
+            }
+            newer
+        });
+        self.metrics.applied(index, unwritten);
+        self.checkpoints.unwritten(unwritten);
+    }
+}
+
+impl<S: StateMachine> Applier for ShardCell<S> {
+    fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.incarnation.fetch_max(incarnation, Ordering::SeqCst) > incarnation {
+                std::future::pending::<()>().await;
+            }
+            let Some(last) = entries.last().map(|entry| entry.index) else { return };
+            let entries: Arc<[CommittedEntry]> = entries.into();
+            let mut applied = self.applied.subscribe();
+            let mut actor = self.actor.subscribe();
+            while *applied.borrow_and_update() < last {
+                // A dead actor loses what it was sent; its successor pulls what was committed
+                // before, and is sent this again.
+                let serving = actor.borrow_and_update().clone();
+                if let Some(serving) = serving {
+                    let _ = serving.actor.cast(ShardMessage::Committed(entries.clone()));
+                }
+                tokio::select! {
+                    biased;
+                    _ = applied.wait_for(|applied| *applied >= last) => return,
+                    _ = actor.changed() => {}
+                }
+            }
+        })
+    }
+
+    fn applied(&self) -> AppliedState {
+        self.store.applied()
+    }
+
+    fn durable(&self) -> AppliedState {
+        self.store.durable()
+    }
+}
