@@ -1,3 +1,96 @@
 //! The user service: accounts, claims of names and addresses, and the edges that start at a user.
+//!
+//! **Owns** accounts and credentials, follows, mutes, blocks, reading history.
+//! **Invariants**: U1 a name or address is borne by at most one user: it is claimed in the shard of
+//! its hash before it is borne, and a takeover of an expired claim first makes the attempt void
+//! where it would have been used; U2 a token is valid only while it carries its user's generation,
+//! which a password change raises; U3 a block is recorded with the blocked before it is answered.
+
+mod apply;
+mod cache;
 pub mod event;
 pub mod message;
+mod query;
+mod tables;
+
+use std::sync::Arc;
+
+pub use apply::EDGES_MAX;
+use cache::Cache;
+use event::Event;
+use message::{Answer, Card, Command, Error, Query, Reply, Viewer};
+
+use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::ids::{Bucket, Stamp, UserId};
+use crate::store::error::StoreError;
+
+/// Viewers and cards kept decoded; a viewer with the most follows takes 80 kB, a usual one 200 B.
+const CACHED_USERS: usize = 65_536;
+/// Viewers are larger.
+const CACHED_VIEWERS: usize = 16_384;
+
+/// The user service: everything is in the tables, the value holds caches.
+#[derive(Debug)]
+pub struct Service {
+    viewers: Cache<UserId, Arc<Viewer>>,
+    cards: Cache<UserId, Arc<Card>>,
+    /// Whose cached entries the running command makes wrong, once it is merged.
+    touched: Vec<UserId>,
+}
+
+impl Service {
+    fn touch(&mut self, user: UserId) {
+        self.touched.push(user);
+    }
+}
+
+impl StateMachine for Service {
+    const NAME: &'static str = "user";
+    const TABLES: &'static [&'static str] = tables::TABLES;
+    type Command = Command;
+    type Query = Query;
+    type Reply = Reply;
+    type Answer = Answer;
+    type Refusal = Error;
+    type Event = Event;
+
+    fn bucket(command: &Command) -> Bucket {
+        command.bucket()
+    }
+
+    fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            viewers: Cache::new(CACHED_VIEWERS),
+            cards: Cache::new(CACHED_USERS),
+            touched: Vec::new(),
+        })
+    }
+
+    fn apply(
+        &mut self,
+        tables: &mut Tables<'_>,
+        stamp: Stamp,
+        command: Command,
+    ) -> Result<Outcome<Reply, Event>, Stop<Error>> {
+        self.touched.clear();
+        self.apply_command(tables, stamp, command)
+    }
+
+    fn committed(&mut self) {
+        for user in self.touched.drain(..) {
+            self.viewers.remove(user);
+            self.cards.remove(user);
+        }
+    }
+
+    fn query(
+        &mut self,
+        tables: &ReadTables<'_>,
+        query: &mut Query,
+    ) -> Result<Step<Answer>, Stop<Error>> {
+        self.answer(tables, query)
+    }
+}
+
+#[cfg(test)]
+mod tests;

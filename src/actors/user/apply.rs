@@ -1,0 +1,280 @@
+//! What each command does, in the order of [`Command`].
+
+use crate::actors::state_machine::{Outcome, ReadTables, Stop, Table, Tables, refuse};
+use crate::actors::user::Service;
+use crate::actors::user::event::Event;
+use crate::actors::user::message::{Attempt, ClaimKind, Claimed, Command, Error, Reply};
+use crate::actors::user::tables::{
+    BLOCKED_BY, BLOCKS, CLAIMS, ClaimRow, FOLLOWS, HISTORY, MUTES, USERS, UserRow, VOID_CLAIMS,
+    claim_key, edge_key, empty, history_key, user_key,
+};
+use crate::config::CLAIM_EXPIRY;
+use crate::ids::{PostId, Stamp, UserId};
+use crate::store::codec::{decode, encode};
+use crate::store::error::StoreError;
+
+/// Most users that one user can follow, mute or block: a viewer is held and sent as a whole.
+pub const EDGES_MAX: u32 = 10_000;
+
+type Applied = Result<Outcome<Reply, Event>, Stop<Error>>;
+
+impl Service {
+    pub(super) fn apply_command(
+        &mut self,
+        tables: &mut Tables<'_>,
+        stamp: Stamp,
+        command: Command,
+    ) -> Applied {
+        match command {
+            Command::Claim { kind, normal, owner, attempt } => {
+                claim(tables, stamp, kind, &normal, owner, attempt)
+            }
+            Command::Release { kind, normal, owner, attempt } => {
+                release(tables, kind, &normal, owner, attempt)
+            }
+            Command::SettleClaim { user, kind, normal, attempt } => {
+                settle_claim(tables, stamp, user, kind, &normal, attempt)
+            }
+            Command::CreateUser { user, name, email, password_hash, bio, image, created_at } => {
+                let row = UserRow {
+                    username: name.shown,
+                    name_normal: name.normal,
+                    name_attempt: name.attempt,
+                    email: email.shown,
+                    email_normal: email.normal,
+                    email_attempt: email.attempt,
+                    password_hash,
+                    bio,
+                    image,
+                    token_generation: 1,
+                    created_at: created_at.unwrap_or(stamp),
+                };
+                self.touch(user);
+                create_user(tables, user, &row)
+            }
+            Command::UpdateUser { user, name, email, password_hash, bio, image } => {
+                self.touch(user);
+                let change = Change { name, email, password_hash, bio, image };
+                update_user(tables, user, change)
+            }
+            Command::SetFollow { user, target, on } => {
+                self.touch(user);
+                let event = Event::FollowChanged { user, target, on };
+                set_edge(tables, FOLLOWS, (user, target), on, event)
+            }
+            Command::SetMute { user, target, on } => {
+                self.touch(user);
+                let event = Event::MuteChanged { user, target, on };
+                set_edge(tables, MUTES, (user, target), on, event)
+            }
+            Command::SetBlock { user, target, on } => {
+                let event = Event::BlockChanged { user, target, on };
+                set_edge(tables, BLOCKS, (user, target), on, event)
+            }
+            Command::SetBlockedBy { user, blocker, on } => {
+                self.touch(user);
+                set_blocked_by(tables, user, blocker, on)
+            }
+            Command::RecordRead { user, post, at } => record_read(tables, stamp, user, post, at),
+        }
+    }
+}
+
+/// The account row of a user.
+pub(super) fn row(tables: &ReadTables<'_>, user: UserId) -> Result<Option<UserRow>, StoreError> {
+    let Some(bytes) = tables.get(USERS, &user_key(user))? else { return Ok(None) };
+    Ok(Some(decode(&bytes)?))
+}
+
+/// The claim on a name or address.
+pub(super) fn claim_row(
+    tables: &ReadTables<'_>,
+    kind: ClaimKind,
+    normal: &str,
+) -> Result<Option<ClaimRow>, StoreError> {
+    let Some(bytes) = tables.get(CLAIMS, &claim_key(kind, normal))? else { return Ok(None) };
+    Ok(Some(decode(&bytes)?))
+}
+
+fn claim(
+    tables: &mut Tables<'_>,
+    stamp: Stamp,
+    kind: ClaimKind,
+    normal: &str,
+    owner: UserId,
+    attempt: Attempt,
+) -> Applied {
+    if let Some(held) = claim_row(&tables.view(), kind, normal)?
+        && held.owner != owner
+    {
+        let expired = stamp > held.at.plus_ms(CLAIM_EXPIRY.as_millis() as u64);
+        return refuse(match expired {
+            true => Error::Stale { owner: held.owner, attempt: held.attempt },
+            false => Error::Taken(kind),
+        });
+    }
+    let row = ClaimRow { owner, attempt, at: stamp };
+    tables.put(CLAIMS, claim_key(kind, normal), encode(&row));
+    Ok(Outcome::reply(Reply::Done))
+}
+
+fn release(
+    tables: &mut Tables<'_>,
+    kind: ClaimKind,
+    normal: &str,
+    owner: UserId,
+    attempt: Attempt,
+) -> Applied {
+    let held = claim_row(&tables.view(), kind, normal)?;
+    if held.is_some_and(|held| held.owner == owner && held.attempt == attempt) {
+        tables.delete(CLAIMS, claim_key(kind, normal));
+    }
+    Ok(Outcome::reply(Reply::Done))
+}
+
+/// The commit point of a takeover: from here on the attempt cannot create or rename any more.
+fn settle_claim(
+    tables: &mut Tables<'_>,
+    stamp: Stamp,
+    user: UserId,
+    kind: ClaimKind,
+    normal: &str,
+    attempt: Attempt,
+) -> Applied {
+    let borne = row(&tables.view(), user)?.is_some_and(|row| row.bears(kind, normal));
+    if !borne {
+        tables.put(VOID_CLAIMS, attempt.0.to_be_bytes(), stamp.0.to_be_bytes().to_vec());
+    }
+    Ok(Outcome::reply(Reply::Borne(borne)))
+}
+
+fn is_void(tables: &Tables<'_>, attempt: Attempt) -> Result<bool, StoreError> {
+    Ok(tables.get(VOID_CLAIMS, &attempt.0.to_be_bytes())?.is_some())
+}
+
+fn create_user(tables: &mut Tables<'_>, user: UserId, new: &UserRow) -> Applied {
+    if let Some(old) = row(&tables.view(), user)? {
+        let same = old.name_attempt == new.name_attempt && old.email_attempt == new.email_attempt;
+        if !same {
+            return refuse(Error::IdTaken);
+        }
+        let account = old.account(user);
+        return Ok(Outcome::reply(Reply::Account { account, released: Vec::new() }));
+    }
+    if is_void(tables, new.name_attempt)? || is_void(tables, new.email_attempt)? {
+        return refuse(Error::ClaimVoid);
+    }
+    tables.put(USERS, user_key(user), encode(new));
+    let reply = Reply::Account { account: new.account(user), released: Vec::new() };
+    Ok(Outcome { reply, events: vec![Event::UserCreated { user }] })
+}
+
+struct Change {
+    name: Option<Claimed>,
+    email: Option<Claimed>,
+    password_hash: Option<String>,
+    bio: Option<Option<String>>,
+    image: Option<Option<String>>,
+}
+
+fn update_user(tables: &mut Tables<'_>, user: UserId, change: Change) -> Applied {
+    let Some(mut row) = row(&tables.view(), user)? else { return refuse(Error::NotFound) };
+    let mut released = Vec::new();
+    if let Some(name) = change.name {
+        if is_void(tables, name.attempt)? {
+            return refuse(Error::ClaimVoid);
+        }
+        let (normal, attempt) = (row.name_normal, row.name_attempt);
+        if normal != name.normal {
+            released.push((ClaimKind::Name, normal, attempt));
+        }
+        (row.username, row.name_normal, row.name_attempt) = (name.shown, name.normal, name.attempt);
+    }
+    if let Some(email) = change.email {
+        if is_void(tables, email.attempt)? {
+            return refuse(Error::ClaimVoid);
+        }
+        let (normal, attempt) = (row.email_normal, row.email_attempt);
+        if normal != email.normal {
+            released.push((ClaimKind::Email, normal, attempt));
+        }
+        (row.email, row.email_normal, row.email_attempt) =
+            (email.shown, email.normal, email.attempt);
+    }
+    if let Some(hash) = change.password_hash {
+        row.password_hash = Some(hash);
+        row.token_generation += 1;
+    }
+    if let Some(bio) = change.bio {
+        row.bio = bio;
+    }
+    if let Some(image) = change.image {
+        row.image = image;
+    }
+    tables.put(USERS, user_key(user), encode(&row));
+    Ok(Outcome::reply(Reply::Account { account: row.account(user), released }))
+}
+
+fn set_edge(
+    tables: &mut Tables<'_>,
+    table: Table,
+    (user, target): (UserId, UserId),
+    on: bool,
+    event: Event,
+) -> Applied {
+    if user == target {
+        return refuse(Error::Yourself);
+    }
+    if row(&tables.view(), user)?.is_none() {
+        return refuse(Error::NotFound);
+    }
+    let key = edge_key(user, target);
+    if tables.get(table, &key)?.is_some() == on {
+        return Ok(Outcome::reply(Reply::Done));
+    }
+    if on {
+        // The walk is bounded by what it enforces, and edges are set far less often than read.
+        let edges = tables.view().prefix(table, &user_key(user), &user_key(user))?;
+        if edges.take(EDGES_MAX as usize).count() >= EDGES_MAX as usize {
+            return refuse(Error::TooManyEdges(EDGES_MAX));
+        }
+        tables.put(table, key, empty());
+    } else {
+        tables.delete(table, key);
+    }
+    Ok(Outcome { reply: Reply::Done, events: vec![event] })
+}
+
+/// No limit here: the number of those who block somebody is not in that user's hands, and leaving
+/// one out would show what is hidden.
+fn set_blocked_by(tables: &mut Tables<'_>, user: UserId, blocker: UserId, on: bool) -> Applied {
+    if user == blocker {
+        return refuse(Error::Yourself);
+    }
+    match on {
+        true => tables.put(BLOCKED_BY, edge_key(user, blocker), empty()),
+        false => tables.delete(BLOCKED_BY, edge_key(user, blocker)),
+    }
+    Ok(Outcome::reply(Reply::Done))
+}
+
+fn record_read(
+    tables: &mut Tables<'_>,
+    stamp: Stamp,
+    user: UserId,
+    post: PostId,
+    at: Stamp,
+) -> Applied {
+    if at > stamp.plus_ms(crate::config::STAMP_AHEAD_MAX.as_millis() as u64) {
+        return refuse(Error::InTheFuture);
+    }
+    if row(&tables.view(), user)?.is_none() {
+        return refuse(Error::NotFound);
+    }
+    let key = history_key(user, at, post);
+    if tables.get(HISTORY, &key)?.is_some() {
+        return Ok(Outcome::reply(Reply::Done));
+    }
+    tables.put(HISTORY, key, empty());
+    Ok(Outcome { reply: Reply::Done, events: vec![Event::PostRead { user, post, at }] })
+}

@@ -1,0 +1,125 @@
+//! Reads of the user service.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::actors::state_machine::{ReadTables, Step, Stop, Table, refuse};
+use crate::actors::user::Service;
+use crate::actors::user::apply::{claim_row, row};
+use crate::actors::user::message::{Answer, Card, Error, ExportedUser, Query, Viewer};
+use crate::actors::user::tables::{
+    BLOCKED_BY, FOLLOWS, HISTORY, MUTES, USERS, UserRow, edge_end, history_entry, user_key,
+};
+use crate::ids::UserId;
+use crate::store::codec::decode;
+use crate::store::error::StoreError;
+
+/// Most users on a page of an export.
+const EXPORT_PAGE_MAX: usize = 500;
+
+impl Service {
+    pub(super) fn answer(
+        &mut self,
+        tables: &ReadTables<'_>,
+        query: &mut Query,
+    ) -> Result<Step<Answer>, Stop<Error>> {
+        let answer = match query {
+            Query::ResolveClaim { kind, normal } => {
+                Answer::Owner(claim_row(tables, *kind, normal)?.map(|claim| claim.owner))
+            }
+            Query::GetCredentials { user } => {
+                let row = found(tables, *user)?;
+                Answer::Credentials(row.account(*user), row.password_hash)
+            }
+            Query::GetAccount { user } => Answer::Account(found(tables, *user)?.account(*user)),
+            Query::GetViewer { user } => Answer::Viewer(self.viewer(tables, *user)?),
+            Query::GetCards { users } => {
+                let mut cards = Vec::with_capacity(users.len());
+                for user in users {
+                    cards.push(self.card(tables, *user)?);
+                }
+                Answer::Cards(cards)
+            }
+            Query::Export { after, limit } => {
+                Answer::Exported(export(tables, *after, (*limit).min(EXPORT_PAGE_MAX))?)
+            }
+        };
+        Ok(Step::Done(answer))
+    }
+
+    fn viewer(
+        &mut self,
+        tables: &ReadTables<'_>,
+        user: UserId,
+    ) -> Result<Arc<Viewer>, Stop<Error>> {
+        if let Some(viewer) = self.viewers.get(user) {
+            return Ok(viewer);
+        }
+        let row = found(tables, user)?;
+        let viewer = Arc::new(Viewer {
+            id: user,
+            token_generation: row.token_generation,
+            follows: edges(tables, FOLLOWS, user)?,
+            mutes: edges(tables, MUTES, user)?,
+            blocked_by: edges(tables, BLOCKED_BY, user)?,
+        });
+        self.viewers.insert(user, viewer.clone());
+        Ok(viewer)
+    }
+
+    fn card(
+        &mut self,
+        tables: &ReadTables<'_>,
+        user: UserId,
+    ) -> Result<Option<Arc<Card>>, StoreError> {
+        if let Some(card) = self.cards.get(user) {
+            return Ok(Some(card));
+        }
+        let Some(row) = row(tables, user)? else { return Ok(None) };
+        let card = Arc::new(Card {
+            username: row.username,
+            bio: row.bio,
+            image: row.image,
+            rendered: OnceLock::new(),
+        });
+        self.cards.insert(user, card.clone());
+        Ok(Some(card))
+    }
+}
+
+fn found(tables: &ReadTables<'_>, user: UserId) -> Result<UserRow, Stop<Error>> {
+    match row(tables, user)? {
+        Some(row) => Ok(row),
+        None => refuse(Error::NotFound),
+    }
+}
+
+/// The far ends of all edges, ascending.
+fn edges(tables: &ReadTables<'_>, table: Table, user: UserId) -> Result<Vec<UserId>, StoreError> {
+    let rows = tables.prefix(table, &user_key(user), &user_key(user))?;
+    let ends = rows.map(|row| row.map(|(key, _)| edge_end(&key)));
+    ends.filter_map(Result::transpose).collect()
+}
+
+fn export(
+    tables: &ReadTables<'_>,
+    after: UserId,
+    limit: usize,
+) -> Result<Vec<ExportedUser>, StoreError> {
+    let start = after.0.saturating_add(1).to_be_bytes();
+    let mut users = Vec::new();
+    for entry in tables.range(USERS, &start, None)?.take(limit) {
+        let (key, value) = entry?;
+        let Ok(key) = <[u8; 8]>::try_from(&key[..]) else { continue };
+        let user = UserId(u64::from_be_bytes(key));
+        let row: UserRow = decode(&value)?;
+        let history = tables.prefix(HISTORY, &user_key(user), &user_key(user))?;
+        let reads = history.map(|entry| entry.map(|(key, _)| history_entry(&key)));
+        users.push(ExportedUser {
+            account: row.account(user),
+            password_hash: row.password_hash,
+            follows: edges(tables, FOLLOWS, user)?,
+            reads: reads.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(users)
+}

@@ -1,0 +1,272 @@
+use proptest::prelude::*;
+
+use super::message::{Attempt, ClaimKind, Claimed};
+use super::*;
+use crate::store::codec::{decode, encode};
+use crate::store::tables::TestTables;
+
+const DAVE: UserId = UserId(4096);
+const EVE: UserId = UserId(8192);
+
+struct World {
+    tables: TestTables,
+    service: Service,
+    now: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let tables = TestTables::new(Service::TABLES);
+        let service = tables.read(Service::load).unwrap();
+        Self { tables, service, now: 1_000_000 }
+    }
+
+    fn run(&mut self, command: Command) -> Result<Outcome<Reply, Event>, Error> {
+        self.now += 1;
+        let stamp = Stamp(self.now);
+        let service = &mut self.service;
+        let outcome = self.tables.apply(|tables| service.apply(tables, stamp, command));
+        match outcome {
+            Ok(outcome) => {
+                self.service.committed();
+                Ok(outcome)
+            }
+            Err(Stop::Refused(error)) => Err(error),
+            Err(Stop::Store(error)) => panic!("{error}"),
+        }
+    }
+
+    fn done(&mut self, command: Command) {
+        assert_eq!(self.run(command).unwrap().reply, Reply::Done);
+    }
+
+    fn ask(&mut self, mut query: Query) -> Result<Answer, Error> {
+        let service = &mut self.service;
+        match self.tables.read(|tables| service.query(tables, &mut query)) {
+            Ok(Step::Done(answer)) => Ok(answer),
+            Ok(Step::Again) => panic!("no query of the user service is long"),
+            Err(Stop::Refused(error)) => Err(error),
+            Err(Stop::Store(error)) => panic!("{error}"),
+        }
+    }
+
+    fn viewer(&mut self, user: UserId) -> Arc<Viewer> {
+        let Answer::Viewer(viewer) = self.ask(Query::GetViewer { user }).unwrap() else {
+            panic!("another answer")
+        };
+        viewer
+    }
+}
+
+fn claimed(text: &str, attempt: u64) -> Claimed {
+    Claimed { shown: text.into(), normal: text.to_lowercase(), attempt: Attempt(attempt) }
+}
+
+fn create(user: UserId, name: &str, attempt: u64) -> Command {
+    Command::CreateUser {
+        user,
+        name: claimed(name, attempt),
+        email: claimed(&format!("{name}@example.org"), attempt + 1),
+        password_hash: Some("hash".into()),
+        bio: None,
+        image: None,
+        created_at: None,
+    }
+}
+
+fn claim(owner: UserId, attempt: u64) -> Command {
+    Command::Claim {
+        kind: ClaimKind::Name,
+        normal: "dave".into(),
+        owner,
+        attempt: Attempt(attempt),
+    }
+}
+
+#[test]
+fn a_young_claim_is_taken_and_an_old_one_must_be_settled() {
+    let mut world = World::new();
+    world.done(claim(DAVE, 1));
+    world.done(claim(DAVE, 2));
+    assert_eq!(world.run(claim(EVE, 3)).unwrap_err(), Error::Taken(ClaimKind::Name));
+    world.now += CLAIM_EXPIRY_MICROS;
+    let stale = Error::Stale { owner: DAVE, attempt: Attempt(2) };
+    assert_eq!(world.run(claim(EVE, 4)).unwrap_err(), stale);
+}
+
+const CLAIM_EXPIRY_MICROS: u64 = crate::config::CLAIM_EXPIRY.as_micros() as u64;
+
+#[test]
+fn a_settled_attempt_creates_nothing_any_more() {
+    let mut world = World::new();
+    let settle = |user, attempt| Command::SettleClaim {
+        user,
+        kind: ClaimKind::Name,
+        normal: "dave".into(),
+        attempt: Attempt(attempt),
+    };
+    assert_eq!(world.run(settle(DAVE, 1)).unwrap().reply, Reply::Borne(false));
+    assert_eq!(world.run(create(DAVE, "Dave", 1)).unwrap_err(), Error::ClaimVoid);
+    world.run(create(DAVE, "Dave", 10)).unwrap();
+    assert_eq!(world.run(settle(DAVE, 10)).unwrap().reply, Reply::Borne(true));
+    world.run(create(DAVE, "Dave", 10)).unwrap();
+    assert_eq!(world.run(create(DAVE, "Dave", 20)).unwrap_err(), Error::IdTaken);
+}
+
+#[test]
+fn a_claim_is_released_only_by_its_attempt() {
+    let mut world = World::new();
+    let release = |attempt| Command::Release {
+        kind: ClaimKind::Name,
+        normal: "dave".into(),
+        owner: DAVE,
+        attempt: Attempt(attempt),
+    };
+    let owner = Query::ResolveClaim { kind: ClaimKind::Name, normal: "dave".into() };
+    world.done(claim(DAVE, 2));
+    world.done(release(1));
+    assert!(matches!(world.ask(owner.clone()).unwrap(), Answer::Owner(Some(DAVE))));
+    world.done(release(2));
+    assert!(matches!(world.ask(owner).unwrap(), Answer::Owner(None)));
+}
+
+#[test]
+fn a_new_password_ends_the_tokens_and_a_new_name_does_not() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    assert_eq!(world.viewer(DAVE).token_generation, 1);
+    let update = |name, password_hash| Command::UpdateUser {
+        user: DAVE,
+        name,
+        email: None,
+        password_hash,
+        bio: Some(Some("b".into())),
+        image: None,
+    };
+    let reply = world.run(update(Some(claimed("David", 7)), None)).unwrap().reply;
+    let Reply::Account { account, released } = reply else { panic!("another reply") };
+    assert_eq!((account.username.as_str(), account.bio.as_deref()), ("David", Some("b")));
+    assert_eq!(released, [(ClaimKind::Name, "dave".to_owned(), Attempt(1))]);
+    assert_eq!(world.viewer(DAVE).token_generation, 1);
+    world.run(update(None, Some("other".into()))).unwrap();
+    assert_eq!(world.viewer(DAVE).token_generation, 2);
+    let missing = Command::UpdateUser {
+        user: EVE,
+        name: None,
+        email: None,
+        password_hash: None,
+        bio: None,
+        image: None,
+    };
+    assert_eq!(world.run(missing).unwrap_err(), Error::NotFound);
+}
+
+#[test]
+fn edges_are_idempotent_and_seen_at_once() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    let follow = |on| Command::SetFollow { user: DAVE, target: EVE, on };
+    assert!(world.viewer(DAVE).follows.is_empty());
+    assert_eq!(world.run(follow(true)).unwrap().events.len(), 1);
+    assert_eq!(world.run(follow(true)).unwrap().events.len(), 0, "a repetition is no event");
+    assert!(world.viewer(DAVE).follows(EVE));
+    world.done(Command::SetMute { user: DAVE, target: EVE, on: true });
+    world.done(Command::SetBlockedBy { user: DAVE, blocker: EVE, on: true });
+    assert_eq!(world.viewer(DAVE).mutes, [EVE]);
+    assert!(world.viewer(DAVE).is_blocked_by(EVE));
+    world.done(follow(false));
+    world.done(Command::SetBlockedBy { user: DAVE, blocker: EVE, on: false });
+    assert!(!world.viewer(DAVE).follows(EVE));
+    assert!(!world.viewer(DAVE).is_blocked_by(EVE));
+    let oneself = Command::SetFollow { user: DAVE, target: DAVE, on: true };
+    assert_eq!(world.run(oneself).unwrap_err(), Error::Yourself);
+}
+
+#[test]
+fn a_user_has_only_so_many_edges() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    // One command per edge would check the limit ten thousand times: stage them at once instead.
+    world
+        .tables
+        .apply(|tables| {
+            for target in 0..u64::from(EDGES_MAX) {
+                let key = tables::edge_key(DAVE, UserId(target << 13));
+                tables.put(tables::FOLLOWS, key, tables::empty());
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    let one_more = Command::SetFollow { user: DAVE, target: EVE, on: true };
+    world.done(Command::SetFollow { user: DAVE, target: UserId(0), on: false });
+    world.done(one_more);
+    let too_many = Command::SetFollow { user: DAVE, target: UserId(1), on: true };
+    assert_eq!(world.run(too_many).unwrap_err(), Error::TooManyEdges(EDGES_MAX));
+}
+
+#[test]
+fn reads_go_to_the_history_once() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    let read = |at| Command::RecordRead { user: DAVE, post: PostId(7), at: Stamp(at) };
+    assert_eq!(world.run(read(5)).unwrap().events.len(), 1);
+    assert_eq!(world.run(read(5)).unwrap().events.len(), 0);
+    assert_eq!(world.run(read(u64::MAX / 2)).unwrap_err(), Error::InTheFuture);
+    let Answer::Exported(users) = world.ask(Query::Export { after: UserId(0), limit: 10 }).unwrap()
+    else {
+        panic!("another answer")
+    };
+    assert_eq!(users[0].reads, [(Stamp(5), PostId(7))]);
+}
+
+#[test]
+fn a_refused_command_leaves_caches_and_tables_alone() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    let before = world.viewer(DAVE);
+    world.run(Command::SetFollow { user: DAVE, target: DAVE, on: true }).unwrap_err();
+    assert!(Arc::ptr_eq(&before, &world.viewer(DAVE)));
+}
+
+#[test]
+fn golden_bytes_of_a_user_stay() {
+    let row = tables::UserRow {
+        username: "D".into(),
+        name_normal: "d".into(),
+        name_attempt: Attempt(1),
+        email: "d@e".into(),
+        email_normal: "d@e".into(),
+        email_attempt: Attempt(2),
+        password_hash: None,
+        bio: Some("b".into()),
+        image: None,
+        token_generation: 1,
+        created_at: Stamp(300),
+    };
+    let golden: &[u8] = &[
+        20, 1, 1, 68, 1, 100, 1, 3, 100, 64, 101, 3, 100, 64, 101, 2, 0, 1, 1, 98, 0, 1, 251, 44, 1,
+    ];
+    assert_eq!(encode(&row), golden);
+    assert_eq!(decode::<tables::UserRow>(golden).unwrap(), row);
+}
+
+use crate::ids::PostId;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #[test]
+    fn arbitrary_bytes_never_panic(mut bytes: Vec<u8>, kind in 16_u8..24) {
+        if let Some(first) = bytes.first_mut() {
+            *first = kind;
+        }
+        if let Some(version) = bytes.get_mut(1) {
+            *version = 1;
+        }
+        let _ = decode::<Command>(&bytes);
+        let _ = decode::<Reply>(&bytes);
+        let _ = decode::<Error>(&bytes);
+        let _ = decode::<Event>(&bytes);
+        let _ = decode::<tables::UserRow>(&bytes);
+        let _ = decode::<tables::ClaimRow>(&bytes);
+    }
+}
