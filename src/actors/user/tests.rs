@@ -197,7 +197,7 @@ fn a_user_has_only_so_many_edges() {
             Ok::<_, ()>(())
         })
         .unwrap();
-    let one_more = Command::SetFollow { user: DAVE, target: EVE, on: true };
+    let one_more = Command::SetFollow { user: DAVE, target: UserId(3), on: true };
     world.done(Command::SetFollow { user: DAVE, target: UserId(0), on: false });
     world.done(one_more);
     let too_many = Command::SetFollow { user: DAVE, target: UserId(1), on: true };
