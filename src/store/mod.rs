@@ -2,7 +2,10 @@
 pub mod checkpointer;
 pub mod codec;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fault;
 pub(crate) mod file;
+pub mod log;
 pub mod memtable;
 mod remembered;
 pub mod shard_file;

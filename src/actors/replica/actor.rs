@@ -1,0 +1,358 @@
+//! The actor of a replica.
+//!
+//! **Owns**: the Raft group of a shard on this node, and the right to write its log.
+//! **Receives**: [`ReplicaMessage`], from itself and from its handle.
+//! **Sends**: committed entries to the shard, through [`Applier`]; itself, as a [`Replica`].
+//! **Started by**: the supervisor of the shard, after the shard's cell.
+//! **When it fails**: proposals in flight are told so (they may be committed all the same); what
+//! is committed stays; the successor opens the log with a new incarnation, is elected at once and
+//! goes on where the shard's state ends. It fails when Raft stops, which a storage error does.
+//! **Invariants**: see [`crate::actors::replica`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::alias::WatchReceiverOf;
+use openraft::{Config, EmptyNode, Raft, RaftMetrics, ServerState, SnapshotPolicy};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::actors::replica::handle::{RaftReplica, behind_purged_log};
+use crate::actors::replica::log_storage::LogStore;
+use crate::actors::replica::network::NoPeers;
+use crate::actors::replica::port::{AppliedState, Applier, Replica};
+use crate::actors::replica::state_machine::{Progress, StateMachine};
+use crate::actors::replica::types::{TypeConfig, decode_position, log_index};
+use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
+use crate::store::error::StoreError;
+use crate::store::log::{GroupLog, GroupLogState, LogLane};
+
+/// Five times the tail of an fsync; the library's 50 ms are too tight.
+const HEARTBEAT_MS: u64 = 250;
+/// Several heartbeats, so that a slow disk starts no election.
+const ELECTION_MS: std::ops::Range<u64> = 1_000..2_000;
+/// A lone voter needs two commits to lead; a disk that takes longer is stuck.
+const LEADER_WAIT: Duration = Duration::from_secs(30);
+/// A shard file may be large.
+const INSTALL_SNAPSHOT_MS: u64 = 60_000;
+
+/// What the actor is told.
+pub enum ReplicaMessage {
+    /// The group leads and has recovered, or why not.
+    Opened(Result<OpenedReplica, StoreError>),
+    /// Everything up to here is durable in the shard's file.
+    Checkpointed(LogIndex),
+    /// Raft has stopped by itself.
+    RaftStopped(StoreError),
+}
+
+/// A Raft group that is ready to serve.
+pub struct OpenedReplica(Arc<RaftReplica>);
+
+/// How a replica is doing, for readiness and metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Which opening of the group this is; rises with every restart.
+    pub incarnation: u64,
+    /// Raft's term.
+    pub term: u64,
+    /// Who leads, as far as this replica knows.
+    pub leader: Option<NodeId>,
+    /// Whether this replica leads.
+    pub leads: bool,
+    /// The last entry on the log.
+    pub last: LogIndex,
+    /// The last entry that the shard has applied.
+    pub applied: LogIndex,
+    /// The last entry that was purged behind a checkpoint.
+    pub purged: LogIndex,
+}
+
+/// All that a restart needs.
+#[derive(Clone)]
+pub struct Arguments {
+    /// Whose replica this is, for names and logs.
+    pub shard: ShardId,
+    /// This node.
+    pub node: NodeId,
+    /// The group on the lane.
+    pub group: GroupId,
+    /// The lane, which the store may reopen between restarts; `None` while it does.
+    pub lane: watch::Receiver<Option<Arc<LogLane>>>,
+    /// The shard.
+    pub applier: Arc<dyn Applier>,
+    /// Where the shard finds its replica while there is one that leads.
+    pub published: watch::Sender<Option<Arc<dyn Replica>>>,
+    /// Where the status is kept.
+    pub status: watch::Sender<ReplicaStatus>,
+}
+
+/// The actor.
+pub struct ReplicaActor;
+
+/// The state of the actor. Dropping it stops the group, also when the actor is killed.
+pub struct State {
+    arguments: Arguments,
+    lane: Arc<LogLane>,
+    incarnation: u64,
+    stop: watch::Sender<bool>,
+    /// Opens the group; then watches it.
+    task: JoinHandle<()>,
+    replica: Option<Arc<RaftReplica>>,
+}
+
+impl Actor for ReplicaActor {
+    type Msg = ReplicaMessage;
+    type State = State;
+    type Arguments = Arguments;
+
+    /// Returns when the log is open. Raft itself starts in the background: it replays through the
+    /// shard, and a supervisor that waited for that could not restart a shard that crashes in it.
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ReplicaMessage>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let lane = arguments.lane.borrow().clone().ok_or(StoreError::Stopped)?;
+        let (opener, group) = (lane.clone(), arguments.group);
+        // Waits for a commit.
+        let log = tokio::task::spawn_blocking(move || opener.group(group)).await??;
+        let applied = arguments.applier.applied();
+        check_state(&log.state(), &applied)?;
+        let (stop, stopped) = watch::channel(false);
+        let opening = Opening {
+            node: arguments.node,
+            config: configuration(arguments.shard)?,
+            progress: Arc::new(Progress::new(&applied)?),
+            applier: arguments.applier.clone(),
+            lane: lane.clone(),
+            log: log.clone(),
+            stop: stopped,
+        };
+        let task = tokio::spawn(async move {
+            let opened = opening.run(myself.clone()).await;
+            let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
+        });
+        let incarnation = log.incarnation();
+        Ok(State { arguments, lane, incarnation, stop, task, replica: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ReplicaMessage>,
+        message: ReplicaMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ReplicaMessage::Opened(opened) => state.opened(myself, opened?),
+            ReplicaMessage::Checkpointed(index) => return state.checkpointed(index).await,
+            ReplicaMessage::RaftStopped(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<ReplicaMessage>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(replica) = state.withdraw() {
+            // The core ends with its current command; what is left of it is fenced.
+            let _ = replica.raft.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn opened(&mut self, myself: ActorRef<ReplicaMessage>, OpenedReplica(replica): OpenedReplica) {
+        let watcher = Watcher {
+            metrics: replica.raft.metrics(),
+            status: self.arguments.status.clone(),
+            lane: self.lane.clone(),
+            incarnation: self.incarnation,
+        };
+        self.task = tokio::spawn(async move {
+            let stopped = watcher.run().await;
+            let _ = myself.cast(ReplicaMessage::RaftStopped(stopped));
+        });
+        self.replica = Some(replica.clone());
+        self.arguments.published.send_replace(Some(replica));
+        let shard = self.arguments.shard;
+        tracing::info!(%shard, node = self.arguments.node.0, "the replica leads");
+    }
+
+    /// openraft builds a "snapshot" at the checkpoint, which is there already, and then purges
+    /// the log behind it. A checkpoint that comes while it does so is left to the next one.
+    async fn checkpointed(&mut self, index: LogIndex) -> Result<(), ActorProcessingErr> {
+        let Some(replica) = &self.replica else { return Ok(()) };
+        if index > replica.log.0.state().purged {
+            // It fails when Raft has stopped; then the watcher says why.
+            let _ = replica.raft.trigger().snapshot().await;
+        }
+        Ok(())
+    }
+
+    /// Takes the replica away from the shard. A successor may have published its own already.
+    fn withdraw(&mut self) -> Option<Arc<RaftReplica>> {
+        self.stop.send_replace(true);
+        self.task.abort();
+        let replica = self.replica.take()?;
+        self.arguments.published.send_if_modified(|published| {
+            let ours = published.as_ref().is_some_and(|published| {
+                std::ptr::addr_eq(Arc::as_ptr(published), Arc::as_ptr(&replica))
+            });
+            if ours {
+                *published = None;
+            }
+            ours
+        });
+        self.arguments.status.send_if_modified(|status| {
+            let ours = status.incarnation == self.incarnation;
+            if ours {
+                (status.leads, status.leader) = (false, None);
+            }
+            ours
+        });
+        Some(replica)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let Some(replica) = self.withdraw() else { return };
+        // The actor failed or was killed. The shard may still hold the handle, and with it Raft.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { replica.raft.shutdown().await });
+        }
+    }
+}
+
+/// What is needed to open the group.
+struct Opening {
+    node: NodeId,
+    config: Arc<Config>,
+    lane: Arc<LogLane>,
+    log: GroupLog,
+    applier: Arc<dyn Applier>,
+    progress: Arc<Progress>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Opening {
+    async fn run(self, actor: ActorRef<ReplicaMessage>) -> Result<Arc<RaftReplica>, StoreError> {
+        let lane = self.lane.clone();
+        let failure = |error: String| lane.failure().unwrap_or(StoreError::Io(error));
+        let node = self.node.0;
+        let log = LogStore(self.log);
+        let machine = StateMachine {
+            applier: self.applier,
+            incarnation: log.0.incarnation(),
+            progress: self.progress.clone(),
+            stop: self.stop,
+        };
+        let raft = Raft::new(node, self.config, NoPeers, log.clone(), machine)
+            .await
+            .map_err(|error| failure(error.to_string()))?;
+        if raft.is_initialized().await.map_err(|error| failure(error.to_string()))? {
+            // It would wait for its election timeout. A lone voter has nobody to disturb.
+            raft.trigger().elect(false).await.map_err(|error| failure(error.to_string()))?;
+        } else {
+            let members = BTreeMap::from([(node, EmptyNode::new())]);
+            raft.initialize(members).await.map_err(|error| failure(error.to_string()))?;
+        }
+        raft.wait(Some(LEADER_WAIT))
+            .state(ServerState::Leader, "lead")
+            .await
+            .map_err(|error| failure(error.to_string()))?;
+        // No limit: it takes as long as the shard, which has a watchdog of its own, applies.
+        raft.wait_for_recovery(None).await.map_err(|error| failure(error.to_string()))?;
+        Ok(Arc::new(RaftReplica { raft, log, progress: self.progress, actor }))
+    }
+}
+
+/// Follows Raft's metrics until it stops.
+struct Watcher {
+    metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    status: watch::Sender<ReplicaStatus>,
+    lane: Arc<LogLane>,
+    incarnation: u64,
+}
+
+impl Watcher {
+    async fn run(mut self) -> StoreError {
+        loop {
+            let metrics = self.metrics.borrow_watched().clone();
+            let status = status(&metrics, self.incarnation);
+            self.status.send_if_modified(|old| {
+                // An older replica that is not quite dead has nothing to say.
+                let newer = old.incarnation <= status.incarnation && *old != status;
+                if newer {
+                    *old = status;
+                }
+                newer
+            });
+            let running = metrics.running_state.map_err(|error| error.to_string());
+            let next = match running {
+                Ok(()) => self.metrics.changed().await.map_err(|_| "raft is gone".to_owned()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = next {
+                return self.lane.failure().unwrap_or(StoreError::Io(error));
+            }
+        }
+    }
+}
+
+fn status(metrics: &RaftMetrics<TypeConfig>, incarnation: u64) -> ReplicaStatus {
+    let position = |index: Option<u64>| index.map_or(LogIndex(0), log_index);
+    ReplicaStatus {
+        incarnation,
+        term: metrics.current_term,
+        leader: metrics.current_leader.map(NodeId),
+        leads: metrics.state == ServerState::Leader,
+        last: position(metrics.last_log_index),
+        applied: position(metrics.last_applied.as_ref().map(|id| id.index)),
+        purged: position(metrics.purged.as_ref().map(|id| id.index)),
+    }
+}
+
+fn configuration(shard: ShardId) -> Result<Arc<Config>, StoreError> {
+    let config = Config {
+        cluster_name: shard.to_string(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS.start,
+        election_timeout_max: ELECTION_MS.end,
+        install_snapshot_timeout: INSTALL_SNAPSHOT_MS,
+        // The checkpoint is the snapshot, and the shard decides when it is made. Everything
+        // behind it is purged at once.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        // A leader that restarts must not lead with a state that is older than its log.
+        enable_leader_restore: Some(false),
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| StoreError::Io(error.to_string()))
+}
+
+/// Refuses a log and a state that do not belong together (R4).
+fn check_state(log: &GroupLogState, applied: &AppliedState) -> Result<(), StoreError> {
+    if applied.index < log.purged {
+        return Err(behind_purged_log(applied.index, log.purged));
+    }
+    let (_, members) = decode_position(&applied.position)?;
+    // With peers, a state may be ahead of the log: it came from a peer. A lone voter has applied
+    // nothing that was not on its log before.
+    let alone = members.voter_ids().count() <= 1;
+    if alone && applied.index > log.last {
+        let (applied, last) = (applied.index.0, log.last.0);
+        let detail = format!("the state ends at entry {applied}, the log already at {last}");
+        return Err(StoreError::Damaged { path: PathBuf::new(), detail });
+    }
+    Ok(())
+}

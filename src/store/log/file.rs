@@ -1,0 +1,220 @@
+//! The file of a lane: how it is created, what is in it, and what its errors mean.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::GroupId;
+use crate::store::codec::{self, Record};
+use crate::store::error::StoreError;
+
+/// `(group, index)`, both big endian → the bytes of the entry.
+pub(super) const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
+/// `group`, big endian → [`GroupRecord`].
+pub(super) const GROUPS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("groups");
+/// What concerns the whole file.
+const LANE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("lane");
+const FORMAT_KEY: &[u8] = b"format";
+/// The format that this program writes, and the newest that it can read.
+const FORMAT: u32 = 1;
+
+/// What a lane keeps of a group beside its entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GroupRecord {
+    /// Everything up to here was removed from the front; 0 when nothing was.
+    pub purged: u64,
+    /// What the owner wants to remember of the last purged entry.
+    pub purged_position: Bytes,
+    /// The owner's vote.
+    pub vote: Option<Bytes>,
+    /// The owner's committed position; may be older than the newest one it named.
+    pub committed: Option<Bytes>,
+}
+
+impl Record for GroupRecord {
+    const KIND: u8 = 16;
+}
+
+/// The key of an entry.
+pub(super) fn entry_key(group: GroupId, index: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&group.0.to_be_bytes());
+    key[4..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// The index in the key of an entry.
+pub(super) fn index_of_key(key: &[u8]) -> Result<u64, StoreError> {
+    let index = key.get(4..12).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    index.ok_or_else(|| damaged(Path::new(""), "a key of an entry is malformed"))
+}
+
+/// Opens the lane at `path`, or creates it.
+pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+    if !path.try_exists().map_err(|error| io_error(path, &error))? {
+        create(path)?;
+    }
+    let database = Builder::new()
+        .set_cache_size(cache_bytes)
+        .open(path)
+        .map_err(|error| store_error(path, error))?;
+    check_format(path, &database)?;
+    Ok(database)
+}
+
+/// Opens the lane on a backend, which is initialised when it is empty.
+pub(super) fn open_with_backend(
+    name: &Path,
+    backend: impl StorageBackend,
+    cache_bytes: usize,
+) -> Result<Database, StoreError> {
+    let fresh = backend.len().map_err(|error| io_error(name, &error))? == 0;
+    let database = Builder::new()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(backend)
+        .map_err(|error| store_error(name, error))?;
+    if fresh {
+        initialise(name, &database)?;
+    }
+    check_format(name, &database)?;
+    Ok(database)
+}
+
+/// Where a lane is created before it gets its name.
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// A file that was cut while redb created it cannot be opened again, so it only gets its name
+/// when it is whole and durable.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let temporary = temporary_path(path);
+    match std::fs::remove_file(&temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error(path, &error)),
+    }
+    let database = Builder::new().create(&temporary).map_err(|error| store_error(path, error))?;
+    initialise(path, &database)?;
+    drop(database);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(&temporary)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| File::open(directory.unwrap_or(Path::new("."))))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| io_error(path, &error))
+}
+
+fn initialise(path: &Path, database: &Database) -> Result<(), StoreError> {
+    let initialise = || -> Result<(), redb::Error> {
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.open_table(ENTRIES)?;
+        transaction.open_table(GROUPS)?;
+        transaction.open_table(LANE)?.insert(FORMAT_KEY, FORMAT.to_be_bytes().as_slice())?;
+        transaction.commit()?;
+        Ok(())
+    };
+    initialise().map_err(|error| store_error(path, error))
+}
+
+fn check_format(path: &Path, database: &Database) -> Result<(), StoreError> {
+    let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let table = match database.begin_read()?.open_table(LANE) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        Ok(table.get(FORMAT_KEY)?.map(|value| value.value().to_vec()))
+    };
+    let format = read().map_err(|error| store_error(path, error))?;
+    let Some(format) = format.and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+    else {
+        return Err(damaged(path, "it is not a log lane"));
+    };
+    if format > FORMAT {
+        return Err(StoreError::Newer { path: path.into(), found: format, known: FORMAT });
+    }
+    Ok(())
+}
+
+/// Reads what is kept of a group, and the first and last index of its entries.
+pub(super) fn load_group(
+    path: &Path,
+    database: &Database,
+    group: GroupId,
+) -> Result<(GroupRecord, Option<(u64, u64)>), StoreError> {
+    let read = || -> Result<_, redb::Error> {
+        let transaction = database.begin_read()?;
+        let record = transaction
+            .open_table(GROUPS)?
+            .get(group.0.to_be_bytes().as_slice())?
+            .map(|value| value.value().to_vec());
+        Ok((record, transaction.open_table(ENTRIES)?))
+    };
+    let (record, entries) = read().map_err(|error| store_error(path, error))?;
+    let record: GroupRecord = match record {
+        Some(bytes) => codec::decode(&bytes)?,
+        None => GroupRecord::default(),
+    };
+    let (low, high) = (entry_key(group, record.purged + 1), entry_key(group, u64::MAX));
+    let ends = || -> Result<_, redb::Error> {
+        let mut range = entries.range(low.as_slice()..=high.as_slice())?;
+        let first = range.next().transpose()?.map(|(key, _)| key.value().to_vec());
+        let last = range.next_back().transpose()?.map(|(key, _)| key.value().to_vec());
+        Ok((first, last))
+    };
+    let (first, last) = ends().map_err(|error| store_error(path, error))?;
+    let Some(first) = first else { return Ok((record, None)) };
+    let last = index_of_key(last.as_ref().unwrap_or(&first))?;
+    Ok((record, Some((index_of_key(&first)?, last))))
+}
+
+fn damaged(path: &Path, detail: &str) -> StoreError {
+    StoreError::Damaged { path: path.into(), detail: detail.into() }
+}
+
+/// What an error of redb means for the operator.
+pub(super) fn store_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
+            StoreError::Locked { path: path.into() }
+        }
+        redb::Error::Io(error) => io_error(path, &error),
+        error @ (redb::Error::Corrupted(_)
+        | redb::Error::RepairAborted
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableDoesNotExist(_)) => damaged(path, &error.to_string()),
+        // The remaining variants (the enum is open) are failures of the storage or of redb.
+        error => StoreError::Io(error.to_string()),
+    }
+}
+
+/// What an error of the operating system means for the operator.
+pub(super) fn io_error(path: &Path, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            StoreError::ReadOnly { path: path.into() }
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+        io::ErrorKind::InvalidData => damaged(path, &error.to_string()),
+        _ => StoreError::Io(format!("`{}`: {error}", path.display())),
+    }
+}
+
+/// The index of the first entry that is physically in the file.
+#[cfg(test)]
+pub(super) fn load_first_key(database: &Database, group: GroupId) -> Option<u64> {
+    let entries = database.begin_read().ok()?.open_table(ENTRIES).ok()?;
+    let (low, high) = (entry_key(group, 0), entry_key(group, u64::MAX));
+    let mut range = entries.range(low.as_slice()..=high.as_slice()).ok()?;
+    let (key, _) = range.next()?.ok()?;
+    index_of_key(key.value()).ok()
+}

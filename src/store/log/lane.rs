@@ -1,0 +1,235 @@
+//! A lane as its owner sees it: open, hand out groups, close.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use redb::{Database, StorageBackend};
+
+use crate::ids::GroupId;
+use crate::store::error::StoreError;
+use crate::store::log::file;
+use crate::store::log::group::{GroupLog, GroupShared};
+use crate::store::log::writer::{Answer, Request, Writer};
+
+/// Incarnations rise over all lanes of the process: who compares them (a shard's cell) survives
+/// a lane that is reopened.
+static INCARNATIONS: AtomicU64 = AtomicU64::new(1);
+
+/// What a lane tells about itself. Called on the lane's thread: be quick.
+pub trait LaneObserver: Send + Sync + 'static {
+    /// One commit made so many requests with so many bytes of entries durable.
+    fn committed(&self, requests: usize, bytes: usize, duration: Duration);
+
+    /// The lane failed and will answer nothing but errors. It must be closed and opened again.
+    fn failed(&self, error: &StoreError);
+}
+
+/// How a lane behaves.
+#[derive(Clone)]
+pub struct LaneOptions {
+    /// Page cache of the file. Small: what is appended is read from the tails.
+    pub cache_bytes: usize,
+    /// Recently appended entries kept in memory, per group, so that apply need not read the file.
+    pub tail_bytes: usize,
+    /// Entries that may wait for a commit. Each owner has one batch in flight, so more than this
+    /// is a defect; it is refused.
+    pub queue_bytes_max: usize,
+    /// How much a purge removes along with a commit that has something else to do.
+    pub purge_chunk_bytes: usize,
+    /// Pause between the chunks of a purge when the lane is idle.
+    pub purge_pause: Duration,
+    /// Who is told about commits and failure.
+    pub observer: Option<Arc<dyn LaneObserver>>,
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 16 * 1024 * 1024,
+            tail_bytes: 4 * 1024 * 1024,
+            queue_bytes_max: 256 * 1024 * 1024,
+            // About 0.3 ms of a commit (250 MB took 300 ms).
+            purge_chunk_bytes: 256 * 1024,
+            purge_pause: Duration::from_millis(10),
+            observer: None,
+        }
+    }
+}
+
+/// A log lane: one file, one thread, many groups.
+pub struct LogLane {
+    shared: Arc<LaneShared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for LogLane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogLane").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+/// What the lane, its thread and the handles of its groups share.
+pub(super) struct LaneShared {
+    pub path: PathBuf,
+    pub options: LaneOptions,
+    /// `None` once the lane is closed or failed: the file must be free then for a successor,
+    /// whoever still holds a handle.
+    pub database: RwLock<Option<Database>>,
+    pub failure: OnceLock<StoreError>,
+    pub queued_requests: AtomicUsize,
+    pub queued_bytes: AtomicUsize,
+    pub groups: Mutex<HashMap<GroupId, Arc<GroupShared>>>,
+    queue: mpsc::Sender<Request>,
+}
+
+impl LogLane {
+    /// Opens the lane at `path` (a file; its directory must exist), or creates it.
+    ///
+    /// # Errors
+    /// When the file is in use, newer, damaged, or cannot be written.
+    pub fn open(path: &Path, options: LaneOptions) -> Result<Arc<Self>, StoreError> {
+        let database = file::open(path, options.cache_bytes)?;
+        Self::start(path, database, options)
+    }
+
+    /// Opens the lane on a storage backend (a simulated disk). `name` stands for the path.
+    ///
+    /// # Errors
+    /// As [`LogLane::open`].
+    pub fn open_with_backend(
+        name: &Path,
+        backend: impl StorageBackend,
+        options: LaneOptions,
+    ) -> Result<Arc<Self>, StoreError> {
+        let database = file::open_with_backend(name, backend, options.cache_bytes)?;
+        Self::start(name, database, options)
+    }
+
+    fn start(
+        path: &Path,
+        database: Database,
+        options: LaneOptions,
+    ) -> Result<Arc<Self>, StoreError> {
+        let (queue, requests) = mpsc::channel();
+        let shared = Arc::new(LaneShared {
+            path: path.into(),
+            options,
+            database: RwLock::new(Some(database)),
+            failure: OnceLock::new(),
+            queued_requests: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            groups: Mutex::default(),
+            queue,
+        });
+        let writer = Writer::new(shared.clone(), requests);
+        let thread = thread::Builder::new()
+            .name("quire-log-lane".into())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
+    }
+
+    /// Opens the log of a group. Handles that were given out before are refused from now on;
+    /// what they had asked for is durable when this returns, so it waits for at most a commit.
+    ///
+    /// # Errors
+    /// When the lane has failed or the group's record cannot be read.
+    pub fn group(&self, id: GroupId) -> Result<GroupLog, StoreError> {
+        let group = {
+            let mut groups = lock(&self.shared.groups);
+            match groups.get(&id) {
+                Some(group) => group.clone(),
+                None => {
+                    let group = Arc::new(GroupShared::load(&self.shared, id)?);
+                    groups.insert(id, group.clone());
+                    group
+                }
+            }
+        };
+        let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
+        group.fence(incarnation);
+        // The barrier also makes the writer look for the rest of an interrupted purge.
+        let (answer, answered) = mpsc::channel();
+        self.shared.submit(Request::Barrier {
+            group: group.clone(),
+            done: Answer::new(Box::new(move |result| drop(answer.send(result)))),
+        });
+        answered.recv().unwrap_or(Err(StoreError::Stopped))?;
+        Ok(GroupLog::new(self.shared.clone(), group, incarnation))
+    }
+
+    /// Whether the lane answers with nothing but errors and has to be reopened.
+    pub fn is_failed(&self) -> bool {
+        self.failure().is_some()
+    }
+
+    /// Why the lane failed.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.shared.failure.get().cloned()
+    }
+
+    /// How many requests wait for a commit.
+    pub fn queue_depth(&self) -> usize {
+        self.shared.queued_requests.load(Ordering::Relaxed)
+    }
+
+    /// Makes durable what waits, and frees the file. Handles of groups answer
+    /// [`StoreError::Stopped`] afterwards. Waits for the lane's thread.
+    pub fn close(&self) {
+        self.shared.submit(Request::Close);
+        let Some(thread) = lock(&self.thread).take() else { return };
+        // A callback may hold the last handle of the lane; the thread cannot wait for itself.
+        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            tracing::error!(path = %self.shared.path.display(), "the log lane's thread panicked");
+        }
+    }
+}
+
+impl Drop for LogLane {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl LaneShared {
+    /// Queues a request. When the thread is gone, the request answers itself by being dropped.
+    pub fn submit(&self, request: Request) {
+        self.queued_requests.fetch_add(1, Ordering::Relaxed);
+        self.queued_bytes.fetch_add(request.bytes(), Ordering::Relaxed);
+        if let Err(refused) = self.queue.send(request) {
+            self.taken(&refused.0);
+        }
+    }
+
+    /// Accounts for a request that left the queue.
+    pub fn taken(&self, request: &Request) {
+        self.queued_requests.fetch_sub(1, Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(request.bytes(), Ordering::Relaxed);
+    }
+
+    /// The open database.
+    pub fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees the file. Waits for reads that are under way.
+    pub fn release(&self) {
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(database);
+    }
+
+    /// What is answered when the database is gone.
+    pub fn gone(&self) -> StoreError {
+        self.failure.get().cloned().unwrap_or(StoreError::Stopped)
+    }
+}
+
+/// Locks a mutex whose content is valid at every point where its holder could panic.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
