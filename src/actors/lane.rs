@@ -1,0 +1,123 @@
+//! The actor of a log lane.
+//!
+//! **Owns** the open lane (through the store) and the right to reopen it. **Receives** the news
+//! that the lane failed. **Sends** the lane, by publishing it, to the replicas on it.
+//! **Started by** the store's supervisor, before anything that writes a log.
+//! **When it fails** (redb latches an I/O error until the file is reopened) the replicas on it fail
+//! with cause `dependency`, which spends only this lane's budget; nothing acknowledged is lost.
+//!
+//! **Invariants**: A1 at most one opening of the file is published; A2 it is closed before it is
+//! opened again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::histogram::Histogram;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+
+use crate::actors::supervisor::Heartbeat;
+use crate::store::error::StoreError;
+use crate::store::log::{LaneObserver, LaneOptions, LogLane};
+
+/// What a lane actor receives.
+pub(crate) enum LaneMessage {
+    /// The lane answers nothing but errors from now on.
+    Failed(StoreError),
+}
+
+/// All that a restart needs.
+#[derive(Clone)]
+pub(crate) struct Arguments {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Where the replicas find the lane; `None` while it is being reopened.
+    pub(crate) published: watch::Sender<Option<Arc<LogLane>>>,
+    /// Duration of each sync.
+    pub(crate) fsync: Histogram,
+    /// Marked while a handler runs.
+    pub(crate) heartbeat: Heartbeat,
+}
+
+/// The actor; its state is in [`State`].
+pub(crate) struct LaneActor;
+
+/// Closes the lane when it is dropped, also when the actor is killed (A2).
+pub(crate) struct State {
+    lane: Arc<LogLane>,
+    published: watch::Sender<Option<Arc<LogLane>>>,
+    heartbeat: Heartbeat,
+}
+
+struct Observer {
+    actor: ActorRef<LaneMessage>,
+    fsync: Histogram,
+}
+
+impl LaneObserver for Observer {
+    fn committed(&self, _requests: usize, _bytes: usize, duration: Duration) {
+        self.fsync.observe(duration.as_secs_f64());
+    }
+
+    fn failed(&self, error: &StoreError) {
+        let _ = self.actor.cast(LaneMessage::Failed(error.clone()));
+    }
+}
+
+impl Actor for LaneActor {
+    type Msg = LaneMessage;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<LaneMessage>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let Arguments { path, published, fsync, heartbeat } = arguments;
+        if let Some(old) = published.send_replace(None) {
+            tokio::task::spawn_blocking(move || old.close()).await?;
+        }
+        let observer = Arc::new(Observer { actor: myself, fsync });
+        let options = LaneOptions { observer: Some(observer), ..LaneOptions::default() };
+        let lane = tokio::task::spawn_blocking(move || LogLane::open(&path, options)).await??;
+        published.send_replace(Some(lane.clone()));
+        Ok(State { lane, published, heartbeat })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<LaneMessage>,
+        message: LaneMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let _busy = state.heartbeat.busy();
+        match message {
+            LaneMessage::Failed(error) => Err(error.into()),
+        }
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<LaneMessage>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let lane = state.lane.clone();
+        // Joins the lane's thread: what is queued becomes durable first.
+        tokio::task::spawn_blocking(move || lane.close()).await?;
+        Ok(())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.published.send_if_modified(|published| {
+            let ours = published.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, &self.lane));
+            if ours {
+                *published = None;
+            }
+            ours
+        });
+    }
+}
