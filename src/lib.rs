@@ -3,5 +3,6 @@ pub mod actors;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod node;
 pub mod store;
 pub mod telemetry;

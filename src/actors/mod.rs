@@ -1,5 +1,7 @@
 //! Actors: the runtime that runs any service, and the services.
 pub mod call;
+pub(crate) mod hosting;
+pub(crate) mod lane;
 pub mod post;
 pub mod replica;
 pub mod router;
@@ -8,4 +10,5 @@ mod shard;
 mod shard_cell;
 mod shard_metrics;
 pub mod state_machine;
+pub mod supervisor;
 pub mod user;

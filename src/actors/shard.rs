@@ -28,6 +28,7 @@ use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{StateMachine, Step, Stop};
+use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, STAMP_AHEAD_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
 use crate::store::codec::{self, Record};
@@ -109,12 +110,8 @@ impl Record for Batch {
 pub(crate) struct Arguments<S: StateMachine> {
     /// The shard's cell, which survives the actor.
     pub(crate) cell: Arc<ShardCell<S>>,
-}
-
-impl<S: StateMachine> Clone for Arguments<S> {
-    fn clone(&self) -> Self {
-        Self { cell: self.cell.clone() }
-    }
+    /// Marked while a handler runs.
+    pub(crate) heartbeat: Heartbeat,
 }
 
 /// The actor; its state is in [`State`].
@@ -128,6 +125,7 @@ impl<S> Default for ShardActor<S> {
 
 pub(crate) struct State<S: StateMachine> {
     cell: Arc<ShardCell<S>>,
+    heartbeat: Heartbeat,
     generation: u64,
     service: S,
     replica: Option<Arc<dyn Replica>>,
@@ -173,7 +171,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        Arguments { cell }: Arguments<S>,
+        Arguments { cell, heartbeat }: Arguments<S>,
     ) -> Result<Self::State, ActorProcessingErr> {
         let generation = cell.store.claim();
         let service = S::load(&cell.store.owned(generation)?.read())?;
@@ -181,6 +179,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         let replica = cell.current_replica();
         let mut state = State {
             cell,
+            heartbeat,
             generation,
             service,
             replica,
@@ -203,6 +202,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let _busy = state.heartbeat.busy();
         match message {
             ShardMessage::Command(envelope) => state.command(&myself, envelope),
             ShardMessage::Query(envelope) => state.query(&myself, envelope)?,

@@ -1,13 +1,13 @@
 //! What the runtime measures of every shard, without a line in any service.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::ids::{LogIndex, ShardId};
+use crate::ids::{LogIndex, ShardId, Stamp};
 use crate::telemetry::{Metrics, ShardHandling, ShardLabels};
 
 /// The handles of one shard; created once, so that observing costs no look-up.
@@ -25,6 +25,9 @@ pub(crate) struct ShardMetrics {
     resent: Counter,
     applied: Gauge,
     unwritten: Gauge,
+    checkpoint: Histogram,
+    checkpoint_time: Gauge,
+    checkpoint_failures: Counter,
 }
 
 impl ShardMetrics {
@@ -45,6 +48,9 @@ impl ShardMetrics {
             resent: metrics.calls_resent.get_or_create_owned(&labels),
             applied: metrics.applied_index.get_or_create_owned(&labels),
             unwritten: metrics.unwritten_bytes.get_or_create_owned(&labels),
+            checkpoint: metrics.checkpoint.get_or_create_owned(&labels),
+            checkpoint_time: metrics.checkpoint_time.get_or_create_owned(&labels),
+            checkpoint_failures: metrics.checkpoint_failures.get_or_create_owned(&labels),
         })
     }
 
@@ -91,5 +97,15 @@ impl ShardMetrics {
     pub(crate) fn applied(&self, index: LogIndex, unwritten: usize) {
         self.applied.set(index.0 as i64);
         self.unwritten.set(unwritten as i64);
+    }
+
+    pub(crate) fn checkpointed(&self, now: Stamp, took: Duration, left: usize) {
+        self.checkpoint.observe(took.as_secs_f64());
+        self.checkpoint_time.set((now.as_millis() / 1000) as i64);
+        self.unwritten.set(left as i64);
+    }
+
+    pub(crate) fn checkpoint_failed(&self) {
+        self.checkpoint_failures.inc();
     }
 }

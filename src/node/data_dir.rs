@@ -229,7 +229,9 @@ mod tests {
     fn a_newer_damaged_or_orphaned_directory_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        for (text, newer) in [("{\"format\":2,\"x\":1}", true), ("{", false), ("{\"format\":1}", false)] {
+        for (text, newer) in
+            [("{\"format\":2,\"x\":1}", true), ("{", false), ("{\"format\":1}", false)]
+        {
             std::fs::write(path.join(ABOUT), text).unwrap();
             match DataDir::open(path, 1) {
                 Err(StoreError::Newer { found: 2, known: 1, .. }) => assert!(newer),

@@ -24,6 +24,8 @@ pub struct Checkpointed {
     pub applied: AppliedState,
     /// How long it took.
     pub took: Duration,
+    /// Unwritten state that has come since, in bytes.
+    pub left: usize,
 }
 
 /// Called on the checkpoint thread after each attempt.
@@ -160,7 +162,7 @@ fn write(entry: &mut Entry) -> Result<(), StoreError> {
         Ok(Some(applied)) => {
             let left = entry.store.lock().unwritten_bytes();
             entry.slot.unwritten.store(left, Ordering::Relaxed);
-            (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed() }));
+            (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
             Ok(())
         }
         Err(error) => {

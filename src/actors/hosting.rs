@@ -1,0 +1,174 @@
+//! Hosting a service: from a `StateMachine` to supervised shards and a router.
+//!
+//! Building a service is separate from running it: this is all that running one more takes.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::actors::lane;
+use crate::actors::replica::actor::{self as replica, ReplicaActor, ReplicaStatus};
+use crate::actors::replica::port::{Applier, Replica};
+use crate::actors::router::Router;
+use crate::actors::seams::Clock;
+use crate::actors::shard::{self, ShardActor};
+use crate::actors::shard_cell::ShardCell;
+use crate::actors::shard_metrics::ShardMetrics;
+use crate::actors::state_machine::StateMachine;
+use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
+use crate::config::SHARD_PERMITS;
+use crate::ids::{GroupId, NodeId, ShardId};
+use crate::store::checkpointer::{CheckpointObserver, Checkpointer};
+use crate::store::error::StoreError;
+use crate::store::log::LogLane;
+use crate::store::shard_file::ShardStore;
+use crate::telemetry::Metrics;
+
+/// Crashes of one shard or replica that are a fault of the moment; one more is a fault of the
+/// program, and the supervisor says so upward.
+const SHARD_BUDGET: RestartBudget = RestartBudget::new(10, Duration::from_secs(10));
+/// A service gives up after several of its shards did.
+const SERVICE_BUDGET: RestartBudget = RestartBudget::new(5, Duration::from_secs(60));
+/// A handler is bounded to about a millisecond of work; this is far beyond, and far below the
+/// patience of a caller ([`crate::config::COMMAND_DEADLINE`]).
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// What every shard stands on.
+pub(crate) struct Ground {
+    pub(crate) node: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) lane: watch::Sender<Option<Arc<LogLane>>>,
+    pub(crate) checkpointer: Arc<Checkpointer>,
+}
+
+/// A hosted service: how to call it, how to supervise it, how its replicas are.
+pub(crate) struct Hosted<S: StateMachine> {
+    pub(crate) router: Router<S>,
+    pub(crate) spec: SupervisorSpec,
+    pub(crate) replicas: Vec<(ShardId, watch::Receiver<ReplicaStatus>)>,
+}
+
+/// Prepares the shards of a service; they run once the returned spec is part of a started tree.
+/// `stores` are its shards in order; `first_group` is the Raft group of the first.
+pub(crate) fn host<S: StateMachine>(
+    ground: &Ground,
+    stores: Vec<ShardStore>,
+    first_group: u32,
+) -> Hosted<S> {
+    let mut cells = Vec::new();
+    let mut shards = Vec::new();
+    let mut replicas = Vec::new();
+    for (index, store) in stores.into_iter().enumerate() {
+        let id = ShardId { service: S::NAME, index: index as u16 };
+        let group = GroupId(first_group + index as u32);
+        let cell = cell::<S>(ground, id, store);
+        let (status, watched) = watch::channel(ReplicaStatus::default());
+        shards.push(ChildSpec::supervisor(shard_spec(ground, cell.clone(), group, status)));
+        replicas.push((id, watched));
+        cells.push(cell);
+    }
+    let spec =
+        SupervisorSpec::new(S::NAME, Strategy::OneForOne).budget(SERVICE_BUDGET).children(shards);
+    Hosted { router: Router::new(cells), spec, replicas }
+}
+
+fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc<ShardCell<S>> {
+    let store = Arc::new(store);
+    let metrics = ShardMetrics::new(&ground.metrics, id);
+    // The observer needs the replica slot of a cell that needs the observer's trigger.
+    let slot: Arc<OnceLock<watch::Sender<Option<Arc<dyn Replica>>>>> = Arc::default();
+    let (observed, late_slot, clock) = (metrics.clone(), slot.clone(), ground.clock.clone());
+    let observer: CheckpointObserver = Arc::new(move |outcome| match outcome {
+        Ok(done) => {
+            observed.checkpointed(clock.now(), done.took, done.left);
+            let replica = late_slot.get().and_then(|slot| slot.borrow().clone());
+            if let Some(replica) = replica {
+                replica.checkpointed(done.applied);
+            }
+        }
+        Err(error) => {
+            observed.checkpoint_failed();
+            tracing::error!(shard = %id, %error, "a checkpoint failed; it is tried again");
+        }
+    });
+    let trigger = ground.checkpointer.add(store.clone(), observer);
+    let cell = ShardCell::new(id, store, ground.clock.clone(), metrics, SHARD_PERMITS, trigger);
+    let _ = slot.set(cell.replica_slot());
+    Arc::new(cell)
+}
+
+/// Started in order: shard, replica. The shard comes first because openraft replays through it,
+/// but neither is in the other's restart scope: a shard crash leaves Raft alone, a replica crash
+/// leaves the state alone.
+fn shard_spec<S: StateMachine>(
+    ground: &Ground,
+    cell: Arc<ShardCell<S>>,
+    group: GroupId,
+    status: watch::Sender<ReplicaStatus>,
+) -> SupervisorSpec {
+    let arguments = replica::Arguments {
+        shard: cell.id,
+        node: ground.node,
+        group,
+        lane: ground.lane.subscribe(),
+        applier: cell.clone() as Arc<dyn Applier>,
+        published: cell.replica_slot(),
+        status,
+    };
+    let id = cell.id.index.to_string();
+    let shard = ChildSpec::actor("shard", move |context| {
+        let heartbeat = context.heartbeat.clone();
+        (ShardActor::<S>::default(), shard::Arguments { cell: cell.clone(), heartbeat })
+    })
+    .stuck_after(STUCK_AFTER);
+    let replica = ChildSpec::actor("replica", move |_| (ReplicaActor, arguments.clone()));
+    SupervisorSpec::new(id, Strategy::OneForOne)
+        .budget(SHARD_BUDGET)
+        .child(shard.backoff(quick()))
+        .child(replica.backoff(quick()))
+}
+
+/// Callers wait while a shard restarts: short pauses first.
+fn quick() -> Backoff {
+    Backoff { initial: Duration::from_millis(5), max: Duration::from_secs(2), ..Backoff::default() }
+}
+
+/// The supervisor of the store: its lanes.
+pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> SupervisorSpec {
+    let published = ground.lane.clone();
+    let fsync = ground.metrics.fsync.clone();
+    let lane = ChildSpec::actor("lane-0", move |context| {
+        let arguments = lane::Arguments {
+            path: path.clone(),
+            published: published.clone(),
+            fsync: fsync.clone(),
+            heartbeat: context.heartbeat.clone(),
+        };
+        (lane::LaneActor, arguments)
+    });
+    SupervisorSpec::new("store", Strategy::OneForOne)
+        .budget(RestartBudget::new(5, Duration::from_secs(60)))
+        .child(lane.shutdown(Duration::from_secs(30)))
+}
+
+/// Opens the files of a service's shards, in parallel: recovery of one must not wait for another.
+///
+/// # Errors
+/// The first that cannot be opened.
+pub(crate) fn open_stores<S: StateMachine>(
+    paths: &[std::path::PathBuf],
+    cache_bytes: usize,
+) -> Result<Vec<ShardStore>, StoreError> {
+    std::thread::scope(|scope| {
+        let opening: Vec<_> = paths
+            .iter()
+            .map(|path| scope.spawn(move || ShardStore::open(path, S::TABLES, cache_bytes)))
+            .collect();
+        opening
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or(Err(StoreError::Stopped)))
+            .collect()
+    })
+}

@@ -1,0 +1,53 @@
+use super::Node;
+use crate::actors::router::Call;
+use crate::actors::seams::Clock;
+use crate::actors::user::message::{
+    Answer, Attempt, ClaimKind, Command, Query, Reply, claim_bucket,
+};
+use crate::config::Config;
+use crate::ids::UserId;
+
+fn config(folder: &tempfile::TempDir, shards: u16) -> Config {
+    Config { data_dir: folder.path().join("data"), shards, ..Config::default() }
+}
+
+fn claim(number: u64) -> Command {
+    Command::Claim {
+        kind: ClaimKind::Name,
+        normal: format!("user-{number}"),
+        owner: UserId(number),
+        attempt: Attempt(number),
+    }
+}
+
+async fn owner(node: &Node, number: u64) -> Option<UserId> {
+    let normal = format!("user-{number}");
+    let bucket = claim_bucket(ClaimKind::Name, &normal);
+    let query = Query::ResolveClaim { kind: ClaimKind::Name, normal };
+    let Answer::Owner(owner) = node.users.query(Call::new(), bucket, query).await.unwrap() else {
+        panic!("another answer")
+    };
+    owner
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_is_there_after_a_stop_and_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    for shards in [3, 1] {
+        let node = Node::start(&config(&folder, shards), Clock::system()).await.unwrap();
+        assert_eq!(node.users.shards(), 3, "a directory keeps its shards");
+        let first = owner(&node, 1).await.is_some();
+        assert_eq!(first, shards == 1);
+        let calls = (0..500).map(|number| node.users.command(Call::new(), claim(number)));
+        for reply in futures_util::future::join_all(calls).await {
+            assert_eq!(reply.unwrap(), Reply::Done);
+        }
+        assert!((node.readiness())().ready);
+        node.stop().await.unwrap();
+    }
+    let node = Node::start(&config(&folder, 1), Clock::system()).await.unwrap();
+    for number in 0..500 {
+        assert_eq!(owner(&node, number).await, Some(UserId(number)));
+    }
+    node.stop().await.unwrap();
+}
