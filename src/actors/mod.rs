@@ -12,3 +12,6 @@ mod shard_metrics;
 pub mod state_machine;
 pub mod supervisor;
 pub mod user;
+
+#[cfg(test)]
+mod runtime_tests;

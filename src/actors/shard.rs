@@ -458,6 +458,10 @@ impl<S: StateMachine> State<S> {
         let outcome = encode_verdict::<S>(&verdict);
         shard.progress.digest = chain(shard.progress.digest, &outcome);
         shard.remembered.insert(stamp, command.id, command.deadline, outcome);
+        if matches!(verdict, Verdict::Replied(_)) {
+            // Last, for it is the service's code: should it panic, the command is remembered.
+            self.service.committed();
+        }
         Ok(verdict)
     }
 
@@ -485,7 +489,6 @@ impl<S: StateMachine> State<S> {
             match outcome {
                 Ok(Ok(outcome)) => {
                     shard.put_staged(staged, true);
-                    self.service.committed();
                     return Ok(Verdict::Replied(outcome.reply));
                 }
                 Ok(Err(Stop::Refused(refusal))) => {

@@ -128,16 +128,26 @@ impl Checkpointer {
     /// # Errors
     /// The first failure; the other shards are written all the same.
     pub fn finish(&self) -> Result<(), StoreError> {
-        let _ = self.wake.send(Wake::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
+        self.end_thread();
         let mut outcome = Ok(());
         for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             outcome = outcome.and(write(entry));
         }
         outcome
+    }
+
+    fn end_thread(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = self.wake.send(Wake::Stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.end_thread();
     }
 }
 
