@@ -26,7 +26,7 @@ use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::network::NoPeers;
 use crate::actors::replica::port::{AppliedState, Applier, Replica};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
-use crate::actors::replica::types::{TypeConfig, decode_position, log_index};
+use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
 use crate::store::error::StoreError;
 use crate::store::log::{GroupLog, GroupLogState, LogLane};
@@ -176,7 +176,10 @@ impl State {
             lane: self.lane.clone(),
             incarnation: self.incarnation,
         };
+        let durable = self.arguments.applier.durable().index;
         self.task = tokio::spawn(async move {
+            // What was checkpointed while there was no replica.
+            let _ = myself.cast(ReplicaMessage::Checkpointed(durable));
             let stopped = watcher.run().await;
             let _ = myself.cast(ReplicaMessage::RaftStopped(stopped));
         });
@@ -191,8 +194,10 @@ impl State {
     async fn checkpointed(&mut self, index: LogIndex) -> Result<(), ActorProcessingErr> {
         let Some(replica) = &self.replica else { return Ok(()) };
         if index > replica.log.0.state().purged {
-            // It fails when Raft has stopped; then the watcher says why.
+            // They fail when Raft has stopped; then the watcher says why. The second one is for a
+            // checkpoint that openraft found at its start: it purges only behind a new one.
             let _ = replica.raft.trigger().snapshot().await;
+            let _ = replica.raft.trigger().purge_log(raft_index(index)).await;
         }
         Ok(())
     }
