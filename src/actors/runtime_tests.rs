@@ -237,7 +237,8 @@ impl World {
 async fn a_poison_command_is_refused_and_its_neighbours_succeed() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
-    let term = world.status.borrow().term;
+    let status = world.status.clone().wait_for(|status| status.leads).await.map(|s| *s);
+    let term = status.unwrap().term;
     // Sent together, they wait together and share entries.
     let (before, poison, after) = tokio::join!(
         world.send(Command::Add { key: 1 }),
@@ -335,8 +336,8 @@ async fn a_crash_costs_callers_only_time() {
     const CRASHES: u64 = 20;
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
-    world.send(Command::Add { key: 1000 }).await.unwrap();
-    let term = world.status.borrow().term;
+    let status = world.status.clone().wait_for(|status| status.leads).await.map(|s| *s);
+    let term = status.unwrap().term;
     let (stop, stopped) = watch::channel(false);
     let callers: Vec<_> = (0..CALLERS)
         .map(|key| tokio::spawn(add_until(world.router.clone(), key, stopped.clone())))
