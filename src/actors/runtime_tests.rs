@@ -453,3 +453,16 @@ async fn a_shard_that_is_gone_is_unavailable_after_the_deadline() {
     let answer = router.query_shard(call, 0, Query::Get { key: 1 }).await;
     assert_eq!(answer, Err(CallError::Unavailable));
 }
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_stops_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = Arc::new(std::sync::atomic::AtomicU64::new(9_000_000_000));
+    let clock = now.clone();
+    let clock = Clock::from_fn(move || Stamp(clock.load(std::sync::atomic::Ordering::Relaxed)));
+    let world = World::start_at(folder.path(), clock).await;
+    assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(1));
+    now.store(1_000_000_000, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(2));
+    world.end().await;
+}

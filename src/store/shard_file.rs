@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-};
+#[cfg(test)]
+use redb::StorageBackend;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LogIndex, Stamp};
@@ -170,6 +170,7 @@ impl ShardStore {
     }
 
     /// The same over any backend: in memory, or one that fails on purpose.
+    #[cfg(test)]
     pub(crate) fn with_backend(
         backend: impl StorageBackend,
         tables: &'static [&'static str],
