@@ -161,6 +161,7 @@ struct World {
     tree: Tree,
     root: RootHandle,
     status: watch::Receiver<ReplicaStatus>,
+    checkpoints: Arc<Checkpoints>,
     metrics: Arc<Metrics>,
 }
 
@@ -182,7 +183,7 @@ impl World {
             clock,
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
-            checkpoints,
+            checkpoints: checkpoints.clone(),
             disk: Disk::default(),
         };
         let stores = open_stores::<Counter>(&[folder.join("counter-0.redb")], 1 << 20).unwrap();
@@ -196,7 +197,7 @@ impl World {
         let tree = Tree::new(spec, TreeOptions::default()).unwrap();
         let root = tree.start().await.unwrap();
         let status = replicas.remove(0).1;
-        Self { router, tree, root, status, metrics }
+        Self { router, tree, root, status, checkpoints, metrics }
     }
 
     async fn send(&self, command: Command) -> Result<u64, CallError<No>> {
@@ -225,6 +226,7 @@ impl World {
 
     async fn end(self) {
         self.root.stop().await.unwrap();
+        self.checkpoints.close();
     }
 }
 

@@ -54,6 +54,7 @@ pub struct Node {
     tree: Tree,
     root: RootHandle,
     view: View,
+    checkpoints: Arc<Checkpoints>,
     _watchdog: ThreadWatchdog,
 }
 
@@ -129,7 +130,7 @@ impl Node {
             clock: clock.clone(),
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
-            checkpoints,
+            checkpoints: checkpoints.clone(),
             disk: Disk::default(),
         };
         let users = open::<user::Service>(&ground, &data_dir, config, USER_GROUPS)?;
@@ -179,7 +180,17 @@ impl Node {
         if let Some(ops_address) = ops_address {
             data_dir.publish_ops(ops_address)?;
         }
-        Ok(Self { app, address, ops_address, data_dir, tree, root, view, _watchdog: watchdog })
+        Ok(Self {
+            app,
+            address,
+            ops_address,
+            data_dir,
+            tree,
+            root,
+            view,
+            checkpoints,
+            _watchdog: watchdog,
+        })
     }
 
     /// The supervision tree, to look at.
@@ -225,7 +236,9 @@ impl Node {
     /// When the tree gave up. The log still has everything then.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.drain();
-        Ok(self.root.stop().await?)
+        let stopped = self.root.stop().await;
+        self.checkpoints.close();
+        Ok(stopped?)
     }
 }
 

@@ -285,6 +285,15 @@ impl ShardStore {
         Ok(Some(state.durable.clone()))
     }
 
+    /// Closes the file, whoever still holds the shard; nothing can be read or written after.
+    pub(crate) fn close(&self) {
+        let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        state.generation += 1;
+        state.view = None;
+        *slot = None;
+    }
+
     /// Closes the file and opens it again: redb refuses everything after an I/O error until then.
     /// Readers wait for it; it takes milliseconds, for every commit prepared a quick repair.
     fn open_again(&self, slot: &mut Option<Database>) -> Result<(), StoreError> {
