@@ -141,7 +141,8 @@ fn shard_spec<S: StateMachine>(
         .child(replica.backoff(quick()))
 }
 
-/// Callers wait while a shard restarts: short pauses first.
+/// Callers wait while a shard restarts: the first restart is immediate, then short pauses; a second
+/// without a crash and the next one is a first again (the budget bounds how often).
 fn quick() -> Backoff {
     Backoff { initial: Duration::from_millis(5), max: Duration::from_secs(2), ..Backoff::default() }
 }

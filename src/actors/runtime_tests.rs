@@ -346,7 +346,7 @@ async fn add_until(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_costs_callers_only_time() {
     const CALLERS: u64 = 32;
-    const CRASHES: u64 = 20;
+    const CRASHES: u64 = 6;
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
     let status = world.status.clone().wait_for(|status| status.leads).await.map(|s| *s);
