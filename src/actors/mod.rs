@@ -1,5 +1,6 @@
 //! Actors: the runtime that runs any service, and the services.
 pub mod call;
+mod checkpoint;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;
@@ -12,3 +13,6 @@ mod shard_metrics;
 pub mod state_machine;
 pub mod supervisor;
 pub mod user;
+
+#[cfg(test)]
+mod runtime_tests;

@@ -12,7 +12,7 @@ use crate::actors::replica::actor::ReplicaMessage;
 use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::port::{AppliedState, CommittedEntry, ProposeError, Replica};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
-use crate::actors::replica::types::{Batch, ProposalResponder, TypeConfig};
+use crate::actors::replica::types::{Batch, ProposalResponder, TypeConfig, log_index};
 use crate::ids::LogIndex;
 use crate::store::error::StoreError;
 
@@ -39,12 +39,14 @@ impl Replica for RaftReplica {
         after: LogIndex,
         bytes_max: usize,
     ) -> Result<Vec<CommittedEntry>, StoreError> {
-        let purged = self.log.0.state().purged;
-        if after < purged {
-            return Err(behind_purged_log(after, purged));
-        }
         let end = self.progress.handed_over().next();
         let entries = self.log.entries(after.next()..end, bytes_max)?;
+        let purged = self.log.0.state().purged;
+        if after < purged
+            && entries.first().is_none_or(|e| log_index(e.log_id.index) != after.next())
+        {
+            return Err(behind_purged_log(after, purged));
+        }
         Ok(entries.into_iter().map(|entry| self.progress.committed_entry(entry)).collect())
     }
 

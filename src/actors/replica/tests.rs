@@ -77,6 +77,22 @@ impl FakeShard {
         state.entries.iter().filter_map(|entry| entry.batch.clone()).collect()
     }
 
+    fn take(&self, state: &mut FakeState, entries: Vec<CommittedEntry>) {
+        for entry in entries {
+            if self.checked && entry.index <= state.applied.index {
+                continue;
+            }
+            assert!(!self.checked || entry.index == state.applied.index.next(), "a gap");
+            state.applied = AppliedState { index: entry.index, position: entry.position.clone() };
+            if !self.checked {
+                state.durable = state.applied.clone();
+            }
+            let waiter = entry.batch.as_ref().and_then(|batch| state.waiters.remove(batch));
+            state.entries.push(entry);
+            waiter.map(|waiter| waiter.send(()));
+        }
+    }
+
     async fn wait_batches(&self, count: usize) -> Vec<Bytes> {
         let mut applied = self.applied.subscribe();
         let wait = applied.wait_for(|_| self.batches().len() >= count);
@@ -97,22 +113,13 @@ impl Applier for FakeShard {
             if late {
                 std::future::pending::<()>().await;
             }
-            let mut state = self.state.lock().unwrap();
-            for entry in entries {
-                if self.checked && entry.index <= state.applied.index {
-                    continue;
-                }
-                assert!(!self.checked || entry.index == state.applied.index.next(), "a gap");
-                state.applied =
-                    AppliedState { index: entry.index, position: entry.position.clone() };
-                if !self.checked {
-                    state.durable = state.applied.clone();
-                }
-                let waiter = entry.batch.as_ref().and_then(|batch| state.waiters.remove(batch));
-                state.entries.push(entry);
-                waiter.map(|waiter| waiter.send(()));
-            }
-            self.applied.send_replace(state.applied.index);
+            let applied = {
+                let mut state = self.state.lock().unwrap();
+                self.take(&mut state, entries);
+                state.applied.index
+            };
+            // Who waits looks at the state while it holds the watch: never both the other way.
+            self.applied.send_replace(applied);
         })
     }
 
@@ -338,6 +345,12 @@ async fn the_log_is_purged_behind_the_checkpoint_and_no_further() {
     assert_eq!(node.shard.batches(), numbered(0..120));
     propose(&*replica, 120..130);
     node.shard.wait_batches(130).await;
+
+    // A checkpoint that nobody was told of is found at the next start.
+    actor.stop_and_wait(None, None).await.unwrap();
+    let checkpoint = node.shard.checkpoint();
+    let (actor, _replica) = node.start().await;
+    node.status(|status| status.purged == checkpoint.index).await;
 
     // The shard's file is gone, or older than it was.
     let (disk, _) = node.crash(actor).await;

@@ -117,6 +117,11 @@ pub(super) fn log_index(raft_index: u64) -> LogIndex {
     LogIndex(raft_index + 1)
 }
 
+/// The reverse of [`log_index`], for a position that is not "nothing yet".
+pub(super) fn raft_index(index: LogIndex) -> u64 {
+    index.0.saturating_sub(1)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct LogIdRecord {
     term: u64,

@@ -97,11 +97,12 @@ impl StuckScan {
     }
 }
 
-/// A plain thread that watches all heartbeats of a tree, because the runtime's own timers may not
-/// run when its threads are blocked.
+/// A plain thread that watches all heartbeats of a tree. Not a task: one blocked worker of the
+/// runtime is enough to stop its timers, if it is the one that drove them and no other is woken,
+/// and holds back the task it would have run next, which may be the supervisor.
 ///
-/// By the time it speaks, the supervisor has killed the child (if the supervisor could still run)
-/// and the kill did not work. What remains is to end the process: the given closure marks the node
+/// By the time it speaks, the supervisor has killed the child, if it could still run, and the kill
+/// did not work. What remains is to end the process: the given closure marks the node
 /// not ready, logs one clear line and exits non-zero. It is called once; the thread then ends.
 #[derive(Debug)]
 pub struct ThreadWatchdog {

@@ -2,7 +2,7 @@
 //!
 //! A tree is described by a [`SupervisorSpec`] of [`ChildSpec`]s, made alive by [`Tree::start`] and
 //! watched through [`Tree::snapshot`]. The description, the life outside the actors (`slot`) and the
-//! actor that decides (`actor`) are separate, because an actor loses everything when it fails and a
+//! actor that decides (`actor`, `plan`) are separate, because an actor loses everything when it fails and a
 //! replacement must still know whom its predecessor left behind.
 //!
 //! **Promises**
@@ -12,18 +12,15 @@
 //! - S3: children start in order and stop in reverse order, each waited for.
 //! - S4: nothing a child does ends its supervisor, except a spent budget.
 //! - S5: the live view never asks an actor, so a hung one cannot hide it.
-mod spec;
-
+mod actor;
 mod budget;
 mod heartbeat;
-
+mod plan;
 mod slot;
-
-mod actor;
-
+mod spec;
+mod table;
 mod tree;
 
-mod table;
 #[cfg(test)]
 mod tests;
 

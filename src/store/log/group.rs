@@ -102,20 +102,22 @@ impl GroupLog {
         state.append(&entries);
         let append = state.appends;
         // Queued under the lock: the order of the queue is the order of the state (L4).
-        self.lane.submit(Request::Append {
+        let refused = self.lane.submit(Request::Append {
             group: self.group.clone(),
             append,
             entries,
             bytes,
             done,
         });
+        drop(state);
+        drop(refused);
     }
 
     /// Saves the vote; `done` is called when it is durable.
     pub fn save_vote(&self, vote: Bytes, done: Done) {
         self.change(done, |state, done| {
             state.record.vote = Some(vote);
-            Some(Request::Record { group: self.group.clone(), done })
+            Ok(Request::Record { group: self.group.clone(), done })
         });
     }
 
@@ -136,7 +138,7 @@ impl GroupLog {
         self.change(done, |state, done| {
             let from = from.0.max(state.record.purged + 1);
             state.truncate_from(from);
-            Some(Request::Truncate { group: self.group.clone(), from, done })
+            Ok(Request::Truncate { group: self.group.clone(), from, done })
         });
     }
 
@@ -145,11 +147,10 @@ impl GroupLog {
     pub fn purge_to(&self, index: LogIndex, position: Bytes, done: Done) {
         self.change(done, |state, done| {
             if index.0 <= state.record.purged {
-                done.send(Ok(()));
-                return None;
+                return Err(done);
             }
             state.purge_to(index.0, position);
-            Some(Request::Record { group: self.group.clone(), done })
+            Ok(Request::Record { group: self.group.clone(), done })
         });
     }
 
@@ -233,15 +234,24 @@ impl GroupLog {
         }
     }
 
-    fn change(&self, done: Done, change: impl FnOnce(&mut GroupState, Answer) -> Option<Request>) {
+    /// Changes the state and queues what makes the change durable; `change` gives the answer
+    /// back when there is nothing to do. No callback runs under the lock.
+    fn change(
+        &self,
+        done: Done,
+        change: impl FnOnce(&mut GroupState, Answer) -> Result<Request, Answer>,
+    ) {
         let done = Answer::new(done);
         let mut state = lock(&self.group.state);
         if let Err(error) = self.admit(&state, 0) {
             drop(state);
             return done.send(Err(error));
         }
-        if let Some(request) = change(&mut state, done) {
-            self.lane.submit(request);
+        let queued = change(&mut state, done).map(|request| self.lane.submit(request));
+        drop(state);
+        match queued {
+            Ok(refused) => drop(refused),
+            Err(done) => done.send(Ok(())),
         }
     }
 

@@ -155,10 +155,10 @@ impl LogLane {
         group.fence(incarnation);
         // The barrier also makes the writer look for the rest of an interrupted purge.
         let (answer, answered) = mpsc::channel();
-        self.shared.submit(Request::Barrier {
+        drop(self.shared.submit(Request::Barrier {
             group: group.clone(),
             done: Answer::new(Box::new(move |result| drop(answer.send(result)))),
-        });
+        }));
         answered.recv().unwrap_or(Err(StoreError::Stopped))?;
         Ok(GroupLog::new(self.shared.clone(), group, incarnation))
     }
@@ -181,7 +181,7 @@ impl LogLane {
     /// Makes durable what waits, and frees the file. Handles of groups answer
     /// [`StoreError::Stopped`] afterwards. Waits for the lane's thread.
     pub fn close(&self) {
-        self.shared.submit(Request::Close);
+        drop(self.shared.submit(Request::Close));
         let Some(thread) = lock(&self.thread).take() else { return };
         // A callback may hold the last handle of the lane; the thread cannot wait for itself.
         if thread.thread().id() != thread::current().id() && thread.join().is_err() {
@@ -197,13 +197,15 @@ impl Drop for LogLane {
 }
 
 impl LaneShared {
-    /// Queues a request. When the thread is gone, the request answers itself by being dropped.
-    pub fn submit(&self, request: Request) {
+    /// Queues a request. When the thread is gone it comes back, and answers itself by being
+    /// dropped; whoever holds a lock lets go of it first.
+    #[must_use]
+    pub fn submit(&self, request: Request) -> Option<Request> {
         self.queued_requests.fetch_add(1, Ordering::Relaxed);
         self.queued_bytes.fetch_add(request.bytes(), Ordering::Relaxed);
-        if let Err(refused) = self.queue.send(request) {
-            self.taken(&refused.0);
-        }
+        let refused = self.queue.send(request).err()?.0;
+        self.taken(&refused);
+        Some(refused)
     }
 
     /// Accounts for a request that left the queue.

@@ -15,7 +15,8 @@ use crate::store::log::file::{self, ENTRIES, GROUPS, GroupRecord, entry_key};
 use crate::store::log::group::GroupShared;
 use crate::store::log::lane::{LaneShared, lock};
 
-/// Called exactly once, on the lane's thread (or the caller's, when refused at once).
+/// Called exactly once, on the lane's thread (or the caller's, when refused at once). All groups
+/// of the lane wait for it: it must be quick.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Bytes of entries in one commit; what waits beyond it goes to the next one.

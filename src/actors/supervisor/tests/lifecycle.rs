@@ -275,6 +275,47 @@ async fn a_child_that_fails_while_its_later_sibling_starts_is_restarted() {
     assert!(tree.all_running());
 }
 
+/// Ends as soon as it runs, so that the news of its end overtakes the news of its start.
+struct Mayfly;
+
+impl Actor for Mayfly {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn post_start(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        Err("gone again".into())
+    }
+}
+
+async fn mayflies() {
+    for _ in 0..50 {
+        let at_once = Backoff { initial: Duration::ZERO, ..exact_backoff() };
+        let spec = root(Strategy::OneForOne)
+            .budget(RestartBudget::new(20, secs(600)))
+            .child(ChildSpec::actor("mayfly", |_| (Mayfly, ())).backoff(at_once));
+        let tree = Stage::default().tree(spec);
+        let handle = tree.start().await.unwrap();
+        let end = timeout(PATIENCE, handle.wait()).await.unwrap();
+        assert!(end.unwrap_err().reason.ends_with("(20 restarts in 600 s): gone again"));
+        assert_eq!(node(&tree, "root/mayfly").restarts.crash, 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_ends_right_after_its_start_is_noticed_each_time() {
+    mayflies().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_child_that_ends_right_after_its_start_is_noticed_each_time_on_threads() {
+    mayflies().await;
+}
+
 #[test]
 fn paths_are_unambiguous() {
     let stage = Stage::default();
