@@ -193,8 +193,7 @@ impl Engine {
             Target::Deleted => return Ok(Effect::Skipped),
             Target::Unknown => return Err(unknown(&favorite.post)),
         };
-        let reader = Reader::operator(user);
-        settle(self.command_post(Command::SetFavorite { post, reader, on: true }).await?)
+        settle(self.command_post(Command::ImportFavorite { post, user }).await?)
     }
 
     async fn comment(&self, comment: &Comment, import: ImportKey) -> Result<Effect, Fault> {
@@ -207,7 +206,13 @@ impl Engine {
             Target::Own(_) | Target::Deleted => return Ok(Effect::Skipped),
             Target::Unknown => return Err(unknown(&comment.post)),
         };
-        let reader = Reader::operator(user);
+        // Of an imported comment nobody asks what its author may see.
+        let reader = Reader {
+            id: user,
+            follows_author: false,
+            blocked_by_author: false,
+            link_token: None,
+        };
         let import = Some(import);
         settle(
             self.command_post(Command::AddComment { post, reader, body, created_at, import })

@@ -242,6 +242,7 @@ impl Model {
                 comments.remove(&number);
                 Ok(Reply::Done)
             }
+            Command::ImportFavorite { .. } => unreachable!("the histories import nothing"),
             Command::PublishDue { .. } => {
                 let mut due: Vec<_> = (0..self.posts.len())
                     .filter_map(|index| Some((self.posts[index].publish_at?, index)))
