@@ -94,8 +94,9 @@ impl OpsClient {
         }
         let body = self.whole(response).await.unwrap_or_default();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let detail = problem["errors"][0]["detail"].as_str().or(problem["title"].as_str());
-        let detail = detail.unwrap_or_default();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let wrong = &problem["errors"][0];
+        let detail = format!("{} {}", text(&wrong["pointer"]), text(&wrong["detail"]));
         Err(Failure::runtime(match status {
             StatusCode::UNAUTHORIZED => format!(
                 "the node at {} has another data directory: name the right one with --data-dir",
@@ -105,7 +106,7 @@ impl OpsClient {
                 "the node at {} cannot do this at the moment: give the same command again",
                 self.address
             ),
-            _ => format!("the node at {} answered {status} {detail}", self.address),
+            _ => format!("the node at {} answered {status}: {detail}", self.address),
         }))
     }
 

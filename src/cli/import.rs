@@ -186,6 +186,9 @@ impl Report {
         }
         match problems {
             0 => Ok(()),
+            1 => Err(Failure::runtime(
+                "1 bad line had no effect, all others have: correct it and import again",
+            )),
             bad => Err(Failure::runtime(format!(
                 "{bad} bad lines had no effect, all others have: correct them and import again"
             ))),

@@ -4,9 +4,13 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// What is put before every filter: the replica library informs of each of its timers.
+const LIBRARIES: &str = "openraft=warn";
+
 /// Starts to log what passes the filter, which was checked with the configuration.
 pub(super) fn start(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_default();
+    // Of two directives for the same target the later one counts: the operator's.
+    let filter = EnvFilter::try_new(format!("{LIBRARIES},{filter}")).unwrap_or_default();
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let stderr = std::io::stderr();
@@ -20,10 +24,11 @@ pub(super) fn start(filter: &str) {
     log_panics();
 }
 
-/// For commands that are not nodes: what an operator must know.
+/// For commands that are not nodes: what an operator must know. The replica library tells of every
+/// start and stop, and what really fails reaches an actor.
 pub(super) fn start_quiet(config: &crate::config::Config) {
     let is_default = config.log == crate::config::Config::default().log;
-    start(if is_default { "warn" } else { &config.log });
+    start(if is_default { "warn,openraft=off" } else { &config.log });
 }
 
 /// A panic of an actor is caught and repaired; the log must tell where it was.
