@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, and says where")]
 
 mod api;
+mod bad_input;
 mod support;

@@ -91,9 +91,11 @@ impl HttpClient {
 
     /// Sends exactly these bytes and reads one response.
     pub async fn exchange(&mut self, bytes: &[u8]) -> Result<Response> {
-        let mut connection = match self.connection.take() {
-            Some(connection) if connection.is_open() => connection,
-            _ => Connection::open(self.address).await?,
+        let kept = self.connection.take();
+        let kept = kept.and_then(|mut kept| kept.is_open().then_some(kept));
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => Connection::open(self.address).await?,
         };
         // A server may answer, and close, before it has read everything: then the answer counts.
         let written = connection.write(bytes).await;
@@ -126,11 +128,15 @@ impl Connection {
     }
 
     /// Whether the other side has not closed it meanwhile.
-    fn is_open(&self) -> bool {
-        let mut byte = [0];
-        let read = self.stream.try_read(&mut byte);
+    fn is_open(&mut self) -> bool {
+        let read = self.stream.try_read_buf(&mut self.buffer);
         self.buffer.is_empty()
             && matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the other side has answered, or closed.
+    pub fn has_ended(&mut self) -> bool {
+        !self.is_open()
     }
 
     /// Waits until the other side closes without a further byte.
