@@ -6,8 +6,6 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
-#[cfg(test)]
-use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::ReadOnlyTable;
@@ -27,10 +25,15 @@ pub struct ReadTables<'a> {
     pub(crate) staged: Option<&'a Memtable>,
     pub(crate) active: &'a Memtable,
     pub(crate) sealed: Option<&'a Memtable>,
-    pub(crate) file: &'a FileView,
+    /// `None` while the file cannot be read.
+    pub(crate) file: Option<&'a FileView>,
 }
 
 impl<'a> ReadTables<'a> {
+    fn file(&self) -> Result<&'a FileView, StoreError> {
+        self.file.ok_or(StoreError::Stopped)
+    }
+
     /// The value of a row, if there is one.
     ///
     /// # Errors
@@ -41,7 +44,7 @@ impl<'a> ReadTables<'a> {
                 return Ok(known);
             }
         }
-        let found = self.file.tables[usize::from(table.0)].get(key).map_err(io_error)?;
+        let found = self.file()?.tables[usize::from(table.0)].get(key).map_err(io_error)?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -70,7 +73,7 @@ impl<'a> ReadTables<'a> {
         end: Option<&[u8]>,
     ) -> Result<Range<'a>, StoreError> {
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let file = self.file.tables[usize::from(table.0)]
+        let file = self.file()?.tables[usize::from(table.0)]
             .range::<&[u8]>((Bound::Included(start), upper))
             .map_err(io_error)?;
         let mut sources = Vec::with_capacity(4);
@@ -202,14 +205,14 @@ fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Tables in memory alone, for tests of a service's logic: no file, no actor.
 #[cfg(test)]
 pub(crate) struct TestTables {
-    shard: Arc<crate::store::shard_file::ShardStore>,
+    shard: crate::store::shard_file::ShardStore,
 }
 
 #[cfg(test)]
 impl TestTables {
     pub(crate) fn new(tables: &'static [&'static str]) -> Self {
         let backend = redb::backends::InMemoryBackend::new();
-        Self { shard: Arc::new(crate::store::shard_file::ShardStore::in_memory(backend, tables)) }
+        Self { shard: crate::store::shard_file::ShardStore::in_memory(backend, tables) }
     }
 
     /// Runs `body` as one command and merges what it staged if it answers `Ok`.
@@ -225,6 +228,14 @@ impl TestTables {
         };
         state.put_staged(staged, outcome.is_ok());
         outcome
+    }
+
+    /// Moves all rows from memory to the file, so that reads go through that layer too.
+    pub(crate) fn checkpoint(&self) {
+        let mut state = self.shard.lock();
+        state.progress.applied.index = state.progress.applied.index.next();
+        drop(state);
+        self.shard.checkpoint().expect("memory does not fail");
     }
 
     pub(crate) fn read<T>(&self, body: impl FnOnce(&ReadTables<'_>) -> T) -> T {
