@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use crate::actors::post::Progress;
 use crate::actors::post::message::{Answer, Filter, PostView, Query, SortKey};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
@@ -31,18 +32,24 @@ impl Source {
 
     fn page(self, page: Page) -> Query {
         let Page { offset, limit } = page;
+        let progress = Progress::default();
         match self {
-            Self::Filtered(filters, viewer) => Query::ListPage { filters, viewer, offset, limit },
-            Self::Feed(viewer) => Query::FeedPage { viewer, offset, limit },
+            Self::Filtered(filters, viewer) => {
+                Query::ListPage { filters, viewer, offset, limit, progress }
+            }
+            Self::Feed(viewer) => Query::FeedPage { viewer, offset, limit, progress },
         }
     }
 
     /// Every key up to the end of the page: which ones lie before it is known only together.
     fn keys(self, page: Page) -> Query {
         let Page { offset, limit } = page;
+        let progress = Progress::default();
         match self {
-            Self::Filtered(filters, viewer) => Query::ListKeys { filters, viewer, offset, limit },
-            Self::Feed(viewer) => Query::FeedKeys { viewer, offset, limit },
+            Self::Filtered(filters, viewer) => {
+                Query::ListKeys { filters, viewer, offset, limit, progress }
+            }
+            Self::Feed(viewer) => Query::FeedKeys { viewer, offset, limit, progress },
         }
     }
 }

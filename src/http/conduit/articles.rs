@@ -143,8 +143,8 @@ pub async fn update(
     let tags = checks.tags("tagList", sent.tag_list);
     checks.finish()?;
     // What the editor cannot see is not there; only what can be seen may be forbidden.
-    fetch(&app, post, Some(viewer.clone()), link).await?;
-    let editor = viewer.id;
+    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
+    let editor = reader_of(&viewer, seen.summary.author, link);
     let command =
         Command::EditPost { post, editor, title, description, body, tags, if_version: None };
     app.posts.command(Call::new(), command).await?;
@@ -161,8 +161,9 @@ pub async fn delete(
 ) -> Answered {
     let post = named(&slug)?;
     let link = link_token(Query::new(raw.as_deref()));
-    fetch(&app, post, Some(viewer.clone()), link).await?;
-    let command = Command::DeletePost { post, editor: viewer.id, if_version: None };
+    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
+    let editor = reader_of(&viewer, seen.summary.author, link);
+    let command = Command::DeletePost { post, editor, if_version: None };
     app.posts.command(Call::new(), command).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

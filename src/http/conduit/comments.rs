@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 
+use crate::actors::post::Progress;
 use crate::actors::post::message::{Answer, Command, Comment, Query as PostQuery, Reply};
 use crate::actors::router::Call;
 use crate::http::App;
@@ -40,7 +41,12 @@ pub async fn list(
 ) -> Answered {
     let post = named(&slug)?;
     let link_token = link_token(Query::new(raw.as_deref()));
-    let query = PostQuery::ListComments { post, viewer: viewer.clone(), link_token };
+    let query = PostQuery::ListComments {
+        post,
+        viewer: viewer.clone(),
+        link_token,
+        progress: Progress::default(),
+    };
     let answer = app.posts.query(Call::new(), post.bucket(), query).await?;
     let Answer::Comments(comments) = answer else { return Err(wrong_answer()) };
     let authors = comments.iter().map(|comment| comment.author).collect();
