@@ -1,6 +1,7 @@
 //! What the tests of the whole program share: the program as a process, a client, and waiting.
 
 pub mod client;
+pub mod mounts;
 pub mod node;
 pub mod people;
 pub mod wait;

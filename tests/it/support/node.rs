@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -44,8 +44,8 @@ impl Builder {
         self
     }
 
-    pub fn launcher(mut self, words: &[&str]) -> Self {
-        self.launcher = words.iter().map(|word| (*word).to_owned()).collect();
+    pub fn launcher(mut self, words: Vec<String>) -> Self {
+        self.launcher = words;
         self
     }
 
@@ -67,10 +67,13 @@ impl Builder {
 
     /// Runs a node that must not start, to its end.
     pub async fn run_to_end(self) -> Ended {
-        let mut node = self.spawn();
-        let status = node.ended().await;
-        let stderr = node.process.stderr_text();
-        Ended { code: status.code(), stderr }
+        let ended = self.run_to_end_within(STOP_TIME).await;
+        ended.expect("a node that cannot start ends")
+    }
+
+    /// The same; `None` when it has not ended in time.
+    pub async fn run_to_end_within(self, time: Duration) -> Option<Ended> {
+        self.spawn().end_within(time).await
     }
 }
 
@@ -79,6 +82,18 @@ impl Builder {
 pub struct Ended {
     pub code: Option<i32>,
     pub stderr: String,
+}
+
+impl Ended {
+    /// The one line that tells an operator what to do; log lines are JSON.
+    #[track_caller]
+    pub fn advice(&self) -> &str {
+        let mut lines = self.stderr.lines().filter(|line| !line.starts_with('{'));
+        let advice = lines.next().unwrap_or_default();
+        assert!(!advice.is_empty() && lines.next().is_none(), "not one line: {}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        advice
+    }
 }
 
 /// A running node. The process ends with this value.
@@ -126,11 +141,7 @@ impl TestNode {
 
     /// Learns the addresses and waits until the node says that it is ready.
     pub async fn wait_ready(&mut self) {
-        (self.api, self.ops) = eventually(START_TIME, "the node listens", async || {
-            self.process.assert_running();
-            self.process.addresses(&self.data_dir)
-        })
-        .await;
+        self.wait_addresses().await;
         let mut ops = self.ops();
         eventually(START_TIME, "the node is ready", async || {
             self.process.assert_running();
@@ -138,6 +149,47 @@ impl TestNode {
             ready.is_ok_and(|response| response.status == 200).then_some(())
         })
         .await;
+    }
+
+    /// Learns the addresses.
+    pub async fn wait_addresses(&mut self) {
+        (self.api, self.ops) = eventually(START_TIME, "the node listens", async || {
+            self.process.assert_running();
+            self.process.addresses(&self.data_dir)
+        })
+        .await;
+    }
+
+    /// How the process ended; `None` when it has not in time.
+    pub async fn end_within(&mut self, time: Duration) -> Option<Ended> {
+        let began = Instant::now();
+        let status = eventually(time + STOP_TIME, "the time is over", async || {
+            let status = self.process.child.try_wait().expect("the process is ours");
+            (status.is_some() || began.elapsed() > time).then_some(status)
+        })
+        .await;
+        status.map(|status| Ended { code: status.code(), stderr: self.stderr_text() })
+    }
+
+    /// Waits until the node is ready; how it ended, if it did instead.
+    pub async fn ready_or_ended(&mut self) -> Result<(), Ended> {
+        let data_dir = self.data_dir.clone();
+        let ended = eventually(START_TIME, "the node is ready or ends", async || {
+            if let Some(status) = self.process.child.try_wait().expect("the process is ours") {
+                return Some(Some(status));
+            }
+            let (_, ops) = self.process.addresses(&data_dir)?;
+            let ready = HttpClient::new(ops).send("GET", "/readyz", None).await.ok()?;
+            (ready.status == 200).then_some(None)
+        })
+        .await;
+        match ended {
+            Some(status) => Err(Ended { code: status.code(), stderr: self.stderr_text() }),
+            None => {
+                self.wait_addresses().await;
+                Ok(())
+            }
+        }
     }
 
     /// Ends the process with SIGKILL, as a power cut would.
@@ -167,6 +219,8 @@ impl TestNode {
     /// Starts the process again over the same directory, and waits for nothing.
     pub fn respawn(&mut self) {
         self.process.kill();
+        // What a killed process left is not the address of the next one.
+        let _ = std::fs::remove_file(self.data_dir.join("ops.addr"));
         self.process = Process::spawn(&self.builder, &self.data_dir, self.folder.path());
     }
 
@@ -199,8 +253,6 @@ impl Process {
             command.env_remove(key);
         }
         command.envs(builder.variables.iter().map(|(key, value)| (key, value)));
-        // What an earlier process left is not the address of this one.
-        let _ = std::fs::remove_file(data_dir.join("ops.addr"));
         let create = |path| File::create(path).expect("the temporary directory is ours");
         command.stdin(Stdio::null()).stdout(create(&stdout)).stderr(create(&stderr));
         let child = command.spawn().expect("the program was built");

@@ -60,6 +60,11 @@ pub fn profile(name: &str, following: bool) -> Value {
 }
 
 impl User {
+    /// The user behind a client that is signed in.
+    pub fn of(name: &str, client: HttpClient) -> Self {
+        Self { name: name.to_owned(), client }
+    }
+
     /// Creates an article and returns it as it was answered.
     pub async fn create(&mut self, title: &str, tags: &[&str]) -> Value {
         let created = self.post("/api/articles", &article(title, tags)).await.expect(201);
