@@ -66,9 +66,8 @@ pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostV
         };
     }
     let viewer = source.viewer();
-    let query = source.keys(page);
     let shards = try_join_all((0..app.posts.shards()).map(|shard| {
-        let query = query.clone();
+        let query = source.clone().keys(page);
         async move {
             match app.posts.query_shard(Call::new(), shard, query).await? {
                 Answer::Keys { keys, total } => Ok((keys, total)),
