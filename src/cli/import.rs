@@ -83,11 +83,7 @@ impl Import {
 }
 
 /// Takes chunk after chunk until the files are read.
-async fn import(
-    mut source: Source,
-    sink: &Sink,
-    report: &mut Report,
-) -> Result<Passed, Failure> {
+async fn import(mut source: Source, sink: &Sink, report: &mut Report) -> Result<Passed, Failure> {
     while let Some(chunk) = source.chunks.recv().await {
         let applied = sink.apply(&chunk).await?;
         report.add(&chunk, &applied);
