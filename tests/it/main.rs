@@ -5,4 +5,6 @@ mod api;
 mod bad_input;
 mod crash;
 mod data_dir;
+mod lifecycle;
+mod overload;
 mod support;
