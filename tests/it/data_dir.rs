@@ -15,6 +15,9 @@ use crate::support::{TestNode, User, eventually, register};
 /// The exit code of a directory that cannot be used.
 const UNUSABLE: i32 = 3;
 
+/// The damaged file, what the advice names, and what is done to the file.
+type Damage = (&'static str, &'static str, fn(&Path));
+
 #[tokio::test]
 async fn a_directory_in_use_is_left_to_who_uses_it() {
     let node = TestNode::builder().start().await;
@@ -30,7 +33,7 @@ async fn a_directory_in_use_is_left_to_who_uses_it() {
 #[tokio::test]
 async fn a_damaged_or_newer_directory_is_refused_and_not_touched() {
     let whole = directory_with_data().await;
-    let damages: &[(&str, &str, fn(&Path))] = &[
+    let damages: &[Damage] = &[
         ("quire.json", "quire.json", |file| std::fs::write(file, "{\"format\":").unwrap()),
         ("quire.json", "format 99", |file| {
             let text = std::fs::read_to_string(file).unwrap();
