@@ -12,7 +12,7 @@ use crate::actors::post::tables::{
     self, CommentNumberRow, CommentRow, CountRow, FavoriteRow, ImportRow, SummaryRow, TombstoneRow,
 };
 use crate::actors::state_machine::refuse;
-use crate::ids::{Bucket, PostId, Stamp};
+use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::codec;
 
 /// Comments that a post can ever have. Their list is answered whole.
