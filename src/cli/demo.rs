@@ -104,8 +104,7 @@ async fn fill(node: &Node) -> Result<(), Failure> {
     let hash = app.passwords.hash(PASSWORD.to_owned()).await;
     let hash = hash.map_err(|_| Failure::runtime("a password could not be hashed"))?;
     let now = app.clock.now();
-    let site =
-        Site { seed: SEED, users: USERS, posts: POSTS, now, password_hash: Some(hash) };
+    let site = Site { seed: SEED, users: USERS, posts: POSTS, now, password_hash: Some(hash) };
     let records: Vec<Record> = site.records().collect();
     let engine = Engine::new(app.users.clone(), app.posts.clone(), app.clock.clone(), 1);
     let mut progress = Progress::new("filling", records.len() as u64);

@@ -11,8 +11,7 @@ const LIBRARIES: &str = "openraft=warn";
 pub(super) fn start(filter: &str) {
     // Of two directives for the same target the later one counts: the operator's.
     let filter = EnvFilter::try_new(format!("{LIBRARIES},{filter}")).unwrap_or_default();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let stderr = std::io::stderr();
     // A second start, as tests in one process do, keeps the first.
     let _ = if stderr.is_terminal() {

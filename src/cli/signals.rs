@@ -13,9 +13,8 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on these signals do not end the process by themselves.
     pub(super) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::runtime(format!("no signals: {error}")))
-        };
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::runtime(format!("no signals: {error}")));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

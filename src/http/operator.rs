@@ -157,8 +157,8 @@ fn parse_items(body: &[u8]) -> Answered<Vec<Item>> {
         if items.len() == CHUNK_RECORDS_MAX {
             return Err(Failure::new(ErrorCode::TooLarge));
         }
-        let item = serde_json::from_slice(line)
-            .map_err(|error| Failure::malformed(error.to_string()))?;
+        let item =
+            serde_json::from_slice(line).map_err(|error| Failure::malformed(error.to_string()))?;
         items.push(item);
     }
     Ok(items)
@@ -219,8 +219,8 @@ pub struct TokenAnswer {
 async fn token(State(operator): State<Arc<Operator>>, request: Request) -> Answered {
     operator.check(request.headers())?;
     let body = operator.body(request, crate::http::limits::BODY_BYTES_MAX).await?;
-    let wanted: TokenRequest = serde_json::from_slice(&body)
-        .map_err(|error| Failure::malformed(error.to_string()))?;
+    let wanted: TokenRequest =
+        serde_json::from_slice(&body).map_err(|error| Failure::malformed(error.to_string()))?;
     let token = token_of(&operator.app, &wanted.user).await?;
     let token = token.ok_or_else(|| Failure::not_found("user"))?;
     Ok(render::json(serde_json::to_string(&TokenAnswer { token }).expect("it is plain data")))

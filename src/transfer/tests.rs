@@ -2,10 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use crate::actors::post::message::{
-    Command, ImportKey, Reader, Reply, SortKey, Visibility,
-};
 use crate::actors::post::message::{Answer, Query};
+use crate::actors::post::message::{Command, ImportKey, Reader, Reply, SortKey, Visibility};
 use crate::actors::router::Call;
 use crate::actors::seams::Clock;
 use crate::config::Config;
@@ -20,7 +18,8 @@ use crate::transfer::export::Export;
 use crate::transfer::record::Record;
 
 const DIGEST: [u8; 32] = [9; 32];
-const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$c29tZWhhc2hzb21laGFzaHNvbWVoYXNo";
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$c29tZWhhc2hzb21laGFzaHNvbWVoYXNo";
 
 struct Fixture {
     node: Node,

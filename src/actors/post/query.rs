@@ -9,7 +9,9 @@ use crate::actors::post::message::{
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::reads::Reads;
-use crate::actors::post::tables::{self, CommentRow, ImportRow, MAGNITUDE_EXACT, SummaryRow, TagRow};
+use crate::actors::post::tables::{
+    self, CommentRow, ImportRow, MAGNITUDE_EXACT, SummaryRow, TagRow,
+};
 use crate::actors::post::visibility::{Relation, Surface, may_see};
 use crate::actors::state_machine::{Step, Stop, refuse};
 use crate::actors::user::message::Viewer;
