@@ -146,7 +146,9 @@ impl Report {
 
     fn add(&mut self, chunk: &Chunk, applied: &Applied) {
         self.counts.merge(&applied.counts);
-        for problem in chunk.problems.iter().chain(&applied.problems) {
+        let mut problems: Vec<_> = chunk.problems.iter().chain(&applied.problems).collect();
+        problems.sort_by_key(|problem| problem.line);
+        for problem in problems {
             self.problems += 1;
             if self.problems <= PROBLEMS_TOLD {
                 let file = chunk.file.display();
