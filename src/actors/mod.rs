@@ -13,6 +13,7 @@ mod shard_cell;
 mod shard_metrics;
 pub mod state_machine;
 pub mod supervisor;
+pub(crate) mod telemetry;
 pub mod user;
 
 #[cfg(test)]
