@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::hosting::{Ground, Hosted, host, open_stores, store_spec};
+use crate::actors::hosting::{Ground, Hosted, SHARD_BUDGET, host, open_stores, store_spec};
 use crate::actors::lane::Disk;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::seams::Clock;
@@ -133,6 +133,7 @@ impl Node {
             lane: watch::Sender::new(None),
             checkpoints: checkpoints.clone(),
             disk: Disk::default(),
+            shard_budget: SHARD_BUDGET,
         };
         let users = open::<user::Service>(&ground, &data_dir, config, USER_GROUPS)?;
         let posts = open::<post::Service>(&ground, &data_dir, config, POST_GROUPS)?;

@@ -112,8 +112,18 @@ fn bodies(token: &str) -> Vec<Case> {
         whole("JSON cut off", post_user(br#"{"user":{"username":"#), 400, Names("body")),
         whole("JSON and more", post_user(b"{} {}"), 400, Names("body")),
         whole("no body", post_user(b""), 400, Names("body")),
-        whole("broken UTF-8", post_user(b"{\"user\":{\"username\":\"\xff\xfe\"}}"), 400, Names("body")),
-        whole("lone surrogate", post_user(br#"{"user":{"username":"\ud800"}}"#), 400, Names("body")),
+        whole(
+            "broken UTF-8",
+            post_user(b"{\"user\":{\"username\":\"\xff\xfe\"}}"),
+            400,
+            Names("body"),
+        ),
+        whole(
+            "lone surrogate",
+            post_user(br#"{"user":{"username":"\ud800"}}"#),
+            400,
+            Names("body"),
+        ),
         whole("deep nesting", post_user("[".repeat(100_000).as_bytes()), 400, Names("body")),
         whole("a number", post_user(b"42"), 422, Names("body")),
         whole("a list", post_user(b"[]"), 422, Names("body")),
@@ -128,7 +138,12 @@ fn bodies(token: &str) -> Vec<Case> {
         ),
         whole("10 MB announced", post_user(&big), 413, Names("body")),
         whole("10 MB in chunks", unannounced(big.len()), 413, Names("body")),
-        whole("no media type", request("POST /api/users", &[], text.as_bytes()), 415, Names("content-type")),
+        whole(
+            "no media type",
+            request("POST /api/users", &[], text.as_bytes()),
+            415,
+            Names("content-type"),
+        ),
         whole(
             "a form",
             request(
@@ -145,16 +160,26 @@ fn bodies(token: &str) -> Vec<Case> {
             415,
             Names("content-type"),
         ),
-        whole("tags of another type", {
-            let mut body = article("T", &[]);
-            body["article"]["tagList"] = json!([1, 2]);
-            request("POST /api/articles", &signed, body.to_string().as_bytes())
-        }, 422, Names("tagList")),
-        whole("title of another type", {
-            let mut body = article("T", &[]);
-            body["article"]["title"] = json!(1);
-            request("POST /api/articles", &signed, body.to_string().as_bytes())
-        }, 422, Names("title")),
+        whole(
+            "tags of another type",
+            {
+                let mut body = article("T", &[]);
+                body["article"]["tagList"] = json!([1, 2]);
+                request("POST /api/articles", &signed, body.to_string().as_bytes())
+            },
+            422,
+            Names("tagList"),
+        ),
+        whole(
+            "title of another type",
+            {
+                let mut body = article("T", &[]);
+                body["article"]["title"] = json!(1);
+                request("POST /api/articles", &signed, body.to_string().as_bytes())
+            },
+            422,
+            Names("title"),
+        ),
         Case {
             what: "a body that never ends",
             input: Input::Stalled(
@@ -250,7 +275,12 @@ fn paths() -> Vec<Case> {
         whole("broken UTF-8 in a path", get("/api/profiles/%ff%fe"), 400, Names("request")),
         whole("broken UTF-8 in a query", get("/api/articles?tag=%ff"), 422, Names("tag")),
         whole("a percent that begins nothing", get("/api/articles?limit=%zz"), 422, Names("limit")),
-        whole("a method that is not there", request("DELETE /api/users", &[], b""), 405, Names("method")),
+        whole(
+            "a method that is not there",
+            request("DELETE /api/users", &[], b""),
+            405,
+            Names("method"),
+        ),
         whole("PATCH", request("PATCH /api/user", &[], b""), 405, Names("method")),
         whole("a method nobody knows", request("BREW /api/tags", &[], b""), 405, Names("method")),
         whole("TRACE", request("TRACE /api/tags", &[], b""), 405, Names("method")),
@@ -258,10 +288,20 @@ fn paths() -> Vec<Case> {
         whole("a limit too large", get("/api/articles?limit=101"), 422, Names("limit")),
         whole("a negative limit", get("/api/articles?limit=-1"), 422, Names("limit")),
         whole("a limit of words", get("/api/articles?limit=ten"), 422, Names("limit")),
-        whole("a huge limit", get("/api/articles?limit=340282366920938463463374607431768211456"), 422, Names("limit")),
+        whole(
+            "a huge limit",
+            get("/api/articles?limit=340282366920938463463374607431768211456"),
+            422,
+            Names("limit"),
+        ),
         whole("a negative offset", get("/api/articles?offset=-20"), 422, Names("offset")),
         whole("an offset too large", get("/api/articles?offset=10001"), 422, Names("offset")),
-        whole("a huge offset", get("/api/articles?offset=18446744073709551616"), 422, Names("offset")),
+        whole(
+            "a huge offset",
+            get("/api/articles?offset=18446744073709551616"),
+            422,
+            Names("offset"),
+        ),
         whole("an offset of words", get("/api/articles?offset=%00"), 422, Names("offset")),
     ]
 }

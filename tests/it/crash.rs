@@ -60,8 +60,10 @@ async fn what_was_acknowledged_survives_sigkill() {
         let start = began.elapsed();
         let began = Instant::now();
         let counts = verify::everything(&node, &mut people, &square).await;
-        println!("round {round}: wrote {writing:?}, start {start:?}, {counts}, checked in {:?}",
-            began.elapsed());
+        println!(
+            "round {round}: wrote {writing:?}, start {start:?}, {counts}, checked in {:?}",
+            began.elapsed()
+        );
     }
 }
 

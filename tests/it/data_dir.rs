@@ -250,7 +250,12 @@ fn changes(before: &BTreeMap<String, Vec<u8>>, directory: &Path) -> String {
     let after = bytes_of(directory);
     let names = before.keys().chain(after.keys());
     let changed = names.filter(|name| before.get(*name) != after.get(*name));
-    changed.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    changed
+        .cloned()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn overwrite_start(file: &Path) {

@@ -6,4 +6,6 @@ mod bad_input;
 mod cli;
 mod crash;
 mod data_dir;
+mod lifecycle;
+mod overload;
 mod support;

@@ -131,7 +131,8 @@ async fn an_update_changes_only_what_it_names() {
             let found = jake.get(&path).await.expect(200).json();
             assert_eq!(found["article"], expected);
         }
-        for (field, bad) in [("title", json!("")), ("description", json!("")), ("body", json!(""))] {
+        for (field, bad) in [("title", json!("")), ("description", json!("")), ("body", json!(""))]
+        {
             let answer = jake.put(&path, &json!({"article": {field: bad}})).await;
             assert_error(answer, 422, field, "can't be blank");
         }

@@ -118,9 +118,7 @@ async fn totals_are_true_after_concurrent_creates_and_deletes() {
         assert_eq!(listed.iter().cloned().collect::<HashSet<_>>(), expected);
         assert_eq!(listed.len(), expected.len(), "nothing is listed twice");
         for writer in 0..WRITERS {
-            for filter in
-                [format!("author=writer-{writer}&"), format!("tag=of-{writer}&")]
-            {
+            for filter in [format!("author=writer-{writer}&"), format!("tag=of-{writer}&")] {
                 let (of_writer, total) = self::listed(node, &filter).await;
                 assert_eq!(of_writer.len() as u64, total, "{filter}");
                 for slug in of_writer.iter().filter(|_| filter.starts_with("author")) {

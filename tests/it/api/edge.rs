@@ -47,9 +47,8 @@ async fn every_answer_names_its_request() {
     with_each_layout(async |node| {
         let mut client = node.client();
         for (path, status) in [("/api/tags", 200), ("/api/user", 401), ("/nothing", 404)] {
-            let head = format!(
-                "GET {path} HTTP/1.1\r\nhost: quire\r\nx-request-id: my-Own.id_1\r\n\r\n"
-            );
+            let head =
+                format!("GET {path} HTTP/1.1\r\nhost: quire\r\nx-request-id: my-Own.id_1\r\n\r\n");
             let answer = client.exchange(head.as_bytes()).await.unwrap().expect(status);
             assert_eq!(answer.header("x-request-id"), Some("my-Own.id_1"));
             let made = client.get(path).await.expect(status);

@@ -38,8 +38,11 @@ impl<T: Clone + PartialEq + Debug> Known<T> {
     /// What the server has is possible, and from now on known.
     #[track_caller]
     pub fn settle(&mut self, found: T, what: &str) {
-        assert!(self.possible.contains(&found), "{what}: found {found:?} instead of one of {:?}",
-            self.possible);
+        assert!(
+            self.possible.contains(&found),
+            "{what}: found {found:?} instead of one of {:?}",
+            self.possible
+        );
         self.possible = vec![found];
     }
 

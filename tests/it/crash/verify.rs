@@ -42,9 +42,8 @@ pub async fn everything(node: &TestNode, people: &mut [Person], square: &Square)
     }
     for (place, slug) in square.slugs.iter().enumerate() {
         counts.comments += comments(&mut client, people, place, slug).await;
-        let favoring = |person: &&Person| {
-            person.favorites.get(&place).is_some_and(|favored| *favored.value())
-        };
+        let favoring =
+            |person: &&Person| person.favorites.get(&place).is_some_and(|favored| *favored.value());
         let favoring = people.iter().filter(favoring).count();
         assert_eq!(all[slug]["favoritesCount"], favoring, "favoritesCount of {slug}");
     }

@@ -79,10 +79,8 @@ impl HttpClient {
             head += &format!("authorization: Token {token}\r\n");
         }
         if let Some(body) = &body {
-            head += &format!(
-                "content-type: application/json\r\ncontent-length: {}\r\n",
-                body.len()
-            );
+            head +=
+                &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
         head += "\r\n";
         head += body.as_deref().unwrap_or_default();

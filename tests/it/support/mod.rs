@@ -4,6 +4,7 @@ pub mod client;
 pub mod mounts;
 pub mod node;
 pub mod people;
+pub mod snapshot;
 pub mod wait;
 
 pub use client::{Connection, HttpClient, Response};
