@@ -1,4 +1,5 @@
 //! Actors: the runtime that runs any service, and the services.
+mod batch;
 pub mod call;
 mod checkpoint;
 pub(crate) mod hosting;

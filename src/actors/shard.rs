@@ -20,10 +20,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::actors::batch::{
+    Batch, BatchedCommand, TAG_BYTES, Verdict, answer, chain, decode_verdict, encode_verdict,
+};
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
 use crate::actors::shard_cell::ShardCell;
@@ -31,8 +33,7 @@ use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
-use crate::store::codec::{self, Record};
-use crate::store::error::StoreError;
+use crate::store::codec;
 use crate::store::shard_file::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -91,24 +92,6 @@ pub(crate) struct QueryEnvelope<S: StateMachine> {
     pub(crate) answer: AnswerPort<S>,
 }
 
-/// What is written to the log: many commands, one entry.
-#[derive(Debug, Serialize, Deserialize)]
-struct Batch {
-    commands: Vec<BatchedCommand>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct BatchedCommand {
-    id: CommandId,
-    stamp: Stamp,
-    deadline: Stamp,
-    payload: Bytes,
-}
-
-impl Record for Batch {
-    const KIND: u8 = 2;
-}
-
 /// All that a restart needs.
 pub(crate) struct Arguments<S: StateMachine> {
     /// The shard's cell, which survives the actor.
@@ -147,7 +130,7 @@ pub(crate) struct State<S: StateMachine> {
 struct InFlight<S: StateMachine> {
     number: u64,
     /// First bytes of the entry: how it is recognised when it comes back.
-    tag: [u8; 16],
+    tag: [u8; TAG_BYTES],
     commands: Vec<CommandEnvelope<S>>,
     proposed: Instant,
 }
@@ -159,14 +142,6 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.0.iter().for_each(AbortHandle::abort);
     }
-}
-
-/// What became of one command.
-enum Verdict<S: StateMachine> {
-    Replied(S::Reply),
-    Refused(S::Refusal),
-    Expired,
-    Poison,
 }
 
 impl<S: StateMachine> Actor for ShardActor<S> {
@@ -304,7 +279,7 @@ impl<S: StateMachine> State<S> {
             return Ok(());
         }
         let Some(replica) = self.replica.clone() else { return Ok(()) };
-        let (commands, entry) = {
+        let (commands, batch) = {
             let cell = self.cell.clone();
             let guard = cell.store.owned(self.generation)?;
             self.gather(&guard)
@@ -314,16 +289,13 @@ impl<S: StateMachine> State<S> {
         }
         self.batches += 1;
         let number = self.batches;
-        let tag: [u8; 16] = rand::random();
-        let mut bytes =
-            Vec::with_capacity(entry.commands.iter().map(|c| c.payload.len() + 48).sum());
-        bytes.extend_from_slice(&tag);
-        bytes.extend_from_slice(&codec::encode(&entry));
+        let tag: [u8; TAG_BYTES] = rand::random();
+        let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
         self.in_flight = Some(InFlight { number, tag, commands, proposed: Instant::now() });
         let myself = myself.clone();
         replica.propose(
-            bytes.into(),
+            bytes,
             Box::new(move |error| {
                 let _ = myself.cast(ShardMessage::ProposeFailed(number, error));
             }),
@@ -425,7 +397,7 @@ impl<S: StateMachine> State<S> {
         let mut own = None;
         if let Some(bytes) = &entry.batch {
             own = self.recognise(bytes);
-            let batch: Batch = codec::decode(bytes.get(16..).unwrap_or_default())?;
+            let batch = Batch::of_entry(bytes)?;
             verdicts.reserve(batch.commands.len());
             for (number, command) in batch.commands.into_iter().enumerate() {
                 verdicts.push(self.apply_command(&mut guard, entry.index, number, command)?);
@@ -596,44 +568,4 @@ impl<S: StateMachine> State<S> {
         }
         Ok(())
     }
-}
-
-fn answer<S: StateMachine>(reply: Option<ReplyPort<S>>, verdict: Result<Verdict<S>, StoreError>) {
-    let Some(reply) = reply else { return };
-    let _ = reply.send(match verdict {
-        Ok(Verdict::Replied(reply)) => Ok(reply),
-        Ok(Verdict::Refused(refusal)) => Err(CallError::Refused(refusal)),
-        Ok(Verdict::Expired) => Err(CallError::DeadlineExceeded),
-        Ok(Verdict::Poison) | Err(_) => Err(CallError::Internal),
-    });
-}
-
-fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
-    let (tag, payload) = match verdict {
-        Verdict::Replied(reply) => (0, codec::encode(reply)),
-        Verdict::Refused(refusal) => (1, codec::encode(refusal)),
-        Verdict::Expired => (2, Vec::new()),
-        Verdict::Poison => (3, Vec::new()),
-    };
-    let mut bytes = Vec::with_capacity(1 + payload.len());
-    bytes.push(tag);
-    bytes.extend_from_slice(&payload);
-    bytes.into()
-}
-
-fn decode_verdict<S: StateMachine>(bytes: &[u8]) -> Result<Verdict<S>, StoreError> {
-    match bytes {
-        [0, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
-        [1, payload @ ..] => Ok(Verdict::Refused(codec::decode(payload)?)),
-        [2] => Ok(Verdict::Expired),
-        [3] => Ok(Verdict::Poison),
-        _ => Err(codec::CodecError::Malformed("unknown outcome".into()).into()),
-    }
-}
-
-/// FNV-1a over the outcome, continued from the digest so far.
-fn chain(digest: u64, outcome: &[u8]) -> u64 {
-    outcome.iter().fold(digest ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::hosting::{Ground, Hosted, SHARD_BUDGET, host, open_stores, store_spec};
+use crate::actors::hosting::{
+    Ground, Hosted, SHARD_BUDGET, check_states, host, open_log, open_stores, store_spec,
+};
 use crate::actors::lane::Disk;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::seams::Clock;
@@ -20,7 +22,7 @@ use crate::actors::supervisor::{
 use crate::actors::{post, user};
 use crate::config::Config;
 use crate::http::limits::Limits;
-use crate::http::listener::{self, ListenerActor};
+use crate::http::listener::{self, ListenerActor, Socket};
 use crate::http::operator::{self, OperatorKey};
 use crate::http::ops::{self, OpsState, Readiness};
 use crate::http::passwords::PasswordPool;
@@ -30,6 +32,7 @@ use crate::ids::{NodeId, ShardId};
 use crate::node::data_dir::DataDir;
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
+use crate::store::log::LogLane;
 use crate::telemetry::{Metrics, RestartLabels};
 
 /// Raft groups are numbered by service, so that one service can grow without moving another's.
@@ -56,6 +59,7 @@ pub struct Node {
     root: RootHandle,
     view: View,
     checkpoints: Arc<Checkpoints>,
+    api_socket: Option<Socket>,
     _watchdog: ThreadWatchdog,
 }
 
@@ -135,8 +139,12 @@ impl Node {
             disk: Disk::default(),
             shard_budget: SHARD_BUDGET,
         };
-        let users = open::<user::Service>(&ground, &data_dir, config, USER_GROUPS)?;
-        let posts = open::<post::Service>(&ground, &data_dir, config, POST_GROUPS)?;
+        // The log comes first: shards without one have lost it.
+        data_dir.check_log()?;
+        let log = open_log(&data_dir.lane(0))?;
+        let users = open::<user::Service>(&ground, &data_dir, &log, config, USER_GROUPS)?;
+        let posts = open::<post::Service>(&ground, &data_dir, &log, config, POST_GROUPS)?;
+        log.close();
         let replicas = users.replicas.into_iter().chain(posts.replicas).collect();
         let view = View {
             replicas: Arc::new(replicas),
@@ -162,12 +170,13 @@ impl Node {
             .budget(UPPER_BUDGET)
             .child(ChildSpec::supervisor(store_spec(&ground, data_dir.lane(0))))
             .child(ChildSpec::supervisor(services));
-        let (mut address, mut ops_address) = (None, None);
+        let (mut address, mut ops_address, mut api_socket) = (None, None, None);
         if let Some((api, ops)) = sockets {
             address = Some(api.local_addr()?);
             ops_address = Some(ops.local_addr()?);
             let key = OperatorKey::of_secret(&data_dir.signing_key()?);
-            node = node.child(http_spec(api, ops, &app, key, &view));
+            let api = api_socket.insert(Socket::new(api)).clone();
+            node = node.child(http_spec(api, Socket::new(ops), &app, key, &view));
         }
         let root = SupervisorSpec::new("quire", Strategy::OneForOne)
             .budget(RestartBudget::new(1, Duration::from_secs(60)))
@@ -192,6 +201,7 @@ impl Node {
             root,
             view,
             checkpoints,
+            api_socket,
             _watchdog: watchdog,
         })
     }
@@ -239,6 +249,9 @@ impl Node {
     /// When the tree gave up. The log still has everything then.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.drain();
+        if let Some(socket) = &self.api_socket {
+            socket.close();
+        }
         let stopped = self.root.stop().await;
         self.checkpoints.close();
         Ok(stopped?)
@@ -273,12 +286,14 @@ fn bind(address: SocketAddr) -> Result<TcpListener, NodeError> {
 fn open<S: StateMachine>(
     ground: &Ground,
     data_dir: &DataDir,
+    log: &LogLane,
     config: &Config,
     first_group: u32,
 ) -> Result<Hosted<S>, StoreError> {
     let shards = 0..data_dir.about().shards;
     let paths: Vec<PathBuf> = shards.map(|shard| data_dir.shard(S::NAME, shard)).collect();
     let stores = open_stores::<S>(&paths, config.cache_bytes)?;
+    check_states(log, &stores, first_group)?;
     Ok(host::<S>(ground, stores, first_group))
 }
 
@@ -302,13 +317,7 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// The listeners: last to start, first to stop.
-fn http_spec(
-    api: TcpListener,
-    ops: TcpListener,
-    app: &App,
-    key: OperatorKey,
-    view: &View,
-) -> ChildSpec {
+fn http_spec(api: Socket, ops: Socket, app: &App, key: OperatorKey, view: &View) -> ChildSpec {
     let limits = &app.limits;
     let (asked, shown) = (view.clone(), view.clone());
     let state = OpsState {
@@ -330,17 +339,13 @@ fn http_spec(
 
 fn listener_spec(
     id: &'static str,
-    socket: TcpListener,
+    socket: Socket,
     routes: axum::Router,
     limits: &Limits,
     metrics: &Arc<Metrics>,
 ) -> ChildSpec {
-    let arguments = listener::Arguments {
-        socket: Arc::new(socket),
-        routes,
-        limits: limits.clone(),
-        metrics: metrics.clone(),
-    };
+    let arguments =
+        listener::Arguments { socket, routes, limits: limits.clone(), metrics: metrics.clone() };
     ChildSpec::actor(id, move |_| (ListenerActor, arguments.clone()))
         .shutdown(limits.drain_time + Duration::from_secs(2))
 }
