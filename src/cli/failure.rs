@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::cli::output::tell;
 use crate::config::ConfigError;
 use crate::node::NodeError;
 use crate::store::error::StoreError;
@@ -35,7 +36,7 @@ impl Failure {
 
     /// Prints the line.
     pub fn report(self) -> ExitCode {
-        eprintln!("quire: {}", one_line(&self.line));
+        tell(&format!("quire: {}", one_line(&self.line)));
         ExitCode::from(self.code)
     }
 
