@@ -40,7 +40,7 @@ impl Batch {
         let payload: usize = self.commands.iter().map(|command| command.payload.len() + 48).sum();
         let mut bytes = Vec::with_capacity(TAG_BYTES + payload);
         bytes.extend_from_slice(&tag);
-        bytes.extend_from_slice(&codec::encode(self));
+        codec::encode_into(self, &mut bytes);
         bytes.into()
     }
 

@@ -3,7 +3,7 @@
 //! Building a service is separate from running it: this is all that running one more takes.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ use crate::telemetry::Metrics;
 
 /// Crashes of one shard or replica that are a fault of the moment; one more is a fault of the
 /// program, and the supervisor says so upward.
-pub(crate) const SHARD_BUDGET: RestartBudget = RestartBudget::new(10, Duration::from_secs(10));
+pub(crate) const SHARD_BUDGET: RestartBudget = RestartBudget::new(30, Duration::from_secs(10));
 /// A service gives up after several of its shards did.
-const SERVICE_BUDGET: RestartBudget = RestartBudget::new(5, Duration::from_secs(60));
+pub(crate) const SERVICE_BUDGET: RestartBudget = RestartBudget::new(2, Duration::from_secs(60));
 /// A handler is bounded to about a millisecond of work; this is far beyond, and far below the
 /// patience of a caller ([`crate::config::COMMAND_DEADLINE`]).
 const STUCK_AFTER: Duration = Duration::from_secs(5);
@@ -146,10 +146,10 @@ fn shard_spec<S: StateMachine>(
 
 /// Callers wait while a shard restarts: the first restart is immediate, then short pauses; a second
 /// without a crash and the next one is a first again (the budget bounds how often).
-fn quick() -> Backoff {
+pub(crate) fn quick() -> Backoff {
     Backoff {
         initial: Duration::from_millis(5),
-        max: Duration::from_secs(1),
+        max: Duration::from_millis(200),
         healthy_after: Duration::from_secs(1),
         ..Backoff::default()
     }
@@ -158,12 +158,14 @@ fn quick() -> Backoff {
 /// The supervisor of the store: its lanes.
 pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> SupervisorSpec {
     let published = ground.lane.clone();
+    let open: Arc<Mutex<Option<Arc<LogLane>>>> = Arc::default();
     let fsync = ground.metrics.fsync.clone();
     let disk = ground.disk.clone();
     let lane = ChildSpec::actor("lane-0", move |context| {
         let arguments = lane::Arguments {
             path: path.clone(),
             published: published.clone(),
+            open: open.clone(),
             fsync: fsync.clone(),
             disk: disk.clone(),
             heartbeat: context.heartbeat.clone(),

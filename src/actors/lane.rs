@@ -10,8 +10,8 @@
 //! opened again.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     pub(crate) path: PathBuf,
     /// Where the replicas find the lane; `None` while it is being reopened.
     pub(crate) published: watch::Sender<Option<Arc<LogLane>>>,
+    /// The lane of the generation before, to be closed first: an actor that was killed closes
+    /// nothing (A2).
+    pub(crate) open: Arc<Mutex<Option<Arc<LogLane>>>>,
     /// Duration of each sync.
     pub(crate) fsync: Histogram,
     /// Told when a commit finds no room, and when one does again.
@@ -66,7 +69,7 @@ pub(crate) struct Arguments {
 /// The actor; its state is in [`State`].
 pub(crate) struct LaneActor;
 
-/// Closes the lane when it is dropped, also when the actor is killed (A2).
+/// Hides the lane when it is dropped, also when the actor is killed (A1).
 pub(crate) struct State {
     lane: Arc<LogLane>,
     published: watch::Sender<Option<Arc<LogLane>>>,
@@ -101,14 +104,17 @@ impl Actor for LaneActor {
         myself: ActorRef<LaneMessage>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let Arguments { path, published, fsync, disk, heartbeat } = arguments;
-        if let Some(old) = published.send_replace(None) {
+        let Arguments { path, published, open, fsync, disk, heartbeat } = arguments;
+        published.send_replace(None);
+        let old = open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(old) = old {
             tokio::task::spawn_blocking(move || old.close()).await?;
         }
         let observer = Arc::new(Observer { actor: myself, fsync, disk });
         let options = LaneOptions { observer: Some(observer), ..LaneOptions::default() };
         let opened = tokio::task::spawn_blocking(move || LogLane::open(&path, options)).await?;
         let lane = opened.map_err(failure)?;
+        *open.lock().unwrap_or_else(PoisonError::into_inner) = Some(lane.clone());
         published.send_replace(Some(lane.clone()));
         Ok(State { lane, published, heartbeat })
     }

@@ -50,8 +50,8 @@ impl Call {
         self
     }
 
-    /// The same with a command id derived from the caller's own key: however often it is sent, its
-    /// effect happens once. For one command only.
+    /// The same with a command id derived from the caller's own key: however often it is sent until
+    /// its first deadline, its effect happens once. For one command only.
     #[must_use]
     pub fn identified(mut self, command: CommandId) -> Self {
         self.command = Some(command);
@@ -92,43 +92,44 @@ impl<S: StateMachine> Router<S> {
         if cell.disk.is_full() {
             return Err(CallError::DiskFull);
         }
-        let mut permit = Some(self.permit(cell)?);
+        if cell.is_overfull() {
+            cell.metrics.overloaded();
+            return Err(CallError::Overloaded);
+        }
+        let permit = Arc::new(self.permit(cell, &cell.command_permits)?);
         let id = call.command.unwrap_or_else(CommandId::random);
         let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
         let deadline = cell.now().plus_ms(left.as_millis() as u64);
         let payload: Bytes = codec::encode(&command).into();
         drop(command);
         let mut sent_once = false;
-        loop {
-            let Some(actor) = serving(cell, call.deadline).await else {
-                return Err(if sent_once {
-                    CallError::UnknownOutcome
-                } else {
-                    CallError::Unavailable
-                });
-            };
+        while let Some(actor) = serving(cell, call.deadline).await {
             let (reply, answer) = oneshot::channel();
             let message = ShardMessage::Command(CommandEnvelope {
                 id,
                 deadline,
                 payload: payload.clone(),
                 sent: Instant::now(),
-                _permit: permit.take(),
+                _permit: Some(permit.clone()),
+                _waiting: cell.metrics.waiting(),
                 reply: Some(reply),
                 span: tracing::Span::current(),
             });
-            cell.metrics.sent();
             if actor.cast(message).is_ok() {
-                sent_once = true;
                 match tokio::time::timeout_at(call.deadline, answer).await {
+                    // The first sending may have been in time.
+                    Ok(Ok(Err(CallError::DeadlineExceeded))) if sent_once => break,
                     Ok(Ok(answer)) => return answer,
-                    Ok(Err(_dead)) => {}
+                    Ok(Err(_dead)) => sent_once = true,
                     Err(_elapsed) => return Err(CallError::UnknownOutcome),
                 }
             }
-            cell.metrics.lost();
-            gone(cell, &actor, call.deadline).await;
+            cell.metrics.resent();
+            if !gone(cell, &actor, call.deadline).await {
+                break;
+            }
         }
+        Err(if sent_once { CallError::UnknownOutcome } else { CallError::Unavailable })
     }
 
     /// Asks the shard that owns `bucket`.
@@ -145,16 +146,13 @@ impl<S: StateMachine> Router<S> {
     /// A refusal of the service, or why there is no answer.
     pub async fn query_shard(&self, call: Call, shard: u16, query: S::Query) -> QueryResult<S> {
         let cell = &self.shards[usize::from(shard)];
-        loop {
-            let permit = self.permit(cell)?;
-            let Some(actor) = serving(cell, call.deadline).await else {
-                return Err(CallError::Unavailable);
-            };
+        while let Some(actor) = serving(cell, call.deadline).await {
+            let permit = self.permit(cell, &cell.query_permits)?;
             let (answer, answered) = oneshot::channel();
             let query = query.clone();
-            let sent = Instant::now();
-            cell.metrics.sent();
-            let envelope = QueryEnvelope { query, sent, permit, answer };
+            let (sent, waiting) = (Instant::now(), cell.metrics.waiting());
+            let envelope =
+                QueryEnvelope { query, sent, _permit: permit, _waiting: waiting, answer };
             if actor.cast(ShardMessage::Query(envelope)).is_ok() {
                 match tokio::time::timeout_at(call.deadline, answered).await {
                     Ok(Ok(answer)) => return answer,
@@ -162,9 +160,18 @@ impl<S: StateMachine> Router<S> {
                     Err(_elapsed) => return Err(CallError::DeadlineExceeded),
                 }
             }
-            cell.metrics.lost();
-            gone(cell, &actor, call.deadline).await;
+            cell.metrics.resent();
+            if !gone(cell, &actor, call.deadline).await {
+                break;
+            }
         }
+        Err(CallError::Unavailable)
+    }
+
+    /// What callers find the shard by.
+    #[cfg(test)]
+    pub(crate) fn cell(&self, shard: u16) -> &ShardCell<S> {
+        &self.shards[usize::from(shard)]
     }
 
     /// Makes the shard's actor panic.
@@ -175,8 +182,12 @@ impl<S: StateMachine> Router<S> {
         }
     }
 
-    fn permit(&self, cell: &ShardCell<S>) -> Result<OwnedSemaphorePermit, CallError<S::Refusal>> {
-        Semaphore::try_acquire_owned(cell.permits.clone()).map_err(|error| match error {
+    fn permit(
+        &self,
+        cell: &ShardCell<S>,
+        permits: &Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, CallError<S::Refusal>> {
+        Semaphore::try_acquire_owned(permits.clone()).map_err(|error| match error {
             TryAcquireError::NoPermits => {
                 cell.metrics.overloaded();
                 CallError::Overloaded
@@ -200,14 +211,14 @@ async fn serving<S: StateMachine>(
     found.as_ref().map(|published| published.actor.clone())
 }
 
-/// Waits until a dead actor is not the published one any more, or the deadline.
+/// Waits until a dead actor is not the published one any more; false at the deadline.
 async fn gone<S: StateMachine>(
     cell: &ShardCell<S>,
     dead: &ActorRef<ShardMessage<S>>,
     deadline: tokio::time::Instant,
-) {
+) -> bool {
     let mut published = cell.actor();
     let other = published
         .wait_for(|now| now.as_ref().is_none_or(|now| now.actor.get_id() != dead.get_id()));
-    let _ = tokio::time::timeout_at(deadline, other).await;
+    tokio::time::timeout_at(deadline, other).await.is_ok()
 }

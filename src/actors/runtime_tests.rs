@@ -464,3 +464,43 @@ async fn a_clock_that_was_set_back_stops_no_writes() {
     assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(2));
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_call_to_a_shard_that_never_comes_back_ends_at_its_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path()).await;
+    assert_eq!(world.get(1).await, 0);
+    // What a crash without successor leaves: the dead actor is the last one that was published.
+    let cell = world.router.cell(0);
+    let dead = cell.current_actor().unwrap();
+    world.root.stop().await.unwrap();
+    cell.publish(u64::MAX, dead);
+    let call = || Call::new().within(Duration::from_millis(50));
+    let both = async {
+        let answer = world.router.query_shard(call(), 0, Query::Get { key: 1 }).await;
+        assert_eq!(answer, Err(CallError::Unavailable));
+        let reply = world.router.command(call(), Command::Add { key: 1 }).await;
+        assert_eq!(reply, Err(CallError::Unavailable));
+    };
+    tokio::time::timeout(Duration::from_secs(5), both).await.expect("the calls end");
+}
+
+#[tokio::test]
+async fn commands_that_cannot_be_proposed_leave_room_for_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path()).await;
+    assert_eq!(world.get(1).await, 0);
+    // As while the replica is restarted and cannot lead.
+    let replica = world.router.cell(0).replica_slot().send_replace(None);
+    let call = Call::new().within(Duration::from_millis(20));
+    for _ in 0..2 {
+        let calls = (0..crate::config::SHARD_PERMITS)
+            .map(|key| world.router.command(call, Command::Add { key: key as u64 }));
+        let replies = futures_util::future::join_all(calls).await;
+        assert!(replies.iter().all(Result::is_err));
+    }
+    assert_eq!(world.get(1).await, 0, "reads need no log");
+    world.router.cell(0).replica_slot().send_replace(replica);
+    assert_eq!(world.send(Command::Add { key: 5000 }).await, Ok(1), "it goes on as before");
+    world.end().await;
+}

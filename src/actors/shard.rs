@@ -11,14 +11,15 @@
 //! **Invariants**: S1 entries are applied in order, each once: only `applied + 1` is accepted;
 //! S2 a reply leaves only after its entry was merged; S3 one batch in flight; S4 order of proposals
 //! is order of arrival; S5 stamps that are applied grow strictly; S6 a panic in `apply` leaves no
-//! trace of its command and does not touch its neighbours.
+//! trace of its command and does not touch its neighbours; S7 no query is answered before the log
+//! of an earlier process was replayed: a reader sees every acknowledged write.
 
 mod apply;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -29,6 +30,7 @@ use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, de
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
 use crate::actors::shard_cell::ShardCell;
+use crate::actors::shard_metrics::Waiting;
 use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
@@ -41,6 +43,9 @@ const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
 /// A panicking command is tried this often before it is poison: once could be a fault of what the
 /// service held in memory, which is loaded afresh in between.
 const APPLY_ATTEMPTS: u32 = 2;
+
+/// Pause before a batch is proposed again that the replica did not take.
+const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the answer to a command goes.
 pub(crate) type ReplyPort<S> =
@@ -79,16 +84,25 @@ pub(crate) struct CommandEnvelope<S: StateMachine> {
     pub(crate) payload: Bytes,
     pub(crate) sent: Instant,
     /// Bounds the mailbox; `None` for the shard's own.
-    pub(crate) _permit: Option<OwnedSemaphorePermit>,
+    pub(crate) _permit: Option<Arc<OwnedSemaphorePermit>>,
+    pub(crate) _waiting: Waiting,
     pub(crate) reply: Option<ReplyPort<S>>,
     pub(crate) span: tracing::Span,
+}
+
+impl<S: StateMachine> CommandEnvelope<S> {
+    /// Whether nobody waits for it any more. It was not proposed, so it can be forgotten.
+    fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
 }
 
 /// A query on its way.
 pub(crate) struct QueryEnvelope<S: StateMachine> {
     pub(crate) query: S::Query,
     pub(crate) sent: Instant,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) _permit: OwnedSemaphorePermit,
+    pub(crate) _waiting: Waiting,
     pub(crate) answer: AnswerPort<S>,
 }
 
@@ -193,7 +207,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             ShardMessage::Query(envelope) => state.query(&myself, envelope)?,
             ShardMessage::Flush => state.flush(&myself)?,
             ShardMessage::Committed(entries) => state.committed(&myself, &entries)?,
-            ShardMessage::ProposeFailed(number, error) => state.propose_failed(number, &error),
+            ShardMessage::ProposeFailed(number, error) => {
+                state.propose_failed(&myself, number, &error)
+            }
             ShardMessage::ReplicaChanged => state.replica_changed(&myself)?,
             ShardMessage::Wake => state.wake(&myself)?,
             #[cfg(test)]
@@ -215,6 +231,10 @@ impl<S: StateMachine> Actor for ShardActor<S> {
 impl<S: StateMachine> State<S> {
     fn command(&mut self, myself: &ActorRef<ShardMessage<S>>, envelope: CommandEnvelope<S>) {
         self.cell.metrics.received(envelope.sent);
+        // While nothing can be proposed, callers give up; they have waited longest in front.
+        while self.pending.front().is_some_and(CommandEnvelope::is_abandoned) {
+            self.pending.pop_front();
+        }
         self.pending.push_back(envelope);
         self.queue_flush(myself);
     }
@@ -237,6 +257,7 @@ impl<S: StateMachine> State<S> {
             return Ok(());
         }
         if !self.cell.has_recovered() {
+            self.early.retain(|early| !early.answer.is_closed());
             self.early.push(envelope);
             return Ok(());
         }
@@ -252,7 +273,6 @@ impl<S: StateMachine> State<S> {
                 drop(guard);
                 cell.metrics.handled("query", started);
                 envelope.sent = Instant::now();
-                cell.metrics.sent();
                 let _ = myself.cast(ShardMessage::Query(envelope));
                 return Ok(());
             }
@@ -269,7 +289,6 @@ impl<S: StateMachine> State<S> {
         drop(guard);
         cell.metrics.handled("query", started);
         let _ = envelope.answer.send(answer);
-        drop(envelope.permit);
         Ok(())
     }
 
@@ -285,6 +304,8 @@ impl<S: StateMachine> State<S> {
             self.gather(&guard)
         };
         if commands.is_empty() {
+            // A tick that came too late is none.
+            self.schedule_wake(myself);
             return Ok(());
         }
         self.batches += 1;
@@ -362,20 +383,35 @@ impl<S: StateMachine> State<S> {
 
     /// Puts the batch back: it is proposed again under the same command ids, so even if it was
     /// committed after all, its effects happen once.
-    fn propose_failed(&mut self, number: u64, error: &ProposeError) {
+    fn propose_failed(
+        &mut self,
+        myself: &ActorRef<ShardMessage<S>>,
+        number: u64,
+        error: &ProposeError,
+    ) {
         let Some(batch) = self.in_flight.take_if(|batch| batch.number == number) else { return };
         tracing::debug!(shard = %self.cell.id, %error, "a batch waits for the replica");
         for envelope in batch.commands.into_iter().rev() {
             self.pending.push_front(envelope);
         }
-        self.replica = None;
+        // A replica that stopped says so later; one that only refused is asked again.
+        self.flush_queued = true;
+        myself.send_after(PROPOSE_PAUSE, || ShardMessage::Flush);
     }
 
     fn replica_changed(
         &mut self,
         myself: &ActorRef<ShardMessage<S>>,
     ) -> Result<(), ActorProcessingErr> {
-        self.replica = self.cell.current_replica();
+        let current = self.cell.current_replica();
+        let same = match (&self.replica, &current) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new) && self.cell.has_recovered(),
+            _ => false,
+        };
+        if same {
+            return Ok(());
+        }
+        self.replica = current;
         if self.replica.is_some() {
             self.catch_up(LogIndex(u64::MAX))?;
             if let Some(batch) = self.in_flight.take() {
@@ -387,7 +423,6 @@ impl<S: StateMachine> State<S> {
             self.queue_flush(myself);
             self.cell.set_recovered();
             for envelope in std::mem::take(&mut self.early) {
-                self.cell.metrics.sent();
                 let _ = myself.cast(ShardMessage::Query(envelope));
             }
         }
@@ -402,8 +437,7 @@ impl<S: StateMachine> State<S> {
         self.wake_at = next;
         let Some(at) = next else { return };
         let micros = at.0.saturating_sub(self.cell.clock.now().0);
-        let timer =
-            myself.send_after(std::time::Duration::from_micros(micros), || ShardMessage::Wake);
+        let timer = myself.send_after(Duration::from_micros(micros), || ShardMessage::Wake);
         self.tasks.0.retain(|task| !task.is_finished());
         self.tasks.0.push(timer.abort_handle());
     }
@@ -420,6 +454,7 @@ impl<S: StateMachine> State<S> {
                 payload: codec::encode(&command).into(),
                 sent: Instant::now(),
                 _permit: None,
+                _waiting: self.cell.metrics.waiting(),
                 reply: None,
                 span: tracing::Span::none(),
             });

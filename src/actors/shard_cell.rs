@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use ractor::ActorRef;
@@ -29,14 +30,19 @@ pub(crate) struct ShardCell<S: StateMachine> {
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
     pub(crate) metrics: Arc<ShardMetrics>,
-    /// Bounds what waits for this shard.
-    pub(crate) permits: Arc<Semaphore>,
+    /// Bounds the commands that wait for this shard.
+    pub(crate) command_permits: Arc<Semaphore>,
+    /// Bounds the queries; apart, for reads need neither log nor disk.
+    pub(crate) query_permits: Arc<Semaphore>,
     checkpoints: CheckpointTrigger,
     actor: watch::Sender<Option<Published<S>>>,
     replica: watch::Sender<Option<Arc<dyn Replica>>>,
     applied: watch::Sender<LogIndex>,
     incarnation: AtomicU64,
     last_stamp: AtomicU64,
+    /// When that was applied, in microseconds since `made`.
+    last_applied_us: AtomicU64,
+    made: Instant,
     /// Whether the log of an earlier process was replayed. A replica publishes itself only then.
     recovered: AtomicBool,
 }
@@ -70,13 +76,16 @@ impl<S: StateMachine> ShardCell<S> {
             clock,
             disk,
             metrics,
-            permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
+            command_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
+            query_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
             checkpoints,
             actor: watch::Sender::new(None),
             replica: watch::Sender::new(None),
             applied: watch::Sender::new(applied),
             incarnation: AtomicU64::new(0),
             last_stamp: AtomicU64::new(last_stamp.0),
+            last_applied_us: AtomicU64::new(0),
+            made: Instant::now(),
             recovered: AtomicBool::new(false),
         }
     }
@@ -143,16 +152,27 @@ impl<S: StateMachine> ShardCell<S> {
         self.actor.borrow().as_ref().map(|published| published.actor.clone())
     }
 
-    /// Hybrid logical time: the clock, or the last applied stamp if the clock is behind it (it was
-    /// set back). Deadlines are measured with it too, or a clock that was set back would let every
-    /// command expire.
+    /// Hybrid logical time: the clock, or if that was set back, the last applied stamp and what has
+    /// passed since. Deadlines are measured with it too: with the clock alone every command would
+    /// expire, with a time that stands still none would ever be forgotten.
     pub(crate) fn now(&self) -> Stamp {
-        self.clock.now().max(Stamp(self.last_stamp.load(Ordering::Relaxed)))
+        let passed = self.micros().saturating_sub(self.last_applied_us.load(Ordering::Relaxed));
+        self.clock.now().max(Stamp(self.last_stamp.load(Ordering::Relaxed) + passed))
+    }
+
+    fn micros(&self) -> u64 {
+        self.made.elapsed().as_micros() as u64
+    }
+
+    /// Whether so much is unwritten that checkpoints have fallen far behind, or fail.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.checkpoints.is_overfull()
     }
 
     /// The state has come to `index` and `stamp`, of which `unwritten` bytes are only in memory.
     pub(crate) fn applied_to(&self, index: LogIndex, stamp: Stamp, unwritten: usize) {
         self.last_stamp.store(stamp.0, Ordering::Relaxed);
+        self.last_applied_us.store(self.micros(), Ordering::Relaxed);
         self.applied.send_if_modified(|applied| {
             let newer = index > *applied;
             if newer {

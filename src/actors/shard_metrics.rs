@@ -30,6 +30,15 @@ pub(crate) struct ShardMetrics {
     checkpoint_failures: Counter,
 }
 
+/// A message on its way to a shard.
+pub(crate) struct Waiting(Gauge);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl ShardMetrics {
     pub(crate) fn new(metrics: &Metrics, shard: ShardId) -> Arc<Self> {
         let labels = ShardLabels { service: shard.service, shard: shard.index };
@@ -54,17 +63,17 @@ impl ShardMetrics {
         })
     }
 
-    pub(crate) fn sent(&self) {
+    /// Counts a message for as long as it is on its way or handled, however that ends.
+    pub(crate) fn waiting(&self) -> Waiting {
         self.depth.inc();
+        Waiting(self.depth.clone())
     }
 
-    pub(crate) fn lost(&self) {
-        self.depth.dec();
+    pub(crate) fn resent(&self) {
         self.resent.inc();
     }
 
     pub(crate) fn received(&self, sent: Instant) {
-        self.depth.dec();
         self.wait.observe(sent.elapsed().as_secs_f64());
     }
 

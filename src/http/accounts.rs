@@ -134,7 +134,7 @@ impl Saga<'_> {
         let email = match self.claim(ClaimKind::Email, &new.email, user).await {
             Ok(email) => email,
             Err(error) => {
-                self.release(ClaimKind::Name, user, name.normal, name.attempt).await;
+                self.give_up(user, [Some((ClaimKind::Name, name))]).await;
                 return Err(error);
             }
         };
@@ -149,12 +149,10 @@ impl Saga<'_> {
         };
         match self.users.command(Call::new(), command).await {
             Ok(Reply::Account { account, .. }) => Ok(account),
-            Ok(Reply::Done | Reply::Borne(_)) => Err(AccountError::WrongAnswer),
+            Ok(_) => Err(AccountError::WrongAnswer),
             Err(error) => {
-                if had_no_effect(&error) {
-                    self.release(ClaimKind::Email, user, email.normal, email.attempt).await;
-                    self.release(ClaimKind::Name, user, name.normal, name.attempt).await;
-                }
+                let claims = [Some((ClaimKind::Email, email)), Some((ClaimKind::Name, name))];
+                self.give_up(user, claims).await;
                 Err(error.into())
             }
         }
@@ -170,27 +168,28 @@ impl Saga<'_> {
             Some(new) => match self.claim(ClaimKind::Email, &new, user).await {
                 Ok(email) => Some(email),
                 Err(error) => {
-                    self.give_up(old, name, None).await;
+                    self.give_up(user, [name.map(|name| (ClaimKind::Name, name))]).await;
                     return Err(error);
                 }
             },
             None => None,
         };
+        let claims = [
+            name.clone().map(|name| (ClaimKind::Name, name)),
+            email.clone().map(|email| (ClaimKind::Email, email)),
+        ];
         let Change { password_hash, bio, image, .. } = change;
-        let (new_name, new_email) = (name.clone(), email.clone());
         let command = Command::UpdateUser { user, name, email, password_hash, bio, image };
         match self.users.command(Call::new(), command).await {
             Ok(Reply::Account { account, released }) => {
                 for (kind, normal, attempt) in released {
-                    self.release(kind, user, normal, attempt).await;
+                    self.settle(kind, user, normal, attempt).await;
                 }
                 Ok(account)
             }
-            Ok(Reply::Done | Reply::Borne(_)) => Err(AccountError::WrongAnswer),
+            Ok(_) => Err(AccountError::WrongAnswer),
             Err(error) => {
-                if had_no_effect(&error) {
-                    self.give_up(old, new_name, new_email).await;
-                }
+                self.give_up(user, claims).await;
                 Err(error.into())
             }
         }
@@ -204,44 +203,61 @@ impl Saga<'_> {
         wanted: &Shown,
         owner: UserId,
     ) -> Result<Claimed, AccountError> {
-        let (shown, normal) = (wanted.shown.clone(), wanted.normal.clone());
-        let attempt = Attempt(rand::random());
-        let claimed = Claimed { shown, normal: normal.clone(), attempt };
+        let Shown { shown, normal } = wanted.clone();
+        let attempt = Attempt::new(self.clock.now());
         let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
         for _ in 0..TRIES_MAX {
-            let error = match self.users.command(Call::new(), claim.clone()).await {
-                Ok(_) => return Ok(claimed),
-                Err(error) => error,
-            };
-            let CallError::Refused(Error::Stale { owner: old, attempt: stale }) = error else {
-                if !had_no_effect(&error) {
-                    self.release(kind, owner, normal, attempt).await;
+            match self.users.command(Call::new(), claim.clone()).await {
+                Ok(Reply::Claimed(attempt)) => return Ok(Claimed { shown, normal, attempt }),
+                Ok(_) => return Err(AccountError::WrongAnswer),
+                Err(CallError::Refused(Error::Stale { owner: old, attempt: stale })) => {
+                    match self.settle(kind, old, normal.clone(), stale).await {
+                        Some(true) => return Err(AccountError::Taken(kind)),
+                        Some(false) => {}
+                        None => return Err(AccountError::Call(CallError::Unavailable)),
+                    }
                 }
-                return Err(error.into());
-            };
-            let normal = normal.clone();
-            let settle = Command::SettleClaim { user: old, kind, normal, attempt: stale };
-            match self.users.command(Call::new(), settle).await? {
-                Reply::Borne(true) => return Err(AccountError::Taken(kind)),
-                Reply::Borne(false) => {
-                    self.release(kind, old, wanted.normal.clone(), stale).await;
-                }
-                Reply::Done | Reply::Account { .. } => return Err(AccountError::WrongAnswer),
+                // What may have been claimed all the same expires.
+                Err(error) => return Err(error.into()),
             }
         }
         // Others settle and claim the same name, and were faster each time.
         Err(AccountError::Taken(kind))
     }
 
-    /// Gives new claims back, but never one of what the user bears: a change of spelling claims the
-    /// same normal form again.
-    async fn give_up(&self, bears: &Account, name: Option<Claimed>, email: Option<Claimed>) {
-        use crate::http::fields::normal;
-        if let Some(name) = name.filter(|name| name.normal != normal(&bears.username)) {
-            self.release(ClaimKind::Name, bears.id, name.normal, name.attempt).await;
+    /// Gives claims back that came to nothing, or that nobody knows to have come to something.
+    async fn give_up<const N: usize>(
+        &self,
+        owner: UserId,
+        claims: [Option<(ClaimKind, Claimed)>; N],
+    ) {
+        for (kind, claimed) in claims.into_iter().flatten() {
+            self.settle(kind, owner, claimed.normal, claimed.attempt).await;
         }
-        if let Some(email) = email.filter(|email| email.normal != normal(&bears.email)) {
-            self.release(ClaimKind::Email, bears.id, email.normal, email.attempt).await;
+    }
+
+    /// Asks the owner's shard whether the user bears what the attempt claimed. If not, the attempt
+    /// is void there from now on, and only then is the claim given back: another request of the same
+    /// user may be about to bear it by the same attempt (U1). `None` when there is no answer.
+    async fn settle(
+        &self,
+        kind: ClaimKind,
+        owner: UserId,
+        normal: String,
+        attempt: Attempt,
+    ) -> Option<bool> {
+        let command = Command::SettleClaim { user: owner, kind, normal: normal.clone(), attempt };
+        match self.users.command(Call::new(), command).await {
+            Ok(Reply::Borne(true)) => Some(true),
+            Ok(Reply::Borne(false)) => {
+                self.release(kind, owner, normal, attempt).await;
+                Some(false)
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(%error, "a claim was not settled; it expires");
+                None
+            }
         }
     }
 
@@ -251,17 +267,5 @@ impl Saga<'_> {
         if let Err(error) = self.users.command(Call::new(), release).await {
             tracing::debug!(%error, "a claim was not given back; it expires");
         }
-    }
-}
-
-fn had_no_effect(error: &CallError<Error>) -> bool {
-    match error {
-        CallError::Refused(_)
-        | CallError::Overloaded
-        | CallError::DiskFull
-        | CallError::Unavailable
-        | CallError::DeadlineExceeded
-        | CallError::Internal => true,
-        CallError::UnknownOutcome => false,
     }
 }

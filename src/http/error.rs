@@ -218,9 +218,7 @@ fn detail_of(code: ErrorCode) -> &'static str {
         ErrorCode::Overloaded => "no capacity at the moment; try again",
         ErrorCode::Unavailable => "cannot be reached at the moment; try again",
         ErrorCode::DeadlineExceeded => "not finished in time; it had no effect",
-        ErrorCode::UnknownOutcome => {
-            "it may or may not have happened; repeat it under the same idempotency key"
-        }
+        ErrorCode::UnknownOutcome => "it may or may not have happened: look before you repeat it",
         ErrorCode::Internal => "a fault of ours; the request id leads to its cause",
     }
 }

@@ -40,8 +40,8 @@ async fn what_was_answered_is_there_after_a_stop_and_a_start() {
         let first = owner(&node, 1).await.is_some();
         assert_eq!(first, shards == 1);
         let calls = (0..500).map(|number| node.app.users.command(Call::new(), claim(number)));
-        for reply in futures_util::future::join_all(calls).await {
-            assert_eq!(reply.unwrap(), Reply::Done);
+        for (number, reply) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
+            assert_eq!(reply.unwrap(), Reply::Claimed(Attempt(number as u64)));
         }
         node.wait_ready().await;
         assert_eq!(node.readiness().reasons, Vec::<String>::new());

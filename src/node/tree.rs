@@ -22,10 +22,15 @@ use crate::http::{self, App};
 use crate::ids::ShardId;
 use crate::telemetry::{Metrics, RestartLabels};
 
-/// A supervisor of supervisors gives up when what stands below it gave up so often.
-const UPPER_BUDGET: RestartBudget = RestartBudget::new(3, Duration::from_secs(60));
+/// What gave up below gets one more try at each level, and the windows grow upwards: each must
+/// outlast what the level below takes to give up again, or a failure that stays would never reach
+/// the root. A shard that cannot start ends the process after about a minute and a half.
+const SERVICES_BUDGET: RestartBudget = RestartBudget::new(1, Duration::from_secs(120));
+const NODE_BUDGET: RestartBudget = RestartBudget::new(1, Duration::from_secs(300));
 /// The init system does the rest.
-const ROOT_BUDGET: RestartBudget = RestartBudget::new(1, Duration::from_secs(60));
+const ROOT_BUDGET: RestartBudget = RestartBudget::new(1, Duration::from_secs(900));
+/// Listeners depend on nothing that could fail for long.
+const HTTP_BUDGET: RestartBudget = RestartBudget::new(3, Duration::from_secs(60));
 
 /// What readiness is made of; shared with the operations listener.
 #[derive(Clone)]
@@ -66,10 +71,10 @@ pub(super) fn root_spec(
     listeners: Option<ChildSpec>,
 ) -> SupervisorSpec {
     let services = SupervisorSpec::new("services", Strategy::OneForOne)
-        .budget(UPPER_BUDGET)
+        .budget(SERVICES_BUDGET)
         .children(services.map(ChildSpec::supervisor));
     let node = SupervisorSpec::new("node", Strategy::RestForOne)
-        .budget(UPPER_BUDGET)
+        .budget(NODE_BUDGET)
         .child(ChildSpec::supervisor(store_spec(ground, lane)))
         .child(ChildSpec::supervisor(services))
         .children(listeners);
@@ -102,7 +107,7 @@ pub(super) fn http_spec(
     let ops = listener_spec("ops", ops, routes, limits, &app.metrics);
     // Stopped in reverse: operations goes on answering while the API drains.
     let spec =
-        SupervisorSpec::new("http", Strategy::OneForOne).budget(UPPER_BUDGET).child(ops).child(api);
+        SupervisorSpec::new("http", Strategy::OneForOne).budget(HTTP_BUDGET).child(ops).child(api);
     ChildSpec::supervisor(spec)
 }
 
@@ -144,5 +149,34 @@ pub(super) fn tree_options(metrics: &Arc<Metrics>) -> TreeOptions {
             }
         }),
         ..TreeOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::hosting::{SERVICE_BUDGET, SHARD_BUDGET, quick};
+    use crate::actors::supervisor::{StartError, Started};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_cannot_start_ends_the_node_before_long() {
+        let broken = ChildSpec::worker("shard", |_| async {
+            Err::<Started, _>(StartError::Failed("its state cannot be loaded".into()))
+        });
+        let level = |id: &'static str, budget, child: SupervisorSpec| {
+            SupervisorSpec::new(id, Strategy::OneForOne)
+                .budget(budget)
+                .child(ChildSpec::supervisor(child))
+        };
+        let shard = SupervisorSpec::new("0", Strategy::OneForOne)
+            .budget(SHARD_BUDGET)
+            .child(broken.backoff(quick()));
+        let services = level("services", SERVICES_BUDGET, level("post", SERVICE_BUDGET, shard));
+        let root = level("quire", ROOT_BUDGET, level("node", NODE_BUDGET, services));
+        let tree = Tree::new(root, TreeOptions::default()).unwrap();
+        let began = tokio::time::Instant::now();
+        let ended = tokio::time::timeout(Duration::from_secs(3600), tree.start()).await;
+        assert!(ended.expect("the root gives up").is_err());
+        assert!(began.elapsed() < Duration::from_secs(300), "{:?}", began.elapsed());
     }
 }

@@ -10,6 +10,11 @@ use tokio::sync::Notify;
 use crate::store::error::StoreError;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
+/// How many times the size that asks for a checkpoint may gather while it is written.
+const OVERFULL: usize = 4;
+/// Pause after a checkpoint that failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// When checkpoints are due.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointOptions {
@@ -41,6 +46,12 @@ pub struct CheckpointTrigger {
 }
 
 impl CheckpointTrigger {
+    /// Whether more is unwritten than a checkpoint that works leaves behind: writers must wait, or
+    /// memory would have no bound.
+    pub fn is_overfull(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed) / OVERFULL > self.bytes
+    }
+
     /// The shard has so much unwritten memory now.
     pub fn unwritten(&self, bytes: usize) {
         let before = self.unwritten.swap(bytes, Ordering::Relaxed);
@@ -62,6 +73,7 @@ struct Entry {
     unwritten: Arc<AtomicUsize>,
     observer: CheckpointObserver,
     written: Instant,
+    not_before: Instant,
 }
 
 impl Checkpoints {
@@ -78,7 +90,13 @@ impl Checkpoints {
             bytes: self.options.bytes,
             due: self.due.clone(),
         };
-        let entry = Entry { store, unwritten, observer, written: Instant::now() };
+        let entry = Entry {
+            store,
+            unwritten,
+            observer,
+            written: Instant::now(),
+            not_before: Instant::now(),
+        };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         trigger
     }
@@ -94,7 +112,8 @@ impl Checkpoints {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries.iter_mut() {
             let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
-            if grown || entry.written.elapsed() >= self.options.age {
+            let aged = entry.written.elapsed() >= self.options.age;
+            if (grown || aged) && Instant::now() >= entry.not_before {
                 // A failure was told to the observer; memory holds everything, and the next round
                 // tries again.
                 let _ = write(entry);
@@ -127,16 +146,20 @@ impl Checkpoints {
 
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
     let started = Instant::now();
-    entry.written = started;
     match entry.store.checkpoint() {
-        Ok(None) => Ok(()),
+        Ok(None) => {
+            entry.written = started;
+            Ok(())
+        }
         Ok(Some(applied)) => {
+            entry.written = started;
             let left = entry.store.lock().unwritten_bytes();
             entry.unwritten.store(left, Ordering::Relaxed);
             (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
             Ok(())
         }
         Err(error) => {
+            entry.not_before = Instant::now() + RETRY_PAUSE;
             (entry.observer)(Err(error.clone()));
             Err(error)
         }

@@ -61,10 +61,15 @@ fn configuration() -> impl bincode::config::Config {
 /// Encodes a record with its two-byte header.
 pub fn encode<R: Record>(record: &R) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
-    bytes.extend_from_slice(&[R::KIND, R::VERSION]);
-    bincode::serde::encode_into_std_write(record, &mut bytes, configuration())
-        .expect("records hold no type that bincode refuses, and a Vec accepts every write");
+    encode_into(record, &mut bytes);
     bytes
+}
+
+/// Appends what [`encode`] returns.
+pub fn encode_into<R: Record>(record: &R, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&[R::KIND, R::VERSION]);
+    bincode::serde::encode_into_std_write(record, bytes, configuration())
+        .expect("records hold no type that bincode refuses, and a Vec accepts every write");
 }
 
 /// Decodes a record written by [`encode`].

@@ -36,6 +36,14 @@ pub(crate) fn open(
         std::fs::rename(&temporary, path).map_err(|error| os_error(path, &error))?;
         sync_directory(path)?;
     }
+    open_existing(path, cache_bytes)
+}
+
+/// Opens a file that must be there.
+///
+/// # Errors
+/// As [`open`], and when there is none.
+pub(crate) fn open_existing(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
     Database::builder()
         .set_cache_size(cache_bytes)
         .open(path)

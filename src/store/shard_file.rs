@@ -173,8 +173,7 @@ impl ShardStore {
         let db = file::open(path, cache_bytes, |db| initialise(db, tables))?;
         let mut store = Self::from_database(path, db, tables)?;
         let path = path.to_owned();
-        store.reopen =
-            Some(Box::new(move || file::open(&path, cache_bytes, |db| initialise(db, tables))));
+        store.reopen = Some(Box::new(move || file::open_existing(&path, cache_bytes)));
         Ok(store)
     }
 
@@ -283,7 +282,9 @@ impl ShardStore {
         let view = match view {
             Ok(view) => view,
             Err(error) => {
-                self.open_again(&mut slot)?;
+                if let Err(error) = self.open_again(&mut slot) {
+                    tracing::error!(%error, "a shard file could not be opened again");
+                }
                 return Err(file::named(&self.path, error));
             }
         };
@@ -311,6 +312,13 @@ impl ShardStore {
         state.view = None;
         *slot = None;
         let db = reopen()?;
+        // Another file in its place would hide what the log no longer holds.
+        let found = LogIndex(read_meta(&self.path, &db)?.index);
+        let sealed = state.sealed.as_ref().map(|sealed| sealed.progress.applied.index);
+        if found != state.durable.index && Some(found) != sealed {
+            let detail = format!("it ends at entry {}, another file than before", found.0);
+            return Err(StoreError::Damaged { path: self.path.clone(), detail });
+        }
         state.view = Some(open_view(&db, self.tables)?);
         *slot = Some(db);
         Ok(())

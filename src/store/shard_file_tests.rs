@@ -173,3 +173,20 @@ fn only_the_newest_dead_letters_are_kept() {
     let (oldest, _) = table.first().unwrap().unwrap();
     assert_eq!(oldest.value()[..8], 3_u64.to_be_bytes());
 }
+
+#[test]
+fn a_file_that_vanished_is_not_replaced_by_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+    write(&store, 1, &[(b"k", Some(b"v"))]);
+    store.checkpoint().unwrap();
+    let other = folder.path().join("other.redb");
+    drop(ShardStore::open(&other, TABLES, 1 << 20).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    let mut slot = store.db.lock().unwrap();
+    assert!(store.open_again(&mut slot).is_err());
+    assert!(!path.exists());
+    std::fs::rename(&other, &path).unwrap();
+    assert!(matches!(store.open_again(&mut slot), Err(StoreError::Damaged { .. })));
+}

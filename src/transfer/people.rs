@@ -5,7 +5,7 @@ use crate::actors::router::{Call, Router};
 use crate::actors::seams::Clock;
 use crate::actors::user;
 use crate::actors::user::message::{
-    Answer, Attempt, ClaimKind, Claimed, Command, Error, Query, claim_bucket,
+    Answer, Attempt, ClaimKind, Claimed, Command, Error, Query, Reply, claim_bucket,
 };
 use crate::error::ErrorCode;
 use crate::http::accounts::{AccountError, Registration, register};
@@ -171,10 +171,11 @@ impl People<'_> {
         owner: UserId,
     ) -> Result<Claimed, AccountError> {
         let Shown { shown, normal } = wanted.clone();
-        let attempt = Attempt(rand::random());
+        let attempt = Attempt::new(self.clock.now());
         let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
         match self.users.command(Call::new(), claim).await {
-            Ok(_) => Ok(Claimed { shown, normal, attempt }),
+            Ok(Reply::Claimed(attempt)) => Ok(Claimed { shown, normal, attempt }),
+            Ok(_) => Err(AccountError::WrongAnswer),
             // Claimed by yet another registration that was cut off. It is not ours to settle here.
             Err(CallError::Refused(Error::Stale { .. })) => Err(AccountError::Taken(kind)),
             Err(error) => Err(error.into()),

@@ -38,6 +38,8 @@ const HEARTBEAT_MS: u64 = 250;
 const ELECTION_MS: std::ops::Range<u64> = 1_000..2_000;
 /// A lone voter needs two commits to lead; a disk that takes longer is stuck.
 const LEADER_WAIT: Duration = Duration::from_secs(30);
+/// A lane is reopened in milliseconds; longer, and the supervisor shall hear of it.
+const LANE_WAIT: Duration = Duration::from_secs(1);
 /// A shard file may be large.
 const INSTALL_SNAPSHOT_MS: u64 = 60_000;
 
@@ -118,7 +120,12 @@ impl Actor for ReplicaActor {
         myself: ActorRef<ReplicaMessage>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let lane = arguments.lane.borrow().clone().ok_or_else(lane_failed)?;
+        // A lane that is away, for a full disk say, is no fault of this replica: with this wait its
+        // restarts never become as frequent as the budget asks, also where starts spend it.
+        let mut watched = arguments.lane.clone();
+        let there = tokio::time::timeout(LANE_WAIT, watched.wait_for(Option::is_some)).await;
+        let lane = there.ok().and_then(Result::ok).and_then(|lane| lane.clone());
+        let lane = lane.ok_or_else(lane_failed)?;
         let (opener, group) = (lane.clone(), arguments.group);
         // Waits for a commit.
         let opened = tokio::task::spawn_blocking(move || opener.group(group)).await?;

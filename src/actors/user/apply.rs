@@ -1,5 +1,7 @@
 //! What each command does, in the order of [`Command`].
 
+use std::time::Duration;
+
 use crate::actors::state_machine::{Outcome, ReadTables, Stop, Table, Tables, refuse};
 use crate::actors::user::Service;
 use crate::actors::user::event::Event;
@@ -15,6 +17,11 @@ use crate::store::error::StoreError;
 
 /// Most users that one user can follow, mute or block: a viewer is held and sent as a whole.
 pub const EDGES_MAX: u32 = 10_000;
+
+/// How long an attempt is remembered as void. A registration is over after a few command deadlines.
+const VOIDS_KEPT: Duration = Duration::from_secs(60 * 60);
+/// More than one, so that they become fewer.
+const VOIDS_FORGOTTEN_AT_ONCE: usize = 4;
 
 type Applied = Result<Outcome<Reply, Event>, Stop<Error>>;
 
@@ -104,18 +111,21 @@ fn claim(
     owner: UserId,
     attempt: Attempt,
 ) -> Applied {
-    if let Some(held) = claim_row(&tables.view(), kind, normal)?
-        && held.owner != owner
-    {
-        let expired = stamp > held.at.plus_ms(CLAIM_EXPIRY.as_millis() as u64);
-        return refuse(match expired {
-            true => Error::Stale { owner: held.owner, attempt: held.attempt },
-            false => Error::Taken(kind),
-        });
-    }
+    let held = claim_row(&tables.view(), kind, normal)?;
+    let attempt = match held {
+        Some(held) if held.owner == owner => held.attempt,
+        Some(held) => {
+            let expired = stamp > held.at.plus_ms(CLAIM_EXPIRY.as_millis() as u64);
+            return refuse(match expired {
+                true => Error::Stale { owner: held.owner, attempt: held.attempt },
+                false => Error::Taken(kind),
+            });
+        }
+        None => attempt,
+    };
     let row = ClaimRow { owner, attempt, at: stamp };
     tables.put(CLAIMS, claim_key(kind, normal), encode(&row));
-    Ok(Outcome::reply(Reply::Done))
+    Ok(Outcome::reply(Reply::Claimed(attempt)))
 }
 
 fn release(
@@ -143,9 +153,24 @@ fn settle_claim(
 ) -> Applied {
     let borne = row(&tables.view(), user)?.is_some_and(|row| row.bears(kind, normal));
     if !borne {
+        forget_voids(tables, stamp)?;
         tables.put(VOID_CLAIMS, attempt.0.to_be_bytes(), stamp.0.to_be_bytes().to_vec());
     }
     Ok(Outcome::reply(Reply::Borne(borne)))
+}
+
+/// Forgets attempts that nobody can still be making: far older than any command can become. They
+/// are numbered by time, so the oldest come first.
+fn forget_voids(tables: &mut Tables<'_>, stamp: Stamp) -> Result<(), StoreError> {
+    let first = tables.view().range(VOID_CLAIMS, &[], None)?.take(VOIDS_FORGOTTEN_AT_ONCE);
+    let first = first.collect::<Result<Vec<_>, _>>()?;
+    for (attempt, at) in first {
+        let at = at[..].try_into().map_or(0, u64::from_be_bytes);
+        if Stamp(at).plus_ms(VOIDS_KEPT.as_millis() as u64) < stamp {
+            tables.delete(VOID_CLAIMS, attempt);
+        }
+    }
+    Ok(())
 }
 
 fn is_void(tables: &Tables<'_>, attempt: Attempt) -> Result<bool, StoreError> {

@@ -23,6 +23,13 @@ pub enum ClaimKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attempt(pub u64);
 
+impl Attempt {
+    /// A number of its own, ordered by time.
+    pub fn new(now: Stamp) -> Self {
+        Self(UserId::new(now, Bucket::new(rand::random())).0)
+    }
+}
+
 /// A name or address as it is shown and as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
@@ -37,8 +44,9 @@ pub struct Claimed {
 /// Commands of the user service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Claims a name or address for a user. Idempotent per owner: the newest attempt wins.
-    /// Replies [`Reply::Done`]; refuses `Taken` (young claim of another) or `Stale`.
+    /// Claims a name or address for a user. An owner who holds it already keeps the attempt that
+    /// holds it, so that settling that one settles all. Replies [`Reply::Claimed`]; refuses `Taken`
+    /// (young claim of another) or `Stale`.
     Claim {
         /// Name or address.
         kind: ClaimKind,
@@ -49,7 +57,8 @@ pub enum Command {
         /// Which try this is.
         attempt: Attempt,
     },
-    /// Gives a claim back, if it is still this owner's by this attempt. Replies [`Reply::Done`].
+    /// Gives a claim back, if it is still this owner's by this attempt. Only after the attempt was
+    /// settled as not borne (U1). Replies [`Reply::Done`].
     Release {
         /// Name or address.
         kind: ClaimKind,
@@ -60,8 +69,8 @@ pub enum Command {
         /// By which try.
         attempt: Attempt,
     },
-    /// Asked of the shard of a stale claim's owner: does the user bear it? If not, the attempt
-    /// becomes void there. Replies [`Reply::Borne`].
+    /// Asked of the shard of a claim's owner before the claim is given back or taken over: does the
+    /// user bear it? If not, the attempt becomes void there. Replies [`Reply::Borne`].
     SettleClaim {
         /// The claimant.
         user: UserId,
@@ -190,6 +199,8 @@ pub enum Reply {
     Done,
     /// Whether the user bears what was claimed (if not, the attempt is void now).
     Borne(bool),
+    /// The attempt that holds the claim now.
+    Claimed(Attempt),
     /// The account after the change. `released`: claims that the caller must give back.
     Account {
         /// The account.

@@ -86,11 +86,12 @@ fn claim(owner: UserId, attempt: u64) -> Command {
 #[test]
 fn a_young_claim_is_taken_and_an_old_one_must_be_settled() {
     let mut world = World::new();
-    world.done(claim(DAVE, 1));
-    world.done(claim(DAVE, 2));
+    let held = Reply::Claimed(Attempt(1));
+    assert_eq!(world.run(claim(DAVE, 1)).unwrap().reply, held);
+    assert_eq!(world.run(claim(DAVE, 2)).unwrap().reply, held, "one settle settles all");
     assert_eq!(world.run(claim(EVE, 3)).unwrap_err(), Error::Taken(ClaimKind::Name));
     world.now += CLAIM_EXPIRY_MICROS;
-    let stale = Error::Stale { owner: DAVE, attempt: Attempt(2) };
+    let stale = Error::Stale { owner: DAVE, attempt: Attempt(1) };
     assert_eq!(world.run(claim(EVE, 4)).unwrap_err(), stale);
 }
 
@@ -123,7 +124,7 @@ fn a_claim_is_released_only_by_its_attempt() {
         attempt: Attempt(attempt),
     };
     let owner = Query::ResolveClaim { kind: ClaimKind::Name, normal: "dave".into() };
-    world.done(claim(DAVE, 2));
+    world.run(claim(DAVE, 2)).unwrap();
     world.done(release(1));
     assert!(matches!(world.ask(owner.clone()).unwrap(), Answer::Owner(Some(DAVE))));
     world.done(release(2));
