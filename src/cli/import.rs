@@ -171,7 +171,7 @@ impl Report {
             }
             if tally.skipped > 0 {
                 line.push_str(&format!(
-                    ", {} passed over (of posts deleted since, or written here)",
+                    ", {} passed over (deleted since, or on posts deleted since or written here)",
                     tally.skipped
                 ));
             }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::actors::call::CallError;
 use crate::actors::post::message::{
-    Answer as PostAnswer, ExportedPost, ImportKey, Query as PostQuery, Visibility,
+    Answer as PostAnswer, ExportedPost, ImportKey, Origin, Query as PostQuery, Visibility,
 };
 use crate::actors::router::{Call, Router};
 use crate::actors::user::message::{Answer as UserAnswer, ExportedUser, Query as UserQuery};
@@ -213,7 +213,12 @@ impl Export {
                     return Err(Fault::wrong_answer().into());
                 };
                 for (post, origin) in posts.iter().zip(origins) {
-                    keys.extend(origin.map(|key| (*post, key.unwrap_or(native_key(*post)))));
+                    let key = match origin {
+                        Origin::Imported(key) => key,
+                        Origin::Own => native_key(*post),
+                        Origin::Deleted | Origin::Unknown => continue,
+                    };
+                    keys.insert(*post, key);
                 }
             }
         }

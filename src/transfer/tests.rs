@@ -290,6 +290,32 @@ async fn a_post_that_was_deleted_stays_deleted() {
     fixture.stop().await;
 }
 
+/// An export keeps the ids of posts that were written here: what is deleted after it stays deleted
+/// when it is imported again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_export_brings_no_deleted_post_back() {
+    let fixture = Fixture::new(2).await;
+    let user = lines(r#"{"kind":"user","username":"ann","email":"a@example.com"}"#);
+    assert_eq!(fixture.import(&user).await.problems, []);
+    let post = fixture.write("ann", "to be deleted", Visibility::Public).await;
+    fixture.comment(post, "ann", "c").await;
+    let read = format!(r#"{{"kind":"read","user":"ann","post":"{post}","at":1000}}"#);
+    let mut exported = fixture.export(false).await;
+    exported.push(read);
+    let app = &fixture.node.app;
+    let (id, _) = people::by_name(app, "ann").await.unwrap().unwrap();
+    let editor = Reader { id, follows_author: false, blocked_by_author: false, link_token: None };
+    let delete = Command::DeletePost { post, editor, if_version: None };
+    app.posts.command(Call::new(), delete).await.unwrap();
+    let applied = fixture.import(&exported).await;
+    assert_eq!(applied.problems, []);
+    let counts = applied.counts;
+    assert_eq!((counts.posts.done, counts.posts.skipped), (0, 1));
+    assert_eq!((counts.comments.skipped, counts.reads.skipped), (1, 1));
+    assert_eq!(fixture.export(false).await.len(), 1);
+    fixture.stop().await;
+}
+
 /// What an import leaves behind that is killed between a claim and the creation of its user.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_that_was_cut_off_is_finished_at_once() {
