@@ -20,6 +20,7 @@ const LOCK: &str = "lock";
 const LOG: &str = "log";
 const KEY: &str = "signing.key";
 const OPS_ADDRESS: &str = "ops.addr";
+const DEMO: &str = "demo";
 
 /// What a directory says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,21 @@ impl DataDir {
     /// When the directory cannot be written.
     pub fn publish_ops(&self, address: std::net::SocketAddr) -> Result<(), StoreError> {
         write_new(&self.path, OPS_ADDRESS, address.to_string().as_bytes())
+    }
+}
+
+impl DataDir {
+    /// Whether what is in it was generated.
+    pub fn is_demo(&self) -> bool {
+        self.path.join(DEMO).exists()
+    }
+
+    /// From now on what is in it counts as generated.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn mark_demo(&self) -> Result<(), StoreError> {
+        write_new(&self.path, DEMO, b"made by quire demo\n")
     }
 }
 
