@@ -1,6 +1,7 @@
 //! Limits and deadlines, with units. What an operator may change is in [`Config`]; what would
 //! break a promise when changed is a constant.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -130,14 +131,32 @@ const NOT_CONFIGURATION: &[&str] =
 
 impl Sources {
     /// The `QUIRE_*` variables of this process.
-    pub fn variables_of_process() -> Vec<(String, String)> {
-        std::env::vars()
-            .filter_map(|(key, value)| {
-                Some((key.strip_prefix("QUIRE_")?.to_ascii_lowercase(), value))
-            })
-            .filter(|(key, _)| !NOT_CONFIGURATION.contains(&key.as_str()))
-            .collect()
+    ///
+    /// # Errors
+    /// When one of them is not UTF-8. Those of others may be what they like.
+    pub fn variables_of_process() -> Result<Vec<(String, String)>, ConfigError> {
+        variables(std::env::vars_os())
     }
+}
+
+fn variables(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut ours = Vec::new();
+    for (name, value) in all {
+        let Some(key) = name.as_encoded_bytes().strip_prefix(b"QUIRE_") else { continue };
+        let key = String::from_utf8_lossy(key).to_ascii_lowercase();
+        if NOT_CONFIGURATION.contains(&key.as_str()) {
+            continue;
+        }
+        let Ok(value) = value.into_string() else {
+            let name = name.to_string_lossy();
+            return Err(ConfigError::Value(format!("the value of `{name}` is not UTF-8")));
+        };
+        // A key that is not UTF-8 is no known key, which will be told.
+        ours.push((key, value));
+    }
+    Ok(ours)
 }
 
 impl Config {
@@ -256,6 +275,19 @@ mod tests {
             let error = load(file, &variables, &[]).unwrap_err().to_string();
             assert!(error.contains(named) && !error.contains('\n'), "{file}: {error}");
         }
+    }
+
+    #[test]
+    fn variables_that_are_not_text_matter_only_when_they_are_ours() {
+        use std::os::unix::ffi::OsStringExt;
+        let bad = || OsString::from_vec(vec![b'a', 0xff]);
+        let of = |name: OsString, value| variables([(name, value)].into_iter());
+        assert_eq!(of("PATH".into(), bad()), Ok(vec![]));
+        assert_eq!(of(bad(), bad()), Ok(vec![]));
+        assert_eq!(of("QUIRE_SEED".into(), bad()), Ok(vec![]));
+        assert_eq!(of("QUIRE_LOG".into(), "x".into()), Ok(vec![("log".into(), "x".into())]));
+        let error = of("QUIRE_LOG".into(), bad()).unwrap_err();
+        assert!(error.to_string().contains("`QUIRE_LOG`"), "{error}");
     }
 
     #[test]

@@ -6,16 +6,19 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::actors::router::Call;
 use crate::actors::seams::Clock;
+use crate::actors::user::message::{Answer, ExportPart, Query};
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::NodeOptions;
 use crate::cli::output::{say, tell};
 use crate::cli::progress::Progress;
-use crate::cli::serve::{print_addresses, until_stopped};
+use crate::cli::serve::{print_addresses, stop, until_stopped};
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::demo::{DEMO_EMAIL, DEMO_USER, Site};
+use crate::ids::UserId;
 use crate::node::{Node, NodeError};
 use crate::transfer::chunk::{CHUNK_RECORDS_MAX, Item};
 use crate::transfer::engine::Engine;
@@ -58,6 +61,9 @@ impl Demo {
         }
         logging::start_quiet(&config);
         let mut signals = Signals::listen()?;
+        if folder.is_none() {
+            claim(&config).await?;
+        }
         let node = start(config, chosen).await?;
         let filled = tokio::select! {
             biased;
@@ -68,11 +74,43 @@ impl Demo {
             greet(&node);
             until_stopped(node, &mut signals).await?;
         } else {
-            node.stop().await?;
+            stop(node, &mut signals).await?;
         }
         drop(folder);
         Ok(())
     }
+}
+
+/// Makes the directory a demo's, unless somebody else's data is in it: a user with a public
+/// password would be added to it.
+async fn claim(config: &Config) -> Result<(), Failure> {
+    let node = Node::start_offline(config, Clock::system()).await?;
+    node.wait_ready().await;
+    let is_refused = !node.data_dir().is_demo() && has_users(&node).await?;
+    if !is_refused {
+        node.data_dir().mark_demo()?;
+    }
+    node.stop().await?;
+    match is_refused {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "`{}` holds users that are not a demo's: choose an empty directory with --data-dir",
+            config.data_dir.display()
+        ))),
+    }
+}
+
+async fn has_users(node: &Node) -> Result<bool, Failure> {
+    let users = &node.app.users;
+    for shard in 0..users.shards() {
+        let query = Query::Export { after: UserId(0), limit: 1, part: ExportPart::Accounts };
+        match users.query_shard(Call::new(), shard, query).await {
+            Ok(Answer::Exported(page)) if page.is_empty() => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(Failure::runtime(format!("{error}: start again"))),
+        }
+    }
+    Ok(false)
 }
 
 /// Starts the node; where a usual port is taken, on a free one.

@@ -12,9 +12,10 @@ use crate::cli::data::Data;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::DataOptions;
+use crate::cli::serve::stopped_at_once;
 use crate::cli::signals::Signals;
 use crate::node::Node;
-use crate::transfer::export::{Export as Engine, PIECES_WAITING};
+use crate::transfer::export::{Export as Engine, ExportError, PIECES_WAITING};
 
 /// Options of `quire export`.
 #[derive(Debug, Args)]
@@ -35,21 +36,29 @@ impl Export {
         let (pieces, lines) = mpsc::channel(PIECES_WAITING);
         // Writing blocks for as long as the reader of a pipe likes.
         let writing = tokio::task::spawn_blocking(move || write(lines));
+        // The last pieces wait for the reader, too: a signal ends the writing like the sending.
         let outcome = tokio::select! {
             biased;
             () = signals.next() => Err(Failure::runtime("interrupted: the export is incomplete")),
-            outcome = send(&data, self.with_credentials, pieces) => outcome,
+            outcome = async {
+                send(&data, self.with_credentials, pieces).await?;
+                written(writing.await)
+            } => outcome,
         };
-        let written = match outcome {
-            Ok(()) => writing.await.unwrap_or_else(|error| Err(std::io::Error::other(error))),
-            Err(_) => Ok(()),
+        let closed = tokio::select! {
+            biased;
+            closed = data.close() => closed,
+            () = signals.next() => Err(stopped_at_once()),
         };
-        data.close().await?;
-        outcome?;
-        written.map_err(|error| {
-            Failure::runtime(format!("standard output: {error}: the export is incomplete"))
-        })
+        outcome.and(closed)
     }
+}
+
+fn written(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), Failure> {
+    let written = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    written.map_err(|error| {
+        Failure::runtime(format!("standard output: {error}: the export is incomplete"))
+    })
 }
 
 async fn send(
@@ -71,7 +80,11 @@ async fn export(
     let app = &node.app;
     let (users, posts) = (app.users.clone(), app.posts.clone());
     let engine = Engine { users, posts, with_credentials, began: app.clock.now() };
-    engine.run(pieces).await.map_err(|error| Failure::runtime(error.to_string()))
+    match engine.run(pieces).await {
+        // The writer knows why.
+        Ok(()) | Err(ExportError::Gone) => Ok(()),
+        Err(error @ ExportError::Halted(_)) => Err(Failure::runtime(error.to_string())),
+    }
 }
 
 async fn fetch(

@@ -11,6 +11,7 @@ use crate::cli::logging;
 use crate::cli::options::DataOptions;
 use crate::cli::output::{say, tell};
 use crate::cli::progress::Progress;
+use crate::cli::serve::stopped_at_once;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::transfer::applied::{Applied, Counts};
@@ -75,7 +76,7 @@ impl Import {
         let closed = tokio::select! {
             biased;
             closed = sink.data.close() => closed,
-            () = signals.next() => super::serve::at_once(),
+            () = signals.next() => Err(stopped_at_once()),
         };
         let passed = outcome?;
         closed?;
@@ -171,7 +172,7 @@ impl Report {
             }
             if tally.skipped > 0 {
                 line.push_str(&format!(
-                    ", {} passed over (of posts deleted since, or written here)",
+                    ", {} passed over (deleted since, or on posts deleted since or written here)",
                     tally.skipped
                 ));
             }

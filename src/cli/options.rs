@@ -127,7 +127,7 @@ pub(super) fn load(
     file: ConfigFile,
     flags: Vec<(&'static str, String)>,
 ) -> Result<Config, Failure> {
-    let variables = Sources::variables_of_process();
+    let variables = Sources::variables_of_process()?;
     Ok(Config::load(&Sources { file: file.config, variables, flags })?)
 }
 

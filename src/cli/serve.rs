@@ -8,7 +8,6 @@ use crate::actors::seams::Clock;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::NodeOptions;
-use crate::cli::output::tell;
 use crate::cli::signals::Signals;
 use crate::node::Node;
 
@@ -57,19 +56,23 @@ pub(super) async fn until_stopped(node: Node, signals: &mut Signals) -> Result<(
             return Err(Failure::runtime("the node ended by itself: see the log, and start again"));
         }
     }
+    stop(node, signals).await
+}
+
+/// Stops in order, or at once when a signal comes. The caller then ends the process.
+pub(super) async fn stop(node: Node, signals: &mut Signals) -> Result<(), Failure> {
     tracing::info!("stopping; a second signal exits at once");
     node.drain();
     tokio::select! {
         biased;
         stopped = node.stop() => stopped?,
-        () = signals.next() => at_once(),
+        () = signals.next() => return Err(stopped_at_once()),
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Ends the process. Nothing that was acknowledged is lost: the log has it.
-pub(super) fn at_once() -> ! {
-    tell("quire: stopped at once by a second signal: the next start replays the log");
-    std::process::exit(i32::from(crate::cli::failure::RUNTIME));
+/// Nothing that was acknowledged is lost: the log has it.
+pub(super) fn stopped_at_once() -> Failure {
+    Failure::runtime("stopped at once by a second signal: the next start replays the log")
 }

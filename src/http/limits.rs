@@ -17,6 +17,10 @@ pub const TOKEN_CHARS_MAX: usize = 1024;
 /// Most tags in the answer of `GET /api/tags`, and taken from one shard.
 pub const TAGS_MAX: usize = 10_000;
 
+/// Time in which a client of the operations listener must take at least some of the response: the
+/// pipe behind an export may stand still for as long as whoever reads it has other things to do.
+pub const OPERATIONS_WRITE_STALL: Duration = Duration::from_secs(15 * 60);
+
 /// What an operator may change.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -39,6 +43,13 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Time for what is in flight when the node stops.
     pub drain_time: Duration,
+}
+
+impl Limits {
+    /// The same for the operations listener.
+    pub fn for_operations(&self) -> Self {
+        Self { write_stall: self.write_stall.max(OPERATIONS_WRITE_STALL), ..self.clone() }
+    }
 }
 
 impl From<&Config> for Limits {
@@ -68,5 +79,17 @@ impl Default for Limits {
             write_stall: Duration::from_secs(30),
             drain_time: Duration::from_secs(10),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_of_an_export_may_rest_for_minutes() {
+        let limits = Limits::default();
+        assert!(limits.write_stall <= Duration::from_secs(60));
+        assert!(limits.for_operations().write_stall >= Duration::from_secs(600));
     }
 }

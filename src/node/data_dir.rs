@@ -20,6 +20,7 @@ const LOCK: &str = "lock";
 const LOG: &str = "log";
 const KEY: &str = "signing.key";
 const OPS_ADDRESS: &str = "ops.addr";
+const DEMO: &str = "demo";
 
 /// What a directory says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,7 @@ impl DataDir {
             .create(path)
             .map_err(|error| os_error(path, &error))?;
         let lock = lock(path)?;
+        forget_ops(path)?;
         let file = path.join(ABOUT);
         let about = match std::fs::read_to_string(&file) {
             Ok(text) => read_about(&file, &text)?,
@@ -113,9 +115,35 @@ impl DataDir {
     }
 }
 
+impl DataDir {
+    /// Whether what is in it was generated.
+    pub fn is_demo(&self) -> bool {
+        self.path.join(DEMO).exists()
+    }
+
+    /// From now on what is in it counts as generated.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn mark_demo(&self) -> Result<(), StoreError> {
+        write_new(&self.path, DEMO, b"made by quire demo\n")
+    }
+}
+
 impl Drop for DataDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.path.join(OPS_ADDRESS));
+    }
+}
+
+/// Removes the address that a killed node left: whoever listens there now is not the holder of this
+/// directory, and a command that finds the directory held would hand a credential to it.
+fn forget_ops(path: &Path) -> Result<(), StoreError> {
+    let file = path.join(OPS_ADDRESS);
+    match std::fs::remove_file(&file) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(os_error(&file, &error)),
     }
 }
 
@@ -236,6 +264,19 @@ mod tests {
         assert_eq!(again.signing_key().unwrap(), key);
         let mode = std::fs::metadata(path.join(KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_address_that_a_killed_node_left_is_forgotten_by_the_next_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        drop(DataDir::open(path, 1).unwrap());
+        std::fs::write(path.join(OPS_ADDRESS), "127.0.0.1:9").unwrap();
+        let held = DataDir::open(path, 1).unwrap();
+        assert_eq!(ops_address(path), None);
+        held.publish_ops(([127, 0, 0, 1], 7).into()).unwrap();
+        DataDir::open(path, 1).unwrap_err();
+        assert!(ops_address(path).is_some(), "who is refused touches nothing");
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub(super) fn http_spec(
         metrics: app.metrics.clone(),
     };
     let api = listener_spec("api", api, http::routes(app.clone()), limits, &app.metrics);
+    let limits = &limits.for_operations();
     let routes = ops::routes(state, limits).merge(operator::routes(app, key, limits));
     let ops = listener_spec("ops", ops, routes, limits, &app.metrics);
     // Stopped in reverse: operations goes on answering while the API drains.

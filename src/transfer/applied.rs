@@ -12,8 +12,8 @@ pub enum Effect {
     Done,
     /// The user or post was there already, and was left alone.
     Existed,
-    /// It belongs to a post that has been deleted since, or that was not imported but written here,
-    /// together with its comments.
+    /// It is or belongs to a post that has been deleted since, or it is a comment on one that was
+    /// not imported but written here, together with its comments.
     Skipped,
 }
 

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::actors::call::CallError;
 use crate::actors::post::message::{
-    Answer, Command, Error, ImportKey, Query, Reader, Reply, Visibility,
+    Answer, Command, Error, ImportKey, Origin, Query, Reader, Reply, Visibility,
 };
 use crate::actors::router::{Call, Router};
 use crate::actors::seams::Clock;
@@ -128,10 +128,13 @@ impl Engine {
         let key = post_key(&post.key).map_err(Fault::Line)?;
         let author = self.people().find(&post.author).await?;
         let command = self.create_post(key, author, post)?;
-        if let Some(own) = native_post(key)
-            && self.is_own(own).await?
-        {
-            return Ok(Effect::Existed);
+        if let Some(own) = native_post(key) {
+            match self.origin(own).await? {
+                Origin::Own => return Ok(Effect::Existed),
+                // An old export must not bring it back under another id.
+                Origin::Deleted => return Ok(Effect::Skipped),
+                Origin::Imported(_) | Origin::Unknown => {}
+            }
         }
         let before = self.clock.now();
         match self.command_post(command).await? {
@@ -227,10 +230,12 @@ impl Engine {
 
     async fn target(&self, key: &str) -> Result<Target, Fault> {
         let key = post_key(key).map_err(Fault::Line)?;
-        if let Some(own) = native_post(key)
-            && self.is_own(own).await?
-        {
-            return Ok(Target::Own(own));
+        if let Some(own) = native_post(key) {
+            match self.origin(own).await? {
+                Origin::Own => return Ok(Target::Own(own)),
+                Origin::Deleted => return Ok(Target::Deleted),
+                Origin::Imported(_) | Origin::Unknown => {}
+            }
         }
         let query = Query::FindImported { key };
         let Answer::Imported(found) = self.query_posts(Bucket::of_key(&key.0), query).await? else {
@@ -238,21 +243,15 @@ impl Engine {
         };
         let Some(post) = found else { return Ok(Target::Unknown) };
         Ok(match self.origin(post).await? {
-            Some(_) => Target::Imported(post),
-            None => Target::Deleted,
+            Origin::Imported(_) | Origin::Own => Target::Imported(post),
+            Origin::Deleted | Origin::Unknown => Target::Deleted,
         })
     }
 
-    /// Whether this is a post that was not imported.
-    async fn is_own(&self, post: PostId) -> Result<bool, Fault> {
-        Ok(self.origin(post).await? == Some(None))
-    }
-
-    /// `None`: there is no such post. `Some(None)`: it was written here.
-    async fn origin(&self, post: PostId) -> Result<Option<Option<ImportKey>>, Fault> {
+    async fn origin(&self, post: PostId) -> Result<Origin, Fault> {
         let query = Query::GetOrigins { posts: vec![post] };
         match self.query_posts(post.bucket(), query).await? {
-            Answer::Origins(origins) => Ok(origins.into_iter().next().flatten()),
+            Answer::Origins(origins) => origins.first().copied().ok_or_else(Fault::wrong_answer),
             _ => Err(Fault::wrong_answer()),
         }
     }

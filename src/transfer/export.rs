@@ -1,8 +1,11 @@
 //! Everything a node holds as lines of the format `quire`.
 //!
 //! Lines come in the order in which an import needs them: users, follows, posts each with what is
-//! on it, reads. A running node is exported while it changes: what refers to users who came after
-//! the beginning is left out, so that every line can be imported.
+//! on it, reads. A running node is exported while it changes.
+//!
+//! **Invariant** E1: every line names only users and posts that were sent before it, under the names
+//! that they were sent with. What refers to others (they came after the beginning) is left out, so
+//! that every line can be imported, and to whom it belongs.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
@@ -12,8 +15,11 @@ use crate::actors::post::message::{
     Answer as PostAnswer, ExportedPost, ImportKey, Query as PostQuery, Visibility,
 };
 use crate::actors::router::{Call, Router};
-use crate::actors::user::message::{Answer as UserAnswer, ExportedUser, Query as UserQuery};
+use crate::actors::user::message::{
+    Account, Answer as UserAnswer, ExportPart, ExportedUser, Query as UserQuery,
+};
 use crate::actors::{post, user};
+use crate::http::fields::normal;
 use crate::ids::{PostId, Stamp, UserId};
 use crate::transfer::fault::{Fault, Patience};
 use crate::transfer::record::{
@@ -28,6 +34,11 @@ const POSTS_PAGE: usize = 16;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces that may wait for the reader.
 pub const PIECES_WAITING: usize = 4;
+
+/// Users that were sent, and under which names: users of a running node may take others.
+type Names = FxHashMap<UserId, String>;
+/// Posts that were sent, and the identity of those that were imported.
+type Keys = FxHashMap<PostId, Option<ImportKey>>;
 
 /// Why an export ends early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,23 +78,27 @@ impl Export {
     /// When the node does not answer for long, or nobody reads.
     pub async fn run(&self, to: mpsc::Sender<Vec<u8>>) -> Result<(), ExportError> {
         let mut out = Out { to, piece: Vec::new() };
-        self.send_users(&mut out).await?;
-        self.send_follows(&mut out).await?;
-        self.send_posts(&mut out).await?;
-        self.send_reads(&mut out).await?;
+        let names = self.send_users(&mut out).await?;
+        self.send_follows(&mut out, &names).await?;
+        let keys = self.send_posts(&mut out, &names).await?;
+        self.send_reads(&mut out, &names, &keys).await?;
         out.flush().await
     }
 
-    async fn send_users(&self, out: &mut Out) -> Result<(), ExportError> {
+    async fn send_users(&self, out: &mut Out) -> Result<Names, ExportError> {
+        let mut names = Names::default();
+        let mut borne = FxHashSet::default();
         for shard in 0..self.users.shards() {
             let mut after = UserId(0);
-            while let Some(page) = self.users_page(shard, &mut after).await? {
+            while let Some(page) = self.users_page(shard, &mut after, ExportPart::Accounts).await? {
                 for user in page {
+                    bear(&mut borne, &user.account)?;
+                    names.insert(user.account.id, user.account.username.clone());
                     out.send(&Record::User(self.user(user))).await?;
                 }
             }
         }
-        Ok(())
+        Ok(names)
     }
 
     fn user(&self, user: ExportedUser) -> User {
@@ -99,15 +114,15 @@ impl Export {
         }
     }
 
-    async fn send_follows(&self, out: &mut Out) -> Result<(), ExportError> {
+    async fn send_follows(&self, out: &mut Out, names: &Names) -> Result<(), ExportError> {
         for shard in 0..self.users.shards() {
             let mut after = UserId(0);
-            while let Some(page) = self.users_page(shard, &mut after).await? {
-                let names = self.names(page.iter().flat_map(|user| user.follows.clone())).await?;
+            while let Some(page) = self.users_page(shard, &mut after, ExportPart::Follows).await? {
                 for user in &page {
-                    for name in user.follows.iter().filter_map(|target| names.get(target)) {
-                        let follower = user.account.username.clone();
-                        let follow = Follow { follower, followed: name.clone() };
+                    let Some(follower) = names.get(&user.account.id) else { continue };
+                    for followed in user.follows.iter().filter_map(|target| names.get(target)) {
+                        let (follower, followed) = (follower.clone(), followed.clone());
+                        let follow = Follow { follower, followed };
                         out.send(&Record::Follow(follow)).await?;
                     }
                 }
@@ -116,7 +131,8 @@ impl Export {
         Ok(())
     }
 
-    async fn send_posts(&self, out: &mut Out) -> Result<(), ExportError> {
+    async fn send_posts(&self, out: &mut Out, names: &Names) -> Result<Keys, ExportError> {
+        let mut keys = Keys::default();
         for shard in 0..self.posts.shards() {
             let mut after = PostId(0);
             loop {
@@ -126,24 +142,31 @@ impl Export {
                 };
                 let Some(last) = page.last() else { break };
                 after = last.summary.id;
-                let names = self.names(page.iter().flat_map(people_of)).await?;
                 for post in page {
-                    send_post(out, post, &names).await?;
+                    let Some(author) = names.get(&post.summary.author) else { continue };
+                    keys.insert(post.summary.id, post.import);
+                    send_post(out, post, author, names).await?;
                 }
             }
         }
-        Ok(())
+        Ok(keys)
     }
 
-    async fn send_reads(&self, out: &mut Out) -> Result<(), ExportError> {
+    async fn send_reads(
+        &self,
+        out: &mut Out,
+        names: &Names,
+        keys: &Keys,
+    ) -> Result<(), ExportError> {
         for shard in 0..self.users.shards() {
             let mut after = UserId(0);
-            while let Some(page) = self.users_page(shard, &mut after).await? {
+            while let Some(page) = self.users_page(shard, &mut after, ExportPart::Reads).await? {
                 for user in page {
-                    let keys = self.keys(user.reads.iter().map(|(_, post)| *post)).await?;
+                    let Some(name) = names.get(&user.account.id) else { continue };
                     for (at, post) in user.reads {
-                        let Some(post) = keys.get(&post).copied().map(key_text) else { continue };
-                        let user = user.account.username.clone();
+                        let Some(import) = keys.get(&post) else { continue };
+                        let post = key_text(import.unwrap_or(native_key(post)));
+                        let user = name.clone();
                         out.send(&Record::Read(Read { user, post, at: Time(at) })).await?;
                     }
                 }
@@ -157,67 +180,16 @@ impl Export {
         &self,
         shard: u16,
         after: &mut UserId,
+        part: ExportPart,
     ) -> Result<Option<Vec<ExportedUser>>, ExportError> {
-        let query = UserQuery::Export { after: *after, limit: USERS_PAGE };
+        let query = UserQuery::Export { after: *after, limit: USERS_PAGE, part };
         let UserAnswer::Exported(mut page) = self.ask_users(shard, query).await? else {
             return Err(Fault::wrong_answer().into());
         };
         let Some(last) = page.last() else { return Ok(None) };
         *after = last.account.id;
-        page.retain(|user| self.was_there(user.account.id));
+        page.retain(|user| user.account.id.stamp() <= self.began);
         Ok(Some(page))
-    }
-
-    fn was_there(&self, user: UserId) -> bool {
-        user.stamp() <= self.began
-    }
-
-    /// Names of users who were there at the beginning.
-    async fn names(
-        &self,
-        users: impl Iterator<Item = UserId>,
-    ) -> Result<FxHashMap<UserId, String>, ExportError> {
-        let mut by_shard: FxHashMap<u16, FxHashSet<UserId>> = FxHashMap::default();
-        for user in users.filter(|user| self.was_there(*user)) {
-            by_shard.entry(self.users.shard_of(user.bucket())).or_default().insert(user);
-        }
-        let mut names = FxHashMap::default();
-        for (shard, users) in by_shard {
-            let users: Vec<UserId> = users.into_iter().collect();
-            let query = UserQuery::GetCards { users: users.clone() };
-            let UserAnswer::Cards(cards) = self.ask_users(shard, query).await? else {
-                return Err(Fault::wrong_answer().into());
-            };
-            for (user, card) in users.into_iter().zip(cards) {
-                names.extend(card.map(|card| (user, card.username.clone())));
-            }
-        }
-        Ok(names)
-    }
-
-    /// Keys of posts that are still there.
-    async fn keys(
-        &self,
-        posts: impl Iterator<Item = PostId>,
-    ) -> Result<FxHashMap<PostId, ImportKey>, ExportError> {
-        let mut by_shard: FxHashMap<u16, FxHashSet<PostId>> = FxHashMap::default();
-        for post in posts {
-            by_shard.entry(self.posts.shard_of(post.bucket())).or_default().insert(post);
-        }
-        let mut keys = FxHashMap::default();
-        for (shard, posts) in by_shard {
-            let posts: Vec<PostId> = posts.into_iter().collect();
-            for posts in posts.chunks(USERS_PAGE) {
-                let query = PostQuery::GetOrigins { posts: posts.to_vec() };
-                let PostAnswer::Origins(origins) = self.ask_posts(shard, query).await? else {
-                    return Err(Fault::wrong_answer().into());
-                };
-                for (post, origin) in posts.iter().zip(origins) {
-                    keys.extend(origin.map(|key| (*post, key.unwrap_or(native_key(*post)))));
-                }
-            }
-        }
-        Ok(keys)
     }
 
     async fn ask_users(&self, shard: u16, query: UserQuery) -> Result<UserAnswer, Fault> {
@@ -244,25 +216,32 @@ impl Export {
     }
 }
 
-/// Everybody whose name a post's lines need.
-fn people_of(post: &ExportedPost) -> impl Iterator<Item = UserId> + '_ {
-    let commenters = post.comments.iter().map(|comment| comment.author);
-    post.favorites.iter().copied().chain(commenters).chain([post.summary.author])
+/// Notes the name and the address of a user. A user who took what another one gave up while the
+/// export ran could not be told from that one by an import.
+fn bear(borne: &mut FxHashSet<String>, account: &Account) -> Result<(), ExportError> {
+    // No name holds the character that every address does.
+    for text in [&account.username, &account.email] {
+        if !borne.insert(normal(text)) {
+            let reason = format!("`{text}` went from one user to another meanwhile");
+            return Err(ExportError::Halted(reason));
+        }
+    }
+    Ok(())
 }
 
 /// A post, its favorites and its comments in their order.
 async fn send_post(
     out: &mut Out,
     post: ExportedPost,
-    names: &FxHashMap<UserId, String>,
+    author: &str,
+    names: &Names,
 ) -> Result<(), ExportError> {
     let summary = &post.summary;
-    let Some(author) = names.get(&summary.author) else { return Ok(()) };
     let key = key_text(post.import.unwrap_or(native_key(summary.id)));
     let is_scheduled = summary.visibility == Visibility::Scheduled;
     let record = Post {
         key: key.clone(),
-        author: author.clone(),
+        author: author.to_owned(),
         title: summary.title.clone(),
         description: summary.description.clone(),
         body: String::from_utf8_lossy(&post.body).into_owned(),

@@ -1,25 +1,30 @@
 //! Import and export over a node in a temporary directory.
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::actors::post::message::{Answer, Query};
 use crate::actors::post::message::{Command, ImportKey, Reader, Reply, SortKey, Visibility};
 use crate::actors::router::Call;
 use crate::actors::seams::Clock;
+use crate::actors::user::message::{Answer as UserAnswer, Query as UserQuery};
 use crate::config::Config;
 use crate::demo::Site;
-use crate::http::people;
+use crate::http::accounts::{Change, update};
+use crate::http::{fields, people};
 use crate::ids::{Bucket, PostId, Stamp};
 use crate::node::Node;
 use crate::transfer::applied::Applied;
 use crate::transfer::chunk::Item;
 use crate::transfer::engine::Engine;
-use crate::transfer::export::Export;
+use crate::transfer::export::{Export, ExportError};
 use crate::transfer::record::Record;
 
 const DIGEST: [u8; 32] = [9; 32];
 const HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$c29tZWhhc2hzb21laGFzaHNvbWVoYXNo";
+
+type Exporting = (JoinHandle<Result<(), ExportError>>, mpsc::Receiver<Vec<u8>>);
 
 struct Fixture {
     node: Node,
@@ -53,7 +58,8 @@ impl Fixture {
         engine.apply(digest, &items).await.unwrap()
     }
 
-    async fn export(&self, with_credentials: bool) -> Vec<String> {
+    /// A task that exports.
+    fn start_export(&self, with_credentials: bool) -> Exporting {
         let app = &self.node.app;
         let export = Export {
             users: app.users.clone(),
@@ -61,14 +67,33 @@ impl Fixture {
             with_credentials,
             began: app.clock.now(),
         };
-        let (pieces, mut received) = mpsc::channel(4);
-        let exporting = tokio::spawn(async move { export.run(pieces).await });
+        let (pieces, received) = mpsc::channel(1);
+        (tokio::spawn(async move { export.run(pieces).await }), received)
+    }
+
+    async fn export(&self, with_credentials: bool) -> Vec<String> {
+        Self::finish_export(self.start_export(with_credentials)).await
+    }
+
+    async fn finish_export((exporting, mut received): Exporting) -> Vec<String> {
         let mut text = Vec::new();
         while let Some(piece) = received.recv().await {
             text.extend(piece);
         }
         exporting.await.unwrap().unwrap();
         String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Gives a user another name.
+    async fn rename(&self, from: &str, to: &str) {
+        let app = &self.node.app;
+        let (user, _) = people::by_name(app, from).await.unwrap().unwrap();
+        let query = UserQuery::GetAccount { user };
+        let account = app.users.query(Call::new(), user.bucket(), query).await.unwrap();
+        let UserAnswer::Account(account) = account else { panic!("{account:?}") };
+        let username = Some(fields::username(to).unwrap());
+        let change = Change { username, ..Change::default() };
+        update(&app.users, &app.clock, &account, change).await.unwrap();
     }
 
     /// Writes a post here, as the API does.
@@ -288,6 +313,88 @@ async fn a_post_that_was_deleted_stays_deleted() {
     assert_eq!((applied.counts.comments.skipped, applied.counts.favorites.skipped), (1, 1));
     assert_eq!(fixture.export(false).await.len(), 1);
     fixture.stop().await;
+}
+
+/// An export keeps the ids of posts that were written here: what is deleted after it stays deleted
+/// when it is imported again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_export_brings_no_deleted_post_back() {
+    let fixture = Fixture::new(2).await;
+    let user = lines(r#"{"kind":"user","username":"ann","email":"a@example.com"}"#);
+    assert_eq!(fixture.import(&user).await.problems, []);
+    let post = fixture.write("ann", "to be deleted", Visibility::Public).await;
+    fixture.comment(post, "ann", "c").await;
+    let read = format!(r#"{{"kind":"read","user":"ann","post":"{post}","at":1000}}"#);
+    let mut exported = fixture.export(false).await;
+    exported.push(read);
+    let app = &fixture.node.app;
+    let (id, _) = people::by_name(app, "ann").await.unwrap().unwrap();
+    let editor = Reader { id, follows_author: false, blocked_by_author: false, link_token: None };
+    let delete = Command::DeletePost { post, editor, if_version: None };
+    app.posts.command(Call::new(), delete).await.unwrap();
+    let applied = fixture.import(&exported).await;
+    assert_eq!(applied.problems, []);
+    let counts = applied.counts;
+    assert_eq!((counts.posts.done, counts.posts.skipped), (0, 1));
+    assert_eq!((counts.comments.skipped, counts.reads.skipped), (1, 1));
+    assert_eq!(fixture.export(false).await.len(), 1);
+    fixture.stop().await;
+}
+
+/// The export stands in its first pass, for nobody reads it, while names change hands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_of_a_node_that_changes_names_everybody_as_at_first() {
+    let fixture = Fixture::new(1).await;
+    let bio = "x".repeat(2000);
+    let mut records: Vec<String> = (0..150)
+        .map(|n| {
+            format!(
+                r#"{{"kind":"user","username":"u{n}","email":"u{n}@example.com","bio":"{bio}"}}"#
+            )
+        })
+        .collect();
+    records.extend(lines(
+        r#"
+        {"kind":"follow","follower":"u1","followed":"u2"}
+        {"kind":"follow","follower":"u2","followed":"u1"}
+        {"kind":"post","key":"k","author":"u1","title":"t","description":"d","body":"b"}
+        {"kind":"favorite","user":"u1","post":"k"}
+        {"kind":"comment","user":"u1","post":"k","body":"c"}
+        {"kind":"read","user":"u1","post":"k","at":1000}
+        "#,
+    ));
+    assert_eq!(fixture.import(&records).await.problems, []);
+
+    let exporting = fixture.start_export(false);
+    while exporting.1.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    fixture.rename("u1", "renamed").await;
+    let later = lines(
+        r#"
+        {"kind":"user","username":"u1","email":"later@example.com"}
+        {"kind":"user","username":"u999","email":"u999@example.com"}
+        {"kind":"follow","follower":"u2","followed":"u999"}
+        {"kind":"post","key":"later","author":"u999","title":"t","description":"d","body":"b"}
+        {"kind":"favorite","user":"u999","post":"k"}
+        {"kind":"comment","user":"u1","post":"k","body":"of another u1"}
+        {"kind":"read","user":"u2","post":"later","at":1000}
+        "#,
+    );
+    assert_eq!(fixture.import(&later).await.problems, []);
+    let exported = Fixture::finish_export(exporting).await;
+
+    let is_edge = |line: &&String| !line.contains(r#""kind":"user""#);
+    let edges: Vec<&String> = exported.iter().filter(is_edge).collect();
+    assert_eq!(edges.len(), 6, "{edges:?}");
+    for text in ["renamed", "later", "u999", "another"] {
+        assert!(!edges.iter().any(|line| line.contains(text)), "{edges:?}");
+    }
+    assert_eq!(edges.iter().filter(|line| line.contains(r#""u1""#)).count(), 6);
+    let other = Fixture::new(1).await;
+    assert_eq!(other.import(&exported).await.problems, []);
+    fixture.stop().await;
+    other.stop().await;
 }
 
 /// What an import leaves behind that is killed between a claim and the creation of its user.

@@ -1,14 +1,16 @@
 //! The program as an operator uses it: commands, exit codes, and the one line that says what to do.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::TestNode;
 use crate::support::client::HttpClient;
+use crate::support::node::signal;
+use crate::support::{Connection, TestNode};
 
 const RECORDS: &str = r#"{"kind":"user","username":"ann","email":"ann@example.com","password":"correct horse"}
 {"kind":"user","username":"bob","email":"bob@example.com"}
@@ -221,7 +223,7 @@ async fn an_import_that_is_killed_goes_on_where_it_was() {
         let mut import =
             command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Any moment will do: what must hold does not depend on which it is.
-        tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         import.kill().unwrap();
         import.wait().unwrap();
     }
@@ -236,7 +238,7 @@ async fn an_import_that_is_killed_goes_on_where_it_was() {
     }
 }
 
-/// The demo, until it is dropped.
+/// A program, until it is dropped.
 struct Demo(Child);
 
 impl Drop for Demo {
@@ -246,11 +248,9 @@ impl Drop for Demo {
     }
 }
 
-#[tokio::test]
-async fn the_demo_fills_a_node_and_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
+fn start_demo(folder: &Path) -> (Demo, Vec<String>) {
     let mut demo = command(&["demo", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
-    demo.env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    demo.env("TMPDIR", folder).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut demo = Demo(demo.spawn().unwrap());
     let mut told = Vec::new();
     let out = BufReader::new(demo.0.stdout.take().unwrap());
@@ -262,17 +262,95 @@ async fn the_demo_fills_a_node_and_leaves_nothing_behind() {
             break;
         }
     }
+    (demo, told)
+}
+
+/// Where the API of the demo is.
+fn api_of(told: &[String]) -> SocketAddr {
+    told.iter().find_map(|line| line.strip_prefix("api http://")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_demo_fills_a_node_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut demo, told) = start_demo(folder.path());
     let curls = told.iter().filter(|line| line.trim_start().starts_with("curl")).count();
     assert_eq!(curls, 3, "{told:?}");
-    let api = told.iter().find_map(|line| line.strip_prefix("api http://")).unwrap();
-    let mut client = HttpClient::new(api.parse().unwrap());
+    let mut client = HttpClient::new(api_of(&told));
     let page = client.get("/api/articles?limit=1").await;
     assert_eq!(page.json()["articlesCount"], 1000);
     let body = serde_json::json!({"user": {"email": "demo@example.com", "password": "quire-demo"}});
     assert_eq!(client.post("/api/users/login", &body).await.status, 200);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    crate::support::node::signal(demo.0.id(), "INT");
+    signal(demo.0.id(), "INT");
     let status = tokio::task::spawn_blocking(move || demo.0.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_leaves_nothing_of_the_demo_behind_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut demo, told) = start_demo(folder.path());
+    // A request that never ends keeps the node from stopping.
+    let mut slow = Connection::open(api_of(&told)).await.unwrap();
+    let head = "POST /api/users HTTP/1.1\r\nhost: quire\r\ncontent-type: application/json\r\n\
+        content-length: 100\r\n\r\n{";
+    slow.write(head.as_bytes()).await.unwrap();
+    HttpClient::new(api_of(&told)).get("/api/tags").await.expect(200);
+    signal(demo.0.id(), "INT");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    signal(demo.0.id(), "INT");
+    let status = tokio::task::spawn_blocking(move || demo.0.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(1), "it was not waited for");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_keeps_out_of_the_data_of_others() {
+    let folder = folder();
+    let (data, records) = (folder.path().join("data"), folder.path().join("records"));
+    let data = text(&data);
+    succeeds(&["import", "--format", "quire", text(&records), "--data-dir", data]);
+    let before = succeeds(&["export", "--data-dir", data]);
+    let words = ["demo", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    fails(&[&words[..], &["--data-dir", data]].concat(), 2, "not a demo's");
+    assert_eq!(succeeds(&["export", "--data-dir", data]), before);
+}
+
+#[test]
+fn a_variable_that_is_not_text_ends_with_2_when_it_is_ours() {
+    use std::os::unix::ffi::OsStrExt;
+    let bad = std::ffi::OsStr::from_bytes(b"\xff");
+    let other = command(&["config", "check"]).env("OTHER", bad).output().unwrap();
+    assert_eq!(other.status.code(), Some(0));
+    let ours = command(&["config", "check"]).env("QUIRE_LOG", bad).output().unwrap();
+    assert_eq!(ours.status.code(), Some(2));
+    assert!(String::from_utf8(ours.stderr).unwrap().contains("QUIRE_LOG"));
+}
+
+#[tokio::test]
+async fn an_export_that_nobody_reads_ends_with_a_signal() {
+    let folder = folder();
+    let (data, file) = (folder.path().join("data"), folder.path().join("large"));
+    // More than a pipe takes, less than what waits before it: all is sent, and not written.
+    let mut records = RECORDS.to_owned();
+    for number in 0..4 {
+        let body = "x".repeat(30_000);
+        records.push_str(&format!(
+            "{{\"kind\":\"post\",\"key\":\"{number}\",\"author\":\"bob\",\"title\":\"t\",\"description\":\"d\",\"body\":\"{body}\"}}\n"
+        ));
+    }
+    std::fs::write(&file, records).unwrap();
+    succeeds(&["import", "--format", "quire", text(&file), "--data-dir", text(&data)]);
+    let mut export = command(&["export", "--data-dir", text(&data)]);
+    let mut export = Demo(export.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(export.0.try_wait().unwrap().is_none(), "it waits for a reader");
+    signal(export.0.id(), "TERM");
+    let status = crate::support::eventually(Duration::from_secs(20), "it ends", async || {
+        export.0.try_wait().unwrap()
+    })
+    .await;
+    assert_eq!(status.code(), Some(1));
 }

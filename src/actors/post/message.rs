@@ -398,9 +398,21 @@ pub enum Answer {
     Exported(Vec<ExportedPost>),
     /// See [`Query::FindImported`].
     Imported(Option<PostId>),
-    /// `None`: there is no such post. `Some(None)`: it was written here. See
-    /// [`Query::GetOrigins`].
-    Origins(Vec<Option<Option<ImportKey>>>),
+    /// See [`Query::GetOrigins`].
+    Origins(Vec<Origin>),
+}
+
+/// Where a post came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was imported under this identity.
+    Imported(ImportKey),
+    /// It was written here.
+    Own,
+    /// It was here, and is gone for ever.
+    Deleted,
+    /// There never was such a post here.
+    Unknown,
 }
 
 /// The body of a post, shared with the cache. UTF-8.

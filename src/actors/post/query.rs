@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::actors::post::cache::CachedTags;
 use crate::actors::post::message::{
-    Answer, Comment, Error, ExportedPost, ImportKey, PostView, Query, SortKey, Summary,
+    Answer, Comment, Error, ExportedPost, Origin, PostView, Query, SortKey, Summary,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::reads::Reads;
@@ -226,10 +226,14 @@ impl Reads<'_> {
         }
     }
 
-    fn origin(&self, post: PostId) -> Result<Option<Option<ImportKey>>, StoreError> {
+    fn origin(&self, post: PostId) -> Result<Origin, StoreError> {
         let key = tables::post_key(post);
         let row: Option<SummaryRow> = tables::read(&self.tables, tables::SUMMARIES, &key)?;
-        Ok(row.map(|row| row.import))
+        if let Some(row) = row {
+            return Ok(row.import.map_or(Origin::Own, Origin::Imported));
+        }
+        let is_dead = self.tables.get(tables::TOMBSTONES, &key)?.is_some();
+        Ok(if is_dead { Origin::Deleted } else { Origin::Unknown })
     }
 
     /// The post, if the viewer may see it at its address.

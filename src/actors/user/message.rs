@@ -270,13 +270,27 @@ pub enum Query {
         /// Whose; all of this shard.
         users: Vec<UserId>,
     },
-    /// A page of users of this shard in order of their ids, for export. [`Answer::Exported`].
+    /// A page of users of this shard in order of their ids, for export. A page may be shorter than
+    /// asked; an empty one is the end. [`Answer::Exported`].
     Export {
         /// Only ids above this one.
         after: UserId,
         /// At most so many.
         limit: usize,
+        /// What comes with the accounts.
+        part: ExportPart,
     },
+}
+
+/// What an export wants of users beside their accounts: each pass only what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportPart {
+    /// Nothing.
+    Accounts,
+    /// Whom they follow.
+    Follows,
+    /// Their history.
+    Reads,
 }
 
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.
@@ -344,9 +358,9 @@ pub struct ExportedUser {
     pub account: Account,
     /// PHC string; shown only when asked for.
     pub password_hash: Option<String>,
-    /// Followed users.
+    /// Followed users; empty unless asked for.
     pub follows: Vec<UserId>,
-    /// History, oldest first.
+    /// History, oldest first; empty unless asked for.
     pub reads: Vec<(Stamp, PostId)>,
 }
 

@@ -5,16 +5,18 @@ use std::sync::{Arc, OnceLock};
 use crate::actors::state_machine::{ReadTables, Step, Stop, Table, refuse};
 use crate::actors::user::Service;
 use crate::actors::user::apply::{claim_row, row};
-use crate::actors::user::message::{Answer, Card, Error, ExportedUser, Query, Viewer};
+use crate::actors::user::message::{Answer, Card, Error, ExportPart, ExportedUser, Query, Viewer};
 use crate::actors::user::tables::{
     BLOCKED_BY, FOLLOWS, HISTORY, MUTES, USERS, UserRow, edge_end, history_entry, user_key,
 };
-use crate::ids::UserId;
+use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::decode;
 use crate::store::error::StoreError;
 
 /// Most users on a page of an export.
 const EXPORT_PAGE_MAX: usize = 500;
+/// Follows and reads after which such a page ends early: the shard answers nobody else meanwhile.
+const EXPORT_ROWS_MAX: usize = 4_096;
 
 impl Service {
     pub(super) fn answer(
@@ -39,8 +41,8 @@ impl Service {
                 }
                 Answer::Cards(cards)
             }
-            Query::Export { after, limit } => {
-                Answer::Exported(export(tables, *after, (*limit).min(EXPORT_PAGE_MAX))?)
+            Query::Export { after, limit, part } => {
+                Answer::Exported(export(tables, *after, (*limit).min(EXPORT_PAGE_MAX), *part)?)
             }
         };
         Ok(Step::Done(answer))
@@ -104,22 +106,38 @@ fn export(
     tables: &ReadTables<'_>,
     after: UserId,
     limit: usize,
+    part: ExportPart,
 ) -> Result<Vec<ExportedUser>, StoreError> {
     let start = after.0.saturating_add(1).to_be_bytes();
     let mut users = Vec::new();
+    let mut rows = 0;
     for entry in tables.range(USERS, &start, None)?.take(limit) {
         let (key, value) = entry?;
         let Ok(key) = <[u8; 8]>::try_from(&key[..]) else { continue };
         let user = UserId(u64::from_be_bytes(key));
         let row: UserRow = decode(&value)?;
-        let history = tables.prefix(HISTORY, &user_key(user), &user_key(user))?;
-        let reads = history.map(|entry| entry.map(|(key, _)| history_entry(&key)));
+        let (follows, reads) = match part {
+            ExportPart::Accounts => (Vec::new(), Vec::new()),
+            ExportPart::Follows => (edges(tables, FOLLOWS, user)?, Vec::new()),
+            ExportPart::Reads => (Vec::new(), history(tables, user)?),
+        };
+        rows += follows.len() + reads.len();
         users.push(ExportedUser {
             account: row.account(user),
             password_hash: row.password_hash,
-            follows: edges(tables, FOLLOWS, user)?,
-            reads: reads.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+            follows,
+            reads,
         });
+        if rows > EXPORT_ROWS_MAX {
+            break;
+        }
     }
     Ok(users)
+}
+
+/// All reads of a user, oldest first.
+fn history(tables: &ReadTables<'_>, user: UserId) -> Result<Vec<(Stamp, PostId)>, StoreError> {
+    let rows = tables.prefix(HISTORY, &user_key(user), &user_key(user))?;
+    let reads = rows.map(|row| row.map(|(key, _)| history_entry(&key)));
+    reads.filter_map(Result::transpose).collect()
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::message::{Attempt, ClaimKind, Claimed};
+use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser};
 use super::*;
 use crate::store::codec::{decode, encode};
 use crate::store::tables::TestTables;
@@ -213,11 +213,32 @@ fn reads_go_to_the_history_once() {
     assert_eq!(world.run(read(5)).unwrap().events.len(), 1);
     assert_eq!(world.run(read(5)).unwrap().events.len(), 0);
     assert_eq!(world.run(read(u64::MAX / 2)).unwrap_err(), Error::InTheFuture);
-    let Answer::Exported(users) = world.ask(Query::Export { after: UserId(0), limit: 10 }).unwrap()
-    else {
-        panic!("another answer")
-    };
+    let users = exported(&mut world, UserId(0), ExportPart::Reads);
     assert_eq!(users[0].reads, [(Stamp(5), PostId(7))]);
+}
+
+fn exported(world: &mut World, after: UserId, part: ExportPart) -> Vec<ExportedUser> {
+    match world.ask(Query::Export { after, limit: 10, part }).unwrap() {
+        Answer::Exported(users) => users,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_page_of_an_export_has_what_was_asked_for_and_ends_early_when_that_is_much() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    world.run(create(EVE, "Eve", 3)).unwrap();
+    for post in 0..5_000 {
+        world.run(Command::RecordRead { user: DAVE, post: PostId(post), at: Stamp(5) }).unwrap();
+    }
+    let page = exported(&mut world, UserId(0), ExportPart::Reads);
+    assert_eq!((page.len(), page[0].reads.len()), (1, 5_000));
+    assert_eq!(exported(&mut world, DAVE, ExportPart::Reads).len(), 1);
+    for part in [ExportPart::Accounts, ExportPart::Follows] {
+        let page = exported(&mut world, UserId(0), part);
+        assert!(page.len() == 2 && page.iter().all(|user| user.reads.is_empty()));
+    }
 }
 
 #[test]
