@@ -24,6 +24,8 @@ pub const CLAIM_EXPIRY: Duration = Duration::from_secs(60);
 pub const OFFSET_MAX: usize = 10_000;
 /// Largest page of a list.
 pub const PAGE_MAX: usize = 100;
+/// Most tags in one answer.
+pub const TAGS_PAGE_MAX: usize = 10_000;
 /// Calls that may wait in or before one shard's mailbox.
 pub const SHARD_PERMITS: usize = 4096;
 

@@ -79,6 +79,25 @@ impl Failure {
         Self::field(ErrorCode::NotFound, what, "not found")
     }
 
+    /// The same failure of a read that follows a write of the same request: the write happened, so
+    /// nothing may be said that means "no effect".
+    pub fn after_write(self) -> Self {
+        match self.code {
+            ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::DeadlineExceeded => {
+                Self { cause: self.cause, ..Self::new(ErrorCode::UnknownOutcome) }
+            }
+            ErrorCode::Invalid
+            | ErrorCode::Unauthenticated
+            | ErrorCode::Forbidden
+            | ErrorCode::NotFound
+            | ErrorCode::Conflict
+            | ErrorCode::TooLarge
+            | ErrorCode::RateLimited
+            | ErrorCode::UnknownOutcome
+            | ErrorCode::Internal => self,
+        }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
@@ -280,8 +299,25 @@ impl From<CallError<post::Error>> for Failure {
                 status: StatusCode::PRECONDITION_FAILED,
                 ..Self::field(code, "version", refusal.to_string())
             },
-            post::Error::TooManyComments(_) => Self::field(code, "comment", refusal.to_string()),
+            post::Error::TooManyComments(_) | post::Error::CommentsFull => {
+                Self::field(code, "comment", refusal.to_string())
+            }
             post::Error::ScheduleInvalid => Self::field(code, "publish_at", refusal.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_fails_after_a_write_does_not_deny_the_write() {
+        let read = |error: CallError<post::Error>| Failure::from(error).after_write().code();
+        for error in [CallError::Overloaded, CallError::Unavailable, CallError::DeadlineExceeded] {
+            assert_eq!(read(error), ErrorCode::UnknownOutcome);
+        }
+        assert_eq!(read(CallError::Internal), ErrorCode::Internal);
+        assert_eq!(read(CallError::Refused(post::Error::NotFound)), ErrorCode::NotFound);
     }
 }

@@ -15,7 +15,7 @@ pub const OFFSET_MAX: usize = crate::config::OFFSET_MAX;
 /// Longest token that is looked at; ours have about 230 characters.
 pub const TOKEN_CHARS_MAX: usize = 1024;
 /// Most tags in the answer of `GET /api/tags`, and taken from one shard.
-pub const TAGS_MAX: usize = 10_000;
+pub const TAGS_MAX: usize = crate::config::TAGS_PAGE_MAX;
 
 /// What an operator may change.
 #[derive(Debug, Clone)]
