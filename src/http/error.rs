@@ -27,6 +27,8 @@ pub struct Failure {
     status: StatusCode,
     /// Field and what is wrong with it.
     errors: Vec<(Text, Text)>,
+    /// Seconds after which a refused request may be repeated.
+    retry_after_s: u64,
     /// For the log only: a client never sees the cause of a 5xx.
     cause: Option<Text>,
 }
@@ -56,7 +58,7 @@ pub type Answered<T = Response> = Result<T, Failure>;
 impl Failure {
     /// A failure that speaks for itself.
     pub fn new(code: ErrorCode) -> Self {
-        Self { code, status: status_of(code), errors: Vec::new(), cause: None }
+        Self { code, status: status_of(code), errors: Vec::new(), retry_after_s: 1, cause: None }
     }
 
     /// One field is wrong, or the thing it names.
@@ -98,6 +100,12 @@ impl Failure {
         }
     }
 
+    /// Signing in failed too often.
+    pub fn too_many_signins(retry_after_s: u64) -> Self {
+        let message = "failed too often; wait before the next try";
+        Self { retry_after_s, ..Self::field(ErrorCode::RateLimited, "credentials", message) }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
@@ -112,6 +120,7 @@ impl Failure {
     pub fn of_status(status: StatusCode) -> Self {
         let (code, field, message) = match status {
             StatusCode::NOT_FOUND => (ErrorCode::NotFound, "path", "not found"),
+            StatusCode::MISDIRECTED_REQUEST => (ErrorCode::Invalid, "host", "names another server"),
             StatusCode::METHOD_NOT_ALLOWED => (ErrorCode::Invalid, "method", "is not allowed"),
             StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::TooLarge, "body", "is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
@@ -159,7 +168,7 @@ impl Failure {
         let may_retry =
             [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
         if may_retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Token"));

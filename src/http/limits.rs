@@ -37,6 +37,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// Time in which a client must take at least some of the response.
     pub write_stall: Duration,
+    /// Times that signing in to one account may fail in a quarter of an hour; 0: any number.
+    pub signin_failures: u32,
     /// Time for what is in flight when the node stops.
     pub drain_time: Duration,
 }
@@ -49,6 +51,7 @@ impl From<&Config> for Limits {
             head_time: Duration::from_millis(config.header_timeout_ms),
             body_time: Duration::from_millis(config.body_timeout_ms),
             request_time: Duration::from_millis(config.request_timeout_ms),
+            signin_failures: config.signin_failures_max,
             drain_time: Duration::from_millis(config.shutdown_timeout_ms),
             ..Self::default()
         }
@@ -66,6 +69,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(10),
             request_time: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
+            signin_failures: 10,
             drain_time: Duration::from_secs(10),
         }
     }
