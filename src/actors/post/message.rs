@@ -527,7 +527,9 @@ impl Refusal for Error {
             Self::NotFound | Self::CommentNotFound => ErrorCode::NotFound,
             Self::Forbidden | Self::CommentForbidden => ErrorCode::Forbidden,
             Self::VersionMismatch { .. } => ErrorCode::Conflict,
-            Self::TooManyComments(_) | Self::ScheduleInvalid | Self::CommentsFull => ErrorCode::Invalid,
+            Self::TooManyComments(_) | Self::ScheduleInvalid | Self::CommentsFull => {
+                ErrorCode::Invalid
+            }
         }
     }
 }

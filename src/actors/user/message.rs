@@ -430,11 +430,8 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_a_command_names_nobody() {
-        let claimed = Claimed {
-            shown: "Secret".into(),
-            normal: "secret".into(),
-            attempt: Attempt(1),
-        };
+        let claimed =
+            Claimed { shown: "Secret".into(), normal: "secret".into(), attempt: Attempt(1) };
         let user = UserId(7);
         let create = Command::CreateUser {
             user,
