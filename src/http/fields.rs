@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn raw_length_is_looked_at_before_normalisation() {
-        // 41 x 2 characters that compose to 41; 81 x 2 are not even composed.
+        // Each pair composes to one character; more than 80 pairs are not composed at all.
         let composed = |count| "e\u{301}".repeat(count);
         assert!(username(&composed(40)).is_ok());
         assert!(may_be_username(&composed(80)) && !may_be_username(&composed(81)));
