@@ -25,6 +25,8 @@ pub const CLAIM_EXPIRY: Duration = Duration::from_secs(60);
 pub const OFFSET_MAX: usize = 10_000;
 /// Largest page of a list.
 pub const PAGE_MAX: usize = 100;
+/// Most tags in one answer.
+pub const TAGS_PAGE_MAX: usize = 10_000;
 /// Calls that may wait in or before one shard's mailbox.
 pub const SHARD_PERMITS: usize = 4096;
 
@@ -69,6 +71,9 @@ pub struct Config {
     pub cache_bytes: usize,
     /// How long a token is valid, in days.
     pub token_days: u32,
+    /// Times that signing in may fail in a quarter of an hour: so often for an account, three times
+    /// as often for the address of a client. 0: any number.
+    pub signin_failures_max: u32,
     /// Threads that hash passwords.
     pub password_threads: usize,
     /// Filter of the log, as `level` or `target=level,…`.
@@ -92,6 +97,7 @@ impl Default for Config {
             checkpoint_age_s: 60,
             cache_bytes: 64 * 1024 * 1024,
             token_days: 30,
+            signin_failures_max: 10,
             password_threads: 2,
             log: "info".into(),
         }
@@ -205,6 +211,7 @@ impl Config {
         in_range("checkpoint_age_s", self.checkpoint_age_s, 1, 24 * 60 * 60)?;
         in_range("cache_bytes", self.cache_bytes as u64, 1024 * 1024, 1 << 40)?;
         in_range("token_days", u64::from(self.token_days), 1, 3_650)?;
+        in_range("signin_failures_max", u64::from(self.signin_failures_max), 0, 1_000_000)?;
         in_range("password_threads", self.password_threads as u64, 1, 64)?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(ConfigError::Value(format!("`log` is not a filter: {error}")));

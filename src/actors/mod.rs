@@ -2,6 +2,7 @@
 mod batch;
 pub mod call;
 mod checkpoint;
+mod escaped;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;

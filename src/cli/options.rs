@@ -77,6 +77,9 @@ pub(super) struct NodeOptions {
     /// How long a token is valid
     #[arg(long, value_name = "DAYS", hide_short_help = true)]
     token_days: Option<String>,
+    /// Failed sign-ins of an account in 15 minutes; 0: any number
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    signin_failures_max: Option<String>,
     /// Threads that hash passwords
     #[arg(long, value_name = "N", hide_short_help = true)]
     password_threads: Option<String>,
@@ -114,6 +117,7 @@ impl NodeOptions {
             ("checkpoint_age_s", self.checkpoint_age_s),
             ("cache_bytes", self.cache_bytes),
             ("token_days", self.token_days),
+            ("signin_failures_max", self.signin_failures_max),
             ("password_threads", self.password_threads),
             ("log", self.log),
         ];

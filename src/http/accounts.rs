@@ -21,8 +21,9 @@ use crate::ids::{Bucket, Stamp, UserId};
 /// Times that a lost claim or a used id is tried again. Both need a rare coincidence.
 const TRIES_MAX: usize = 4;
 
-/// Who registers. The fields are checked already (see [`crate::http::fields`]).
-#[derive(Debug, Clone)]
+/// Who registers. The fields are checked already (see [`crate::http::fields`]). Never logged: it
+/// holds an address and a hash.
+#[derive(Clone)]
 pub struct Registration {
     /// Name.
     pub username: Shown,
@@ -38,8 +39,14 @@ pub struct Registration {
     pub created_at: Option<Stamp>,
 }
 
-/// A change of an account; `None` keeps. The fields are checked already.
-#[derive(Debug, Clone, Default)]
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration").finish_non_exhaustive()
+    }
+}
+
+/// A change of an account; `None` keeps. The fields are checked already. Never logged.
+#[derive(Clone, Default)]
 pub struct Change {
     /// Name.
     pub username: Option<Shown>,
@@ -51,6 +58,12 @@ pub struct Change {
     pub bio: Option<Option<String>>,
     /// `Some(None)` removes it.
     pub image: Option<Option<String>>,
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change").finish_non_exhaustive()
+    }
 }
 
 /// Why an account was not made or changed.

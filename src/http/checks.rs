@@ -67,6 +67,9 @@ impl Checks {
             Field::Null | Field::Wrong => return self.note(name, "must be a list of strings"),
             Field::Value(sent) => sent,
         };
+        if sent.len() > fields::TAGS_SENT_MAX {
+            return self.note(name, fields::too_many_tags());
+        }
         let mut tags = Vec::with_capacity(sent.len());
         for tag in sent {
             let Field::Value(tag) = tag else {

@@ -46,6 +46,23 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<B
 }
 
 #[tokio::test]
+async fn what_nobody_can_have_is_not_looked_up() {
+    let (tag, name) = ("x".repeat(15_000), "\u{fdfa}".repeat(200));
+    let name: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for path in [
+        format!("/api/articles?tag={tag}"),
+        format!("/api/articles?author={name}"),
+        format!("/api/articles?favorited={name}"),
+    ] {
+        let answer = send(request("GET", &path, &[], "")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.text, r#"{"articles":[],"articlesCount":0}"#);
+    }
+    let answer = send(request("GET", &format!("/api/profiles/{name}"), &[], "")).await;
+    assert_eq!(answer.status, 404, "{}", answer.text);
+}
+
+#[tokio::test]
 async fn every_refusal_has_the_shape_of_its_path() {
     let json_type = [("content-type", "application/json; charset=utf-8")];
     let users =

@@ -27,6 +27,8 @@ pub struct Failure {
     status: StatusCode,
     /// Field and what is wrong with it.
     errors: Vec<(Text, Text)>,
+    /// Seconds after which a refused request may be repeated.
+    retry_after_s: u64,
     /// For the log only: a client never sees the cause of a 5xx.
     cause: Option<Text>,
 }
@@ -56,7 +58,7 @@ pub type Answered<T = Response> = Result<T, Failure>;
 impl Failure {
     /// A failure that speaks for itself.
     pub fn new(code: ErrorCode) -> Self {
-        Self { code, status: status_of(code), errors: Vec::new(), cause: None }
+        Self { code, status: status_of(code), errors: Vec::new(), retry_after_s: 1, cause: None }
     }
 
     /// One field is wrong, or the thing it names.
@@ -79,6 +81,31 @@ impl Failure {
         Self::field(ErrorCode::NotFound, what, "not found")
     }
 
+    /// The same failure of a read that follows a write of the same request: the write happened, so
+    /// nothing may be said that means "no effect".
+    pub fn after_write(self) -> Self {
+        match self.code {
+            ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::DeadlineExceeded => {
+                Self { cause: self.cause, ..Self::new(ErrorCode::UnknownOutcome) }
+            }
+            ErrorCode::Invalid
+            | ErrorCode::Unauthenticated
+            | ErrorCode::Forbidden
+            | ErrorCode::NotFound
+            | ErrorCode::Conflict
+            | ErrorCode::TooLarge
+            | ErrorCode::RateLimited
+            | ErrorCode::UnknownOutcome
+            | ErrorCode::Internal => self,
+        }
+    }
+
+    /// Signing in failed too often.
+    pub fn too_many_signins(retry_after_s: u64) -> Self {
+        let message = "failed too often; wait before the next try";
+        Self { retry_after_s, ..Self::field(ErrorCode::RateLimited, "credentials", message) }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
@@ -93,6 +120,7 @@ impl Failure {
     pub fn of_status(status: StatusCode) -> Self {
         let (code, field, message) = match status {
             StatusCode::NOT_FOUND => (ErrorCode::NotFound, "path", "not found"),
+            StatusCode::MISDIRECTED_REQUEST => (ErrorCode::Invalid, "host", "names another server"),
             StatusCode::METHOD_NOT_ALLOWED => (ErrorCode::Invalid, "method", "is not allowed"),
             StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::TooLarge, "body", "is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
@@ -140,7 +168,7 @@ impl Failure {
         let may_retry =
             [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
         if may_retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
@@ -278,8 +306,25 @@ impl From<CallError<post::Error>> for Failure {
                 status: StatusCode::PRECONDITION_FAILED,
                 ..Self::field(code, "version", refusal.to_string())
             },
-            post::Error::TooManyComments(_) => Self::field(code, "comment", refusal.to_string()),
+            post::Error::TooManyComments(_) | post::Error::CommentsFull => {
+                Self::field(code, "comment", refusal.to_string())
+            }
             post::Error::ScheduleInvalid => Self::field(code, "publish_at", refusal.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_fails_after_a_write_does_not_deny_the_write() {
+        let read = |error: CallError<post::Error>| Failure::from(error).after_write().code();
+        for error in [CallError::Overloaded, CallError::Unavailable, CallError::DeadlineExceeded] {
+            assert_eq!(read(error), ErrorCode::UnknownOutcome);
+        }
+        assert_eq!(read(CallError::Internal), ErrorCode::Internal);
+        assert_eq!(read(CallError::Refused(post::Error::NotFound)), ErrorCode::NotFound);
     }
 }

@@ -23,6 +23,11 @@ const TAGS_MAX: usize = 10;
 const TAG_MAX: usize = 40;
 const BIO_MAX: usize = 2000;
 const LINK_MAX: usize = 2000;
+/// Characters sent for one that counts. Normalisation makes text shorter, by this much in no name
+/// that somebody has; what is longer is refused before any work is done on it.
+const RAW_FACTOR: usize = 4;
+/// Most elements of a list of tags; some may come twice.
+pub const TAGS_SENT_MAX: usize = 100;
 
 /// Names that would be mistaken for a part of the site, or for the site itself.
 const RESERVED: [&str; 20] = [
@@ -93,6 +98,9 @@ pub fn username(sent: &str) -> Checked<Shown> {
     if sent.trim().is_empty() {
         return Err(BLANK);
     }
+    if !may_be_username(sent) {
+        return Err(too_long(USERNAME_MAX));
+    }
     let shown: Cow<'_, str> = match is_nfkc(sent) {
         true => Cow::Borrowed(sent),
         false => Cow::Owned(sent.nfkc().collect()),
@@ -117,6 +125,18 @@ pub fn username(sent: &str) -> Checked<Shown> {
         return Err("is reserved".into());
     }
     Ok(Shown { shown: shown.into_owned(), normal })
+}
+
+/// Whether this is short enough to be the name of somebody, in any of its forms. Asked before a name
+/// is normalised and looked up.
+pub fn may_be_username(sent: &str) -> bool {
+    !is_longer(sent, USERNAME_MAX * RAW_FACTOR)
+}
+
+/// Whether this is short enough to be a tag of a post, in any case: lower case has at most twice
+/// the characters.
+pub fn may_be_tag(sent: &str) -> bool {
+    !is_longer(sent, TAG_MAX * 2)
 }
 
 /// Letters and marks that show nothing: two names would look the same.
@@ -206,6 +226,9 @@ pub fn comment(sent: String) -> Checked<String> {
 /// # Errors
 /// What is wrong with them.
 pub fn tags(sent: Vec<String>) -> Checked<Vec<String>> {
+    if sent.len() > TAGS_SENT_MAX {
+        return Err(too_many_tags());
+    }
     let mut tags: Vec<String> = Vec::with_capacity(sent.len().min(TAGS_MAX));
     for tag in sent {
         let tag = text(tag, TAG_MAX).map_err(|wrong| format!("has a tag that {wrong}"))?;
@@ -213,11 +236,16 @@ pub fn tags(sent: Vec<String>) -> Checked<Vec<String>> {
             continue;
         }
         if tags.len() == TAGS_MAX {
-            return Err(format!("has too many tags (maximum is {TAGS_MAX})").into());
+            return Err(too_many_tags());
         }
         tags.push(tag);
     }
     Ok(tags)
+}
+
+/// What is wrong with more tags than allowed.
+pub fn too_many_tags() -> Wrong {
+    format!("has too many tags (maximum is {TAGS_MAX})").into()
 }
 
 /// At most 2,000 characters; empty is none.
@@ -278,11 +306,16 @@ fn no_nul(sent: &str) -> Checked<()> {
 }
 
 fn length(sent: &str, max: usize) -> Checked<()> {
+    if is_longer(sent, max) { Err(too_long(max)) } else { Ok(()) }
+}
+
+fn is_longer(sent: &str, max: usize) -> bool {
     // Most texts have fewer bytes than the limit has characters.
-    if sent.len() > max && sent.chars().nth(max).is_some() {
-        return Err(format!("is too long (maximum is {max} characters)").into());
-    }
-    Ok(())
+    sent.len() > max && sent.chars().nth(max).is_some()
+}
+
+fn too_long(max: usize) -> Wrong {
+    format!("is too long (maximum is {max} characters)").into()
 }
 
 #[cfg(test)]
@@ -339,6 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn raw_length_is_looked_at_before_normalisation() {
+        // Each pair composes to one character; more than 80 pairs are not composed at all.
+        let composed = |count| "e\u{301}".repeat(count);
+        assert!(username(&composed(40)).is_ok());
+        assert!(may_be_username(&composed(80)) && !may_be_username(&composed(81)));
+        assert!(username(&composed(81)).unwrap_err().contains("too long"));
+        // One character that counts, made of very many.
+        let many = format!("a{}", "\u{115F}".repeat(500_000));
+        assert!(username(&many).unwrap_err().contains("too long"));
+        assert!(may_be_tag(&"İ".repeat(40).to_lowercase()));
+        assert!(!may_be_tag(&"x".repeat(81)));
+    }
+
+    #[test]
     fn addresses_and_passwords() {
         for good in ["a@b", "first.last+tag@example.org", "ünï@exämple.org"] {
             assert!(email(good).is_ok(), "{good:?}");
@@ -375,6 +422,8 @@ mod tests {
         assert!(tags(vec!["x".repeat(41)]).is_err());
         let many: Vec<String> = (0..11).map(|n| n.to_string()).collect();
         assert!(tags(many).is_err());
+        assert!(tags(vec!["a".to_owned(); TAGS_SENT_MAX]).is_ok());
+        assert!(tags(vec!["a".to_owned(); TAGS_SENT_MAX + 1]).is_err());
     }
 
     #[test]

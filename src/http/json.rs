@@ -15,7 +15,11 @@ use serde::{Deserialize, Deserializer};
 use crate::error::ErrorCode;
 use crate::http::App;
 use crate::http::error::{Answered, Failure};
+use crate::http::fields::TAGS_SENT_MAX;
 use crate::http::limits::BODY_BYTES_MAX;
+
+/// Items of a list that are kept: one more than any list may have.
+const LIST_ITEMS_MAX: usize = TAGS_SENT_MAX + 1;
 
 /// A body of JSON.
 pub struct Json<T>(pub T);
@@ -133,9 +137,13 @@ impl Shape for String {
 impl Shape for Vec<Field<String>> {
     fn of_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut items = Self::new();
-        while let Some(item) = list.next_element()? {
+        while items.len() < LIST_ITEMS_MAX
+            && let Some(item) = list.next_element()?
+        {
             items.push(item);
         }
+        // The rest is only passed over; one item too many is enough to refuse the list.
+        while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Some(items))
     }
 }
@@ -249,6 +257,15 @@ mod tests {
         assert_eq!(there.title, Field::Value("t".to_owned()));
         let a_and_b = |text: &str| Field::Value(text.to_owned());
         assert_eq!(there.tags, Field::Value(vec![a_and_b("a"), Field::Wrong, a_and_b("b")]));
+    }
+
+    #[test]
+    fn of_a_list_that_is_too_long_only_a_part_is_kept() {
+        let list = vec!["1"; 100_000].join(",");
+        let long = members(&format!(r#"{{"article":{{"tags":[{list}],"title":"t"}}}}"#));
+        let Field::Value(tags) = long.tags else { panic!("a list") };
+        assert_eq!(tags.len(), LIST_ITEMS_MAX);
+        assert_eq!(long.title, Field::Value("t".to_owned()));
     }
 
     #[test]

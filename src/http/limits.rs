@@ -15,7 +15,7 @@ pub const OFFSET_MAX: usize = crate::config::OFFSET_MAX;
 /// Longest token that is looked at; ours have about 230 characters.
 pub const TOKEN_CHARS_MAX: usize = 1024;
 /// Most tags in the answer of `GET /api/tags`, and taken from one shard.
-pub const TAGS_MAX: usize = 10_000;
+pub const TAGS_MAX: usize = crate::config::TAGS_PAGE_MAX;
 
 /// Time in which a client of the operations listener must take at least some of the response: the
 /// pipe behind an export may stand still for as long as whoever reads it has other things to do.
@@ -41,6 +41,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// Time in which a client must take at least some of the response.
     pub write_stall: Duration,
+    /// Times that signing in to one account may fail in a quarter of an hour; 0: any number.
+    pub signin_failures: u32,
     /// Time for what is in flight when the node stops.
     pub drain_time: Duration,
 }
@@ -60,6 +62,7 @@ impl From<&Config> for Limits {
             head_time: Duration::from_millis(config.header_timeout_ms),
             body_time: Duration::from_millis(config.body_timeout_ms),
             request_time: Duration::from_millis(config.request_timeout_ms),
+            signin_failures: config.signin_failures_max,
             drain_time: Duration::from_millis(config.shutdown_timeout_ms),
             ..Self::default()
         }
@@ -77,6 +80,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(10),
             request_time: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
+            signin_failures: 10,
             drain_time: Duration::from_secs(10),
         }
     }

@@ -40,6 +40,13 @@ impl Socket {
         drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    /// Whether only this machine can connect.
+    pub fn is_loopback(&self) -> bool {
+        let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        address.is_some_and(|address| address.ip().to_canonical().is_loopback())
+    }
+
     fn duplicate(&self) -> io::Result<TcpListener> {
         let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()

@@ -23,6 +23,7 @@ pub mod people;
 pub mod query;
 pub mod request;
 pub mod serve;
+pub mod signin_limit;
 pub mod slug;
 pub mod tokens;
 
@@ -41,6 +42,7 @@ use crate::http::edge::Edge;
 use crate::http::error::Failure;
 use crate::http::limits::Limits;
 use crate::http::passwords::PasswordPool;
+use crate::http::signin_limit::SigninLimit;
 use crate::http::tokens::Tokens;
 use crate::telemetry::Metrics;
 
@@ -70,12 +72,14 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     parts: Parts,
     pub(crate) tag_page: tags::TagPage,
+    pub(crate) signin_limit: SigninLimit,
 }
 
 impl App {
     /// The application of these parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared { parts, tag_page: tags::TagPage::default() }))
+        let signin_limit = SigninLimit::new(parts.limits.signin_failures, parts.clock.clone());
+        Self(Arc::new(Shared { parts, tag_page: tags::TagPage::default(), signin_limit }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

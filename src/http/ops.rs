@@ -1,10 +1,13 @@
 //! The operations listener: whether the node lives, is ready, what it measures, and its tree.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router as Routes;
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
@@ -12,8 +15,9 @@ use serde_json::{Value, json};
 use crate::error::ErrorCode;
 use crate::http::conduit::render;
 use crate::http::edge::Edge;
-use crate::http::error::Failure;
+use crate::http::error::{Failure, Shape};
 use crate::http::limits::Limits;
+use crate::http::request::{REQUEST_ID, RequestId};
 use crate::telemetry::Metrics;
 
 /// Whether the node can serve, and what is in the way.
@@ -52,6 +56,34 @@ pub fn routes(state: OpsState, limits: &Limits) -> Routes {
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(())).with_state(state)
+}
+
+/// The same for a listener that only this machine reaches. A page in a browser here reaches it, too,
+/// if its own name is made to lead here; then the browser sends that name.
+pub fn only_local_names(routes: Routes) -> Routes {
+    routes.layer(axum::middleware::from_fn(check_host))
+}
+
+async fn check_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    // Every browser names a host.
+    if host.is_none_or(is_local_name) {
+        return next.run(request).await;
+    }
+    let failure = Failure::of_status(StatusCode::MISDIRECTED_REQUEST);
+    let id = RequestId::of(request.headers());
+    let mut response = failure.status().into_response();
+    failure.write(Shape::Problem, &id, &mut response);
+    response.headers_mut().insert(REQUEST_ID, id.header());
+    response
+}
+
+/// An address or `localhost`, with any port or none.
+fn is_local_name(host: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(host) else { return false };
+    let host = authority.host();
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok()
 }
 
 /// That this answers at all is the answer.
@@ -100,7 +132,6 @@ async fn nothing() -> Failure {
 mod tests {
     use super::*;
     use axum::body::Body;
-    use axum::extract::Request;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
 
@@ -119,6 +150,24 @@ mod tests {
         let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, kind, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_foreign_name_does_not_lead_to_a_private_listener() {
+        let local = ["127.0.0.1:9090", "localhost:9090", "LOCALHOST", "[::1]:9090", "10.0.0.1"];
+        let foreign = ["evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", ""];
+        let hosts = local.map(|host| (host, 200)).into_iter();
+        for (host, status) in hosts.chain(foreign.map(|host| (host, 421))) {
+            let routes = Routes::new().route("/livez", get(livez));
+            let request = Request::builder().uri("/livez").header(header::HOST, host);
+            let request = request.body(Body::empty()).unwrap();
+            let response = only_local_names(routes).oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{host}");
+            if status == 421 {
+                let kind = &response.headers()[header::CONTENT_TYPE];
+                assert_eq!(kind, "application/problem+json");
+            }
+        }
     }
 
     #[tokio::test]

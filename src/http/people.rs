@@ -9,7 +9,7 @@ use crate::actors::user::message::{Answer, Card, ClaimKind, Query, claim_bucket}
 use crate::http::App;
 use crate::http::error::{Answered, Failure};
 use crate::http::extract::wrong_answer;
-use crate::http::fields::normal;
+use crate::http::fields::{may_be_username, normal};
 use crate::ids::UserId;
 
 /// Cards of some users, ascending by id.
@@ -94,6 +94,9 @@ pub async fn claimant(app: &App, kind: ClaimKind, normal: String) -> Answered<Op
 /// # Errors
 /// When a shard has no answer.
 pub async fn by_name(app: &App, name: &str) -> Answered<Option<(UserId, Arc<Card>)>> {
+    if !may_be_username(name) {
+        return Ok(None);
+    }
     let normal = normal(name);
     let Some(user) = claimant(app, ClaimKind::Name, normal.clone()).await? else {
         return Ok(None);

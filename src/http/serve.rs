@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 use tower::Service;
 
 use crate::http::limits::Limits;
+use crate::http::signin_limit::Peer;
 use crate::telemetry::Metrics;
 
 /// Pause after a failed accept: it is nearly always a lack of file descriptors, which another
@@ -59,12 +60,13 @@ pub async fn serve(
             Some(_ended) = connections.join_next() => continue,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, place)) = accepted else { continue };
+        let Some((stream, peer, place)) = accepted else { continue };
         let connection = Connection {
             routes: routes.clone(),
             limits: limits.clone(),
             metrics: metrics.clone(),
             stopping: stopping.subscribe(),
+            peer,
             _place: place,
         };
         connections.spawn(connection.run(stream));
@@ -83,10 +85,10 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _peer)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((stream, Peer(peer.ip()), place)),
         Err(error) => {
             tracing::debug!(%error, "accept failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -100,6 +102,7 @@ struct Connection {
     limits: Limits,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
+    peer: Peer,
     _place: OwnedSemaphorePermit,
 }
 
@@ -116,7 +119,7 @@ impl Connection {
             .header_read_timeout(self.limits.head_time)
             .max_header_size(self.limits.head_bytes)
             .max_buf_size(self.limits.head_bytes.max(MIN_BUFFER_BYTES))
-            .serve_connection(io, Handler { routes: self.routes, refused });
+            .serve_connection(io, Handler { routes: self.routes, peer: self.peer, refused });
         let mut connection = std::pin::pin!(connection);
         let mut stopping = self.stopping;
         let stopped = async { stopping.wait_for(|stopping| *stopping).await.is_ok() };
@@ -140,6 +143,7 @@ const MIN_BUFFER_BYTES: usize = 64 * 1024;
 /// The routes as hyper calls them.
 struct Handler {
     routes: Routes,
+    peer: Peer,
     /// Set when a request was refused for lack of capacity.
     refused: Arc<AtomicBool>,
 }
@@ -150,7 +154,12 @@ impl HyperService<hyper::Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let handled = self.routes.clone().call(request.map(axum::body::Body::new));
+        let mut request = request.map(axum::body::Body::new);
+        // Only writes ask for it, and reads need not pay for it.
+        if !request.method().is_safe() {
+            request.extensions_mut().insert(self.peer);
+        }
+        let handled = self.routes.clone().call(request);
         let refused = self.refused.clone();
         Box::pin(async move {
             let response = handled.await?;

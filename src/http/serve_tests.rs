@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use axum::Extension;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +28,11 @@ async fn start(limits: Limits) -> Server {
     };
     let routes = Routes::new()
         .route("/quick", get(async || "quick").layer(edge.route("/quick")))
+        .route(
+            "/peer",
+            post(async |Extension(Peer(peer)): Extension<Peer>| peer.to_string())
+                .layer(edge.route("/peer")),
+        )
         .route("/api/slow", post(slow).get(slow).layer(edge.route("/api/slow")))
         .route(
             "/broken",
@@ -53,6 +59,13 @@ async fn ask(server: &Server, request: &str) -> String {
 
 fn request(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_write_knows_the_address_it_comes_from() {
+    let server = start(Limits::default()).await;
+    let answer = ask(&server, &request("POST", "/peer")).await;
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
 }
 
 #[tokio::test]

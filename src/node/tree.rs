@@ -105,6 +105,10 @@ pub(super) fn http_spec(
     let api = listener_spec("api", api, http::routes(app.clone()), limits, &app.metrics);
     let limits = &limits.for_operations();
     let routes = ops::routes(state, limits).merge(operator::routes(app, key, limits));
+    let routes = match ops.is_loopback() {
+        true => ops::only_local_names(routes),
+        false => routes,
+    };
     let ops = listener_spec("ops", ops, routes, limits, &app.metrics);
     // Stopped in reverse: operations goes on answering while the API drains.
     let spec =

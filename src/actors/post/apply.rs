@@ -16,7 +16,9 @@ use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::codec;
 
 /// Comments that a post can ever have. Their list is answered whole.
-pub(super) const COMMENTS_MAX: u32 = 100_000;
+pub(super) const COMMENTS_MAX: u32 = 10_000;
+/// Bytes of the comments that a post can have at a time, for the same reason.
+pub(super) const COMMENTS_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Posts that one command publishes when they are due.
 pub(super) const DUE_POSTS_MAX: usize = 100;
 /// Favorites that one such command moves along, beyond those of its first post: what is left waits
@@ -273,14 +275,18 @@ impl Change<'_, '_> {
         let key = tables::post_key(post);
         let last: Option<CommentNumberRow> =
             tables::read(&self.tables.view(), tables::COMMENT_NUMBERS, &key)?;
-        let number = last.map_or(0, |row| row.last) + 1;
+        let CommentNumberRow { last, bytes } = last.unwrap_or_default();
+        let (number, bytes) = (last + 1, bytes + body.len() as u64);
         if number > COMMENTS_MAX {
             return refuse(Error::TooManyComments(COMMENTS_MAX));
+        }
+        if bytes > COMMENTS_BYTES_MAX {
+            return refuse(Error::CommentsFull);
         }
         let created_at = created_at.unwrap_or(self.stamp);
         let row = CommentRow { author: reader.id, body, created_at, updated_at: created_at };
         self.tables.put(tables::COMMENTS, tables::comment_key(post, number), codec::encode(&row));
-        let last = CommentNumberRow { last: number };
+        let last = CommentNumberRow { last: number, bytes };
         self.tables.put(tables::COMMENT_NUMBERS, key, codec::encode(&last));
         if let Some(key) = import {
             let row = ImportRow::Comment { number, created_at };
@@ -299,6 +305,16 @@ impl Change<'_, '_> {
             return refuse(Error::CommentForbidden);
         }
         self.tables.delete(tables::COMMENTS, key);
+        let post_key = tables::post_key(post);
+        let numbers: Option<CommentNumberRow> =
+            tables::read(&self.tables.view(), tables::COMMENT_NUMBERS, &post_key)?;
+        let CommentNumberRow { last, bytes } =
+            numbers.ok_or_else(|| tables::damaged("a comment without a number"))?;
+        let bytes = bytes
+            .checked_sub(row.body.len() as u64)
+            .ok_or_else(|| tables::damaged("more bytes of comments than counted"))?;
+        let numbers = CommentNumberRow { last, bytes };
+        self.tables.put(tables::COMMENT_NUMBERS, post_key, codec::encode(&numbers));
         Ok(Reply::Done)
     }
 

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
+use crate::actors::escaped::escaped_bytes;
 use crate::actors::post::change::Due;
-use crate::actors::post::clock::{Clock, Weigh};
+use crate::actors::post::clock::{Clock, Key, Weigh};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
-use crate::actors::post::message::{SortKey, Summary};
+use crate::actors::post::message::{RENDERED_BODY_MAX, SortKey, Summary};
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -55,6 +56,18 @@ impl Default for Limits {
     }
 }
 
+impl Key for PostId {}
+impl Key for UserId {}
+
+impl Key for ListId {
+    fn outside(&self) -> usize {
+        match &self.shelf {
+            Shelf::Tag(lower) => 16 + lower.len(),
+            Shelf::All | Shelf::Author(_) | Shelf::FavoritedBy(_) | Shelf::Feed(_) => 0,
+        }
+    }
+}
+
 /// A post with what queries answer of it.
 pub(super) struct CachedPost {
     pub(super) summary: Arc<Summary>,
@@ -66,11 +79,19 @@ pub(super) struct CachedPost {
 impl Weigh for CachedPost {
     fn weight(&self) -> usize {
         let summary = &self.summary;
-        let tags: usize = summary.tags.iter().map(|tag| 24 + tag.len()).sum();
-        let text = summary.title.len() + summary.description.len() + tags;
         // The edge keeps its renderings of summary and body in the same place.
-        let body = self.body.as_ref().map_or(0, |body| 64 + 2 * body.len());
-        400 + 2 * text + body
+        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
+        let tags: usize = summary.tags.iter().map(|tag| 24 + kept(tag)).sum();
+        // The title stands in the slug, too.
+        let text = 2 * kept(&summary.title) + kept(&summary.description) + tags;
+        let body = self.body.as_ref().map_or(0, |body| {
+            let rendered = match body.len() <= RENDERED_BODY_MAX {
+                true => escaped_bytes(body),
+                false => 0,
+            };
+            64 + body.len() + rendered
+        });
+        800 + text + body
     }
 }
 

@@ -11,6 +11,14 @@ pub(super) trait Weigh {
     fn weight(&self) -> usize;
 }
 
+/// A key of a cache.
+pub(super) trait Key: Clone + Eq + Hash {
+    /// Bytes that it holds outside itself. A client may choose how many.
+    fn outside(&self) -> usize {
+        0
+    }
+}
+
 /// Values by key. Nothing leaves before [`Clock::trim`], so that one piece of work keeps all it has
 /// brought in until it is done.
 pub(super) struct Clock<K, V> {
@@ -28,7 +36,7 @@ struct Slot<K, V> {
     touched: Cell<bool>,
 }
 
-impl<K: Clone + Eq + Hash, V: Weigh> Clock<K, V> {
+impl<K: Key, V: Weigh> Clock<K, V> {
     /// An empty cache that [`Self::trim`] brings down to `weight_max`.
     pub(super) fn new(weight_max: usize) -> Self {
         Self { places: FxHashMap::default(), slots: Vec::new(), hand: 0, weight: 0, weight_max }
@@ -45,7 +53,7 @@ impl<K: Clone + Eq + Hash, V: Weigh> Clock<K, V> {
     pub(super) fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         let slot = &mut self.slots[*self.places.get(key)?];
         let result = change(&mut slot.value);
-        let weight = slot.value.weight();
+        let weight = slot.key.outside() + slot.value.weight();
         self.weight = self.weight - slot.weight + weight;
         slot.weight = weight;
         Some(result)
@@ -54,7 +62,7 @@ impl<K: Clone + Eq + Hash, V: Weigh> Clock<K, V> {
     /// Puts a value in, in place of an older one.
     pub(super) fn insert(&mut self, key: K, value: V) {
         self.remove(&key);
-        let weight = value.weight();
+        let weight = key.outside() + value.weight();
         self.weight += weight;
         self.places.insert(key.clone(), self.slots.len());
         self.slots.push(Slot { key, value, weight, touched: Cell::new(false) });
@@ -96,6 +104,31 @@ impl<K: Clone + Eq + Hash, V: Weigh> Clock<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Key for i32 {}
+    impl Key for usize {}
+
+    impl Key for &'static str {
+        fn outside(&self) -> usize {
+            self.len()
+        }
+    }
+
+    #[test]
+    fn keys_have_weight_too() {
+        let mut clock = Clock::new(100);
+        let long: &'static str = "x".repeat(90).leak();
+        for key in ["a", "b", long, "c"] {
+            clock.insert(key, 10_usize);
+            clock.update(&key, |value| *value += 1);
+            clock.trim();
+            assert!(clock.weight <= 100);
+            let keys: usize = clock.slots.iter().map(|slot| slot.key.len() + slot.value).sum();
+            assert_eq!(clock.weight, keys);
+        }
+        clock.remove(&"c");
+        assert_eq!(clock.weight, clock.slots.iter().map(|slot| slot.weight).sum::<usize>());
+    }
 
     impl Weigh for usize {
         fn weight(&self) -> usize {

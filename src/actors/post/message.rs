@@ -418,6 +418,9 @@ pub enum Origin {
 /// The body of a post, shared with the cache. UTF-8.
 pub type Body = Bytes;
 
+/// Largest body whose rendering is kept: beyond this the copy costs more memory than time.
+pub const RENDERED_BODY_MAX: usize = 32 * 1024;
+
 /// A post without its body, decoded once and shared.
 #[derive(Debug)]
 pub struct Summary {
@@ -521,6 +524,9 @@ pub enum Error {
     /// A time of publication that is missing or lies behind us.
     #[error("a scheduled post needs a time in the future")]
     ScheduleInvalid,
+    /// The comments of a post take as many bytes as they may; one that is deleted makes room.
+    #[error("the post has as many comments as it can hold")]
+    CommentsFull,
 }
 
 impl Record for Error {
@@ -533,7 +539,9 @@ impl Refusal for Error {
             Self::NotFound | Self::CommentNotFound => ErrorCode::NotFound,
             Self::Forbidden | Self::CommentForbidden => ErrorCode::Forbidden,
             Self::VersionMismatch { .. } => ErrorCode::Conflict,
-            Self::TooManyComments(_) | Self::ScheduleInvalid => ErrorCode::Invalid,
+            Self::TooManyComments(_) | Self::ScheduleInvalid | Self::CommentsFull => {
+                ErrorCode::Invalid
+            }
         }
     }
 }

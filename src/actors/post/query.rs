@@ -15,15 +15,15 @@ use crate::actors::post::tables::{
 use crate::actors::post::visibility::{Relation, Surface, may_see};
 use crate::actors::state_machine::{Step, Stop, refuse};
 use crate::actors::user::message::Viewer;
-use crate::config::{OFFSET_MAX, PAGE_MAX};
+use crate::config::{OFFSET_MAX, PAGE_MAX, TAGS_PAGE_MAX};
 use crate::ids::PostId;
 use crate::store::codec;
 use crate::store::error::StoreError;
 
-/// Tags that one answer holds.
-const TAGS_MAX: usize = 4_096;
 /// Posts that one page of an export holds.
 const EXPORT_POSTS_MAX: usize = 256;
+/// Bytes of comments that cost as much as a row: they are copied, and held until the last is read.
+const COMMENT_ROW_BYTES: usize = 1024;
 /// Rows of favorites and comments after which such a page ends early.
 const EXPORT_ROWS_MAX: usize = 4_096;
 
@@ -143,15 +143,16 @@ impl Reads<'_> {
             if self.left == 0 {
                 return Ok(Step::Again);
             }
-            self.left -= 1;
-            progress.comments.push(comment_of(&row?)?);
+            let comment = comment_of(&row?)?;
+            self.left = self.left.saturating_sub(comment_cost(&comment));
+            progress.comments.push(comment);
         }
         Ok(Step::Done(Answer::Comments(std::mem::take(&mut progress.comments))))
     }
 
     fn list_tags(&mut self, limit: usize) -> Result<Answer, StoreError> {
         let version = self.caches.tags_version;
-        let limit = limit.min(TAGS_MAX);
+        let limit = limit.min(TAGS_PAGE_MAX);
         let tags = match &self.caches.tags {
             Some(cached) if cached.version == version && cached.limit == limit => {
                 cached.tags.clone()
@@ -204,7 +205,7 @@ impl Reads<'_> {
             for row in self.tables.prefix(tables::COMMENTS, &key, &key)? {
                 comments.push(comment_of(&row?)?);
             }
-            rows += favorites.len() + comments.len();
+            rows += favorites.len() + comments.iter().map(comment_cost).sum::<usize>();
             exported.push(ExportedPost {
                 summary: Arc::new(summary.into_summary(post)),
                 import,
@@ -259,6 +260,11 @@ fn is_seen(summary: &Summary, viewer: Option<&Viewer>, surface: Surface<'_>) -> 
 fn comment_of((key, value): &(bytes::Bytes, bytes::Bytes)) -> Result<Comment, StoreError> {
     let row: CommentRow = codec::decode(value)?;
     Ok(row.into_comment(tables::number_of_comment_key(key)?))
+}
+
+/// What reading a comment costs, in rows.
+fn comment_cost(comment: &Comment) -> usize {
+    1 + comment.body.len() / COMMENT_ROW_BYTES
 }
 
 fn window(offset: usize, limit: usize) -> Range<usize> {

@@ -186,10 +186,13 @@ impl CommentRow {
     }
 }
 
-/// The highest number that a comment of a post ever had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a post has of comments.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CommentNumberRow {
+    /// The highest number that a comment of it ever had.
     pub(super) last: u32,
+    /// Bytes of the comments it has now.
+    pub(super) bytes: u64,
 }
 
 impl Record for CommentNumberRow {

@@ -31,7 +31,7 @@ impl Attempt {
 }
 
 /// A name or address as it is shown and as it is compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claimed {
     /// As the user wrote it.
     pub shown: String,
@@ -41,8 +41,14 @@ pub struct Claimed {
     pub attempt: Attempt,
 }
 
-/// Commands of the user service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl std::fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claimed").field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+/// Commands of the user service. Shown without their fields: they hold addresses and hashes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Claims a name or address for a user. An owner who holds it already keeps the attempt that
     /// holds it, so that settling that one settles all. Replies [`Reply::Claimed`]; refuses `Taken`
@@ -162,6 +168,24 @@ pub enum Command {
     },
 }
 
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (name, user) = match self {
+            Self::Claim { owner, .. } => ("Claim", owner),
+            Self::Release { owner, .. } => ("Release", owner),
+            Self::SettleClaim { user, .. } => ("SettleClaim", user),
+            Self::CreateUser { user, .. } => ("CreateUser", user),
+            Self::UpdateUser { user, .. } => ("UpdateUser", user),
+            Self::SetFollow { user, .. } => ("SetFollow", user),
+            Self::SetMute { user, .. } => ("SetMute", user),
+            Self::SetBlock { user, .. } => ("SetBlock", user),
+            Self::SetBlockedBy { user, .. } => ("SetBlockedBy", user),
+            Self::RecordRead { user, .. } => ("RecordRead", user),
+        };
+        f.debug_struct(name).field("user", user).finish_non_exhaustive()
+    }
+}
+
 impl Record for Command {
     const KIND: u8 = 16;
 }
@@ -193,7 +217,7 @@ pub fn claim_bucket(kind: ClaimKind, normal: &str) -> Bucket {
 }
 
 /// Answers to commands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// It is so now.
     Done,
@@ -208,6 +232,18 @@ pub enum Reply {
         /// Former name and address with the attempts that claimed them.
         released: Vec<(ClaimKind, String, Attempt)>,
     },
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done => f.write_str("Done"),
+            Self::Borne(borne) => f.debug_tuple("Borne").field(borne).finish(),
+            Self::Account { account, released: _ } => {
+                f.debug_struct("Account").field("account", account).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 impl Record for Reply {
@@ -410,5 +446,46 @@ impl Refusal for Error {
             Self::Stale { .. } | Self::ClaimVoid | Self::IdTaken => ErrorCode::Unavailable,
             Self::Yourself | Self::TooManyEdges(_) | Self::InTheFuture => ErrorCode::Invalid,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_command_names_nobody() {
+        let claimed =
+            Claimed { shown: "Secret".into(), normal: "secret".into(), attempt: Attempt(1) };
+        let user = UserId(7);
+        let create = Command::CreateUser {
+            user,
+            name: claimed.clone(),
+            email: claimed.clone(),
+            password_hash: Some("secret".into()),
+            bio: Some("secret".into()),
+            image: None,
+            created_at: None,
+        };
+        let claim = Command::Claim {
+            kind: ClaimKind::Email,
+            normal: "secret".into(),
+            owner: user,
+            attempt: Attempt(1),
+        };
+        let account = Account {
+            id: user,
+            username: "secret".into(),
+            email: "secret".into(),
+            bio: None,
+            image: None,
+            token_generation: 1,
+            created_at: Stamp(1),
+        };
+        let released = vec![(ClaimKind::Email, "secret".to_owned(), Attempt(1))];
+        let reply = Reply::Account { account, released };
+        let shown = format!("{claimed:?} {create:?} {claim:?} {reply:?}");
+        assert!(!shown.to_lowercase().contains("secret"), "{shown}");
+        assert!(shown.contains("CreateUser") && shown.contains('7'), "{shown}");
     }
 }

@@ -24,10 +24,10 @@ use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop
 use crate::ids::{Bucket, Stamp, UserId};
 use crate::store::error::StoreError;
 
-/// Viewers and cards kept decoded; a viewer with the most follows takes 80 kB, a usual one 200 B.
-const CACHED_USERS: usize = 65_536;
-/// Viewers are larger.
-const CACHED_VIEWERS: usize = 16_384;
+/// Viewers kept decoded, in bytes; one with the most edges takes 80 kB per kind, a usual one 300 B.
+const VIEWERS_BYTES: usize = 24 * 1024 * 1024;
+/// Cards kept decoded, with what the edge renders of them, in bytes.
+const CARDS_BYTES: usize = 40 * 1024 * 1024;
 
 /// The user service: everything is in the tables, the value holds caches.
 #[derive(Debug)]
@@ -60,8 +60,8 @@ impl StateMachine for Service {
 
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            viewers: Cache::new(CACHED_VIEWERS),
-            cards: Cache::new(CACHED_USERS),
+            viewers: Cache::new(VIEWERS_BYTES),
+            cards: Cache::new(CARDS_BYTES),
             touched: Vec::new(),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::actors::escaped::escaped_bytes;
 use crate::actors::state_machine::{ReadTables, Step, Stop, Table, refuse};
 use crate::actors::user::Service;
 use crate::actors::user::apply::{claim_row, row};
@@ -64,7 +65,7 @@ impl Service {
             mutes: edges(tables, MUTES, user)?,
             blocked_by: edges(tables, BLOCKED_BY, user)?,
         });
-        self.viewers.insert(user, viewer.clone());
+        self.viewers.insert(user, viewer.clone(), viewer_bytes(&viewer));
         Ok(viewer)
     }
 
@@ -83,9 +84,22 @@ impl Service {
             image: row.image,
             rendered: OnceLock::new(),
         });
-        self.cards.insert(user, card.clone());
+        self.cards.insert(user, card.clone(), card_bytes(&card));
         Ok(Some(card))
     }
+}
+
+/// What a viewer takes in memory, its place in the cache included.
+fn viewer_bytes(viewer: &Viewer) -> usize {
+    let edges = [&viewer.follows, &viewer.mutes, &viewer.blocked_by];
+    200 + edges.iter().map(|edges| edges.capacity() * size_of::<UserId>()).sum::<usize>()
+}
+
+/// The same of a card, as long as it becomes once it is rendered.
+fn card_bytes(card: &Card) -> usize {
+    let texts = [Some(&card.username), card.bio.as_ref(), card.image.as_ref()];
+    let kept = |text: &String| text.len() + escaped_bytes(text.as_bytes());
+    300 + texts.into_iter().flatten().map(kept).sum::<usize>()
 }
 
 fn found(tables: &ReadTables<'_>, user: UserId) -> Result<UserRow, Stop<Error>> {
@@ -140,4 +154,25 @@ fn history(tables: &ReadTables<'_>, user: UserId) -> Result<Vec<(Stamp, PostId)>
     let rows = tables.prefix(HISTORY, &user_key(user), &user_key(user))?;
     let reads = rows.map(|row| row.map(|(key, _)| history_entry(&key)));
     reads.filter_map(Result::transpose).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_viewers_and_cards_weigh_more() {
+        let many = vec![UserId(1); 10_000];
+        let viewer = Viewer {
+            id: UserId(1),
+            token_generation: 0,
+            follows: many.clone(),
+            mutes: many.clone(),
+            blocked_by: many,
+        };
+        assert!(viewer_bytes(&viewer) > 240_000);
+        let card = |bio: &str| Card { bio: Some(bio.repeat(2_000)), ..Card::default() };
+        assert!(card_bytes(&card("\u{1}")) >= 7 * 2_000);
+        assert!(card_bytes(&card("x")) >= 2 * 2_000);
+    }
 }

@@ -51,6 +51,10 @@ pub async fn list(
     let page = Page::of(query)?;
     let mut filters = Vec::new();
     if let Some(tag) = query.get("tag")? {
+        // What no post can have is not looked up: its list would be kept under a name of any size.
+        if !fields::may_be_tag(&tag) {
+            return Ok(render::no_articles());
+        }
         filters.push(Filter::Tag(tag.into_owned()));
     }
     // Nobody of that name has written or favors anything.
@@ -86,7 +90,8 @@ pub async fn show(
     let post = named(&slug)?;
     let link = link_token(Query::new(raw.as_deref()));
     let (view, body) = fetch(&app, post, viewer.clone(), link).await?;
-    show_one(&app, StatusCode::OK, &view, &body, viewer.as_deref()).await
+    let card = people::card(&app, view.summary.author).await?;
+    Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), viewer.as_deref()))
 }
 
 /// `POST /api/articles`
@@ -118,11 +123,12 @@ pub async fn create(
         created_at: None,
         import: None,
     };
+    let card = people::card(&app, viewer.id).await?;
     let Reply::Post { id, .. } = app.posts.command(Call::new(), command).await? else {
         return Err(wrong_answer());
     };
-    let (view, body) = fetch(&app, id, Some(viewer.clone()), None).await?;
-    show_one(&app, StatusCode::CREATED, &view, &body, Some(&viewer)).await
+    let (view, body) = fetch_written(&app, id, &viewer, None).await?;
+    Ok(render::article(StatusCode::CREATED, &view, &body, card.as_deref(), Some(&viewer)))
 }
 
 /// `PUT /api/articles/{slug}`
@@ -146,9 +152,10 @@ pub async fn update(
     let editor = PostReader::new(&viewer, seen.summary.author, link);
     let command =
         Command::EditPost { post, editor, title, description, body, tags, if_version: None };
+    let card = people::card(&app, seen.summary.author).await?;
     app.posts.command(Call::new(), command).await?;
-    let (view, body) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    show_one(&app, StatusCode::OK, &view, &body, Some(&viewer)).await
+    let (view, body) = fetch_written(&app, post, &viewer, link).await?;
+    Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
 }
 
 /// `DELETE /api/articles/{slug}`
@@ -198,9 +205,10 @@ async fn set_favorite(
     let link = link_token(Query::new(raw.as_deref()));
     let (seen, _) = fetch(app, post, Some(viewer.clone()), link).await?;
     let reader = PostReader::new(&viewer, seen.summary.author, link);
+    let card = people::card(app, seen.summary.author).await?;
     app.posts.command(Call::new(), Command::SetFavorite { post, reader, on }).await?;
-    let (view, body) = fetch(app, post, Some(viewer.clone()), link).await?;
-    show_one(app, StatusCode::OK, &view, &body, Some(&viewer)).await
+    let (view, body) = fetch_written(app, post, &viewer, link).await?;
+    Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
 }
 
 /// The post that a slug names.
@@ -222,19 +230,19 @@ pub(super) async fn fetch(
     }
 }
 
-async fn user_named(app: &App, name: &str) -> Answered<Option<UserId>> {
-    Ok(people::by_name(app, name).await?.map(|(user, _)| user))
+/// The same after a write of this request. What else its answer needs is fetched before the write,
+/// so that this is all that can fail when it has happened.
+async fn fetch_written(
+    app: &App,
+    post: PostId,
+    viewer: &Arc<Viewer>,
+    link_token: Option<[u8; 16]>,
+) -> Answered<(PostView, Body)> {
+    fetch(app, post, Some(viewer.clone()), link_token).await.map_err(Failure::after_write)
 }
 
-async fn show_one(
-    app: &App,
-    status: StatusCode,
-    view: &PostView,
-    body: &Body,
-    viewer: Option<&Viewer>,
-) -> Answered<Response> {
-    let card = people::card(app, view.summary.author).await?;
-    Ok(render::article(status, view, body, card.as_deref(), viewer))
+async fn user_named(app: &App, name: &str) -> Answered<Option<UserId>> {
+    Ok(people::by_name(app, name).await?.map(|(user, _)| user))
 }
 
 async fn show_page(

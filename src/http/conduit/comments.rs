@@ -69,13 +69,13 @@ pub async fn create(
     };
     let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
     let reader = PostReader::new(&viewer, seen.summary.author, link);
+    let card = people::card(&app, viewer.id).await?;
     let text = body.clone();
     let command = Command::AddComment { post, reader, body: text, created_at: None, import: None };
     let reply = app.posts.command(Call::new(), command).await?;
     let Reply::Comment { number, created_at } = reply else { return Err(wrong_answer()) };
     let author = viewer.id;
     let comment = Comment { number, author, body, created_at, updated_at: created_at };
-    let card = people::card(&app, author).await?;
     Ok(render::comment(&comment, card.as_deref(), &viewer))
 }
 

@@ -10,14 +10,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use jiff::Timestamp;
 
-use crate::actors::post::message::{Body, Comment, PostView, Summary};
+use crate::actors::post::message::{Body, Comment, PostView, RENDERED_BODY_MAX, Summary};
 use crate::actors::user::message::{Account, Card, Viewer};
 use crate::http::people::Cards;
 use crate::http::slug::slug;
 use crate::ids::{Stamp, UserId};
 
-/// Largest body whose rendering is kept: beyond this the copy costs more memory than time.
-const KEPT_BODY_BYTES_MAX: usize = 32 * 1024;
 /// Room for what is put around the kept fragments of one article.
 const AROUND_BYTES: usize = 160;
 /// The card of who is no more.
@@ -229,7 +227,7 @@ fn card_fragment(card: &Card) -> &str {
 
 /// The body as a JSON string, if it is one of those that are kept.
 fn kept_body<'a>(summary: &'a Summary, body: &Body) -> Option<&'a str> {
-    if body.len() > KEPT_BODY_BYTES_MAX {
+    if body.len() > RENDERED_BODY_MAX {
         return None;
     }
     let kept = summary.rendered_body.get_or_init(|| {

@@ -98,7 +98,7 @@ fn large_bodies_are_rendered_but_not_kept() {
         favorites: 0,
         favorited: false,
     };
-    let text = "\u{7}\"é".repeat(KEPT_BODY_BYTES_MAX);
+    let text = "\u{7}\"é".repeat(RENDERED_BODY_MAX);
     let body = Body::from(text.clone());
     let rendered = body_of(article(StatusCode::OK, &view, &body, None, None));
     assert_eq!(rendered["article"]["body"], text);

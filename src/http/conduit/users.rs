@@ -1,5 +1,6 @@
 //! Registration, signing in, one's own account.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use crate::http::extract::{SignedIn, token_of, wrong_answer};
 use crate::http::fields::{self, Checked, PASSWORD_MAX, Shown};
 use crate::http::json::{Field, Json, Object};
 use crate::http::people;
+use crate::http::signin_limit::Peer;
 
 /// The body of all three writes.
 #[derive(Debug, Default, Deserialize)]
@@ -61,7 +63,11 @@ pub async fn register(State(app): State<App>, Json(body): Json<UserBody>) -> Ans
 }
 
 /// `POST /api/users/login`
-pub async fn login(State(app): State<App>, Json(body): Json<UserBody>) -> Answered {
+pub async fn login(
+    State(app): State<App>,
+    peer: Option<Extension<Peer>>,
+    Json(body): Json<UserBody>,
+) -> Answered {
     let sent = body.user.unwrapped("user")?;
     let mut checks = Checks::default();
     let email = checks.required("email", sent.email, not_blank);
@@ -74,12 +80,25 @@ pub async fn login(State(app): State<App>, Json(body): Json<UserBody>) -> Answer
     if password.chars().nth(PASSWORD_MAX).is_some() {
         return Err(wrong());
     }
+    let limit = &app.shared().signin_limit;
+    let attempt = limit.attempt(&email.normal, peer.map(|Extension(peer)| peer));
+    let within_limit = || limit.wait_s(attempt).map_or(Ok(()), too_often);
+    within_limit()?;
     // Whether there is such a user must not show in the time: nobody's password is verified, too.
     let (account, hash) = credentials(&app, &email).await?.unzip();
     let matches = app.passwords.verify(password, hash.flatten()).await?;
-    let account = account.filter(|_| matches).ok_or_else(wrong)?;
+    // Again, for others may have failed meanwhile: what they learn together is bounded.
+    within_limit()?;
+    let Some(account) = account.filter(|_| matches) else {
+        limit.failed(attempt);
+        return Err(wrong());
+    };
     let token = app.tokens.sign(account.id, account.token_generation);
     Ok(render::user(StatusCode::OK, &account, &token))
+}
+
+fn too_often(wait_s: u64) -> Answered<()> {
+    Err(Failure::too_many_signins(wait_s))
 }
 
 /// `GET /api/user`

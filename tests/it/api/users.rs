@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::assert_error;
+use crate::support::node::TestNode;
 use crate::support::people::{PASSWORD, registration};
 use crate::support::{HttpClient, User, register, with_each_layout};
 
@@ -110,6 +111,25 @@ async fn signing_in_needs_the_right_password() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn trying_passwords_ends_after_ten() {
+    let node = TestNode::builder().start().await;
+    register(&node, "jake").await;
+    register(&node, "jane").await;
+    let mut client = node.client();
+    let sign_in = |name: &str, password: &str| json!({"user": {"email": format!("{name}@example.org"), "password": password}});
+    for _ in 0..10 {
+        let answer = client.post("/api/users/login", &sign_in("jake", "wrong horse")).await;
+        assert_error(answer, 401, "credentials", "invalid");
+    }
+    // The right one, too, in another spelling of the address.
+    let answer = client.post("/api/users/login", &sign_in("JAKE", PASSWORD)).await;
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=900).contains(&wait), "{wait}");
+    assert_error(answer, 429, "credentials", "failed too often; wait before the next try");
+    client.post("/api/users/login", &sign_in("jane", PASSWORD)).await.expect(200);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl HttpClient {
         body: Option<&Value>,
     ) -> Result<Response> {
         let body = body.map(Value::to_string);
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: quire\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
         if let Some(token) = &self.token {
             head += &format!("authorization: Token {token}\r\n");
         }

@@ -45,7 +45,7 @@ fn golden_bytes_of_rows() {
     let (created_at, updated_at) = (Stamp(5), Stamp(6));
     let row = CommentRow { author: BOB, body: "C".into(), created_at, updated_at };
     golden(&row, &[41, 1, 2, 1, b'C', 5, 6]);
-    golden(&CommentNumberRow { last: 7 }, &[42, 1, 7]);
+    golden(&CommentNumberRow { last: 7, bytes: 9 }, &[42, 1, 7, 9]);
     golden(&TagRow { shown: "X".into(), posts: 3 }, &[43, 1, 1, b'X', 3]);
     golden(&ImportRow::Post(PostId(9)), &[44, 1, 0, 9]);
     golden(&ImportRow::Comment { number: 1, created_at: Stamp(5) }, &[44, 1, 1, 1, 5]);

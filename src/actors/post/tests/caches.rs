@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::support::*;
-use crate::actors::post::cache::Limits;
-use crate::actors::post::message::{Answer, Command, Filter, Query, Visibility};
+use crate::actors::post::cache::{CachedPost, Limits};
+use crate::actors::post::clock::Weigh;
+use crate::actors::post::message::{Answer, Command, Filter, Query, RENDERED_BODY_MAX, Visibility};
 use crate::actors::post::progress::Progress;
 use crate::actors::state_machine::Step;
 use crate::actors::user::message::Viewer;
@@ -179,4 +180,35 @@ fn a_command_that_is_lost_leaves_no_trace() {
         shard.apply(comment(ids[1], BOB));
         known(&mut shard);
     }
+}
+
+#[test]
+fn a_post_weighs_what_its_renderings_can_become() {
+    let mut shard = Shard::new();
+    let id = shard.post(create(ANN, Visibility::Public, &[]));
+    let summary = shard.page(&[], None, 0, 1).0.remove(0).summary.clone();
+    assert_eq!(summary.id, id);
+    let weight = |body: &str| {
+        let body = Some(bytes::Bytes::from(body.repeat(RENDERED_BODY_MAX)));
+        CachedPost { summary: summary.clone(), favorites: 0, body }.weight()
+    };
+    assert!(weight("x") >= 2 * RENDERED_BODY_MAX);
+    assert!(weight("\u{1}") >= 7 * RENDERED_BODY_MAX);
+    // The rendering of a larger one is not kept.
+    assert!(weight("\u{1}\u{1}") < 3 * RENDERED_BODY_MAX);
+}
+
+#[test]
+fn the_page_of_tags_holds_as_many_as_the_edge_asks_for() {
+    let mut shard = Shard::new();
+    for post in 0..420 {
+        let tags: Vec<_> = (0..10).map(|tag| format!("{post}-{tag}")).collect();
+        let tags: Vec<_> = tags.iter().map(String::as_str).collect();
+        shard.post(create(ANN, Visibility::Public, &tags));
+    }
+    let limit = crate::http::limits::TAGS_MAX;
+    let Ok(Answer::Tags { tags, .. }) = shard.query(Query::ListTags { limit }) else {
+        panic!("tags");
+    };
+    assert_eq!(tags.len(), 4_200);
 }

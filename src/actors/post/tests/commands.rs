@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::support::*;
-use crate::actors::post::apply::{COMMENTS_MAX, DUE_POSTS_MAX};
+use crate::actors::post::apply::{COMMENTS_BYTES_MAX, COMMENTS_MAX, DUE_POSTS_MAX};
+use crate::actors::post::cache::Limits;
 use crate::actors::post::event::Event;
 use crate::actors::post::message::{
     Answer, Command, Comment, Error, Filter, ImportKey, Query, Reader, Reply, Visibility,
@@ -283,13 +284,39 @@ fn an_imported_comment_is_added_once() {
 fn the_numbers_of_comments_end() {
     let mut shard = Shard::new();
     let id = shard.post(create(ANN, Visibility::Public, &[]));
-    let last = codec::encode(&CommentNumberRow { last: COMMENTS_MAX - 1 });
+    let last = codec::encode(&CommentNumberRow { last: COMMENTS_MAX - 1, bytes: 0 });
     let _ = shard.tables.apply(|tables| {
         tables.put(tables::COMMENT_NUMBERS, tables::post_key(id), last);
         Ok::<(), ()>(())
     });
     shard.apply(comment(id, BOB));
     assert_eq!(shard.refusal(comment(id, BOB)), Error::TooManyComments(COMMENTS_MAX));
+}
+
+#[test]
+fn the_bytes_of_comments_end_and_a_deletion_makes_room() {
+    const BYTES: usize = 16 * 1024;
+    let mut shard = Shard::with(Limits { step_rows: 64, ..Limits::default() });
+    let id = shard.post(create(ANN, Visibility::Public, &[]));
+    let large = || Command::AddComment {
+        post: id,
+        reader: reader(BOB),
+        body: "x".repeat(BYTES),
+        created_at: None,
+        import: None,
+    };
+    let count = COMMENTS_BYTES_MAX as usize / BYTES;
+    for _ in 0..count {
+        shard.apply(large());
+    }
+    assert_eq!(shard.refusal(large()), Error::CommentsFull);
+    assert_eq!(shard.refusal(comment(id, BOB)), Error::CommentsFull);
+    shard.apply(Command::DeleteComment { post: id, number: 7, reader: reader(BOB) });
+    shard.apply(large());
+    assert_eq!(shard.refusal(large()), Error::CommentsFull);
+    // A step ends after so many bytes, not after so many comments.
+    assert_eq!(numbers(&mut shard, id).len(), count);
+    assert!(shard.steps >= count * BYTES / (64 * 1024) / 2, "{}", shard.steps);
 }
 
 #[test]
