@@ -2,6 +2,7 @@
 pub mod actors;
 pub mod config;
 pub mod error;
+pub mod http;
 pub mod ids;
 pub mod node;
 pub mod store;

@@ -12,6 +12,9 @@ pub enum CallError<R> {
     /// No capacity at the moment; certainly no effect.
     #[error("no capacity at the moment")]
     Overloaded,
+    /// The disk is full: the node only reads until there is room; certainly no effect.
+    #[error("the disk is full: the node only reads until there is room")]
+    DiskFull,
     /// The shard did not come back before the deadline; certainly no effect.
     #[error("the shard cannot be reached at the moment")]
     Unavailable,
@@ -32,7 +35,7 @@ impl<R: Refusal> CallError<R> {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Overloaded => ErrorCode::Overloaded,
-            Self::Unavailable => ErrorCode::Unavailable,
+            Self::Unavailable | Self::DiskFull => ErrorCode::Unavailable,
             Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
             Self::UnknownOutcome => ErrorCode::UnknownOutcome,
             Self::Internal => ErrorCode::Internal,

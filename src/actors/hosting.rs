@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::lane;
+use crate::actors::checkpoint::CheckpointActor;
+use crate::actors::lane::{self, Disk};
 use crate::actors::replica::actor::{self as replica, ReplicaActor, ReplicaStatus};
 use crate::actors::replica::port::{Applier, Replica};
 use crate::actors::router::Router;
@@ -17,9 +18,8 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
-use crate::config::SHARD_PERMITS;
 use crate::ids::{GroupId, NodeId, ShardId};
-use crate::store::checkpointer::{CheckpointObserver, Checkpointer};
+use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
 use crate::store::error::StoreError;
 use crate::store::log::LogLane;
 use crate::store::shard_file::ShardStore;
@@ -34,13 +34,18 @@ const SERVICE_BUDGET: RestartBudget = RestartBudget::new(5, Duration::from_secs(
 /// patience of a caller ([`crate::config::COMMAND_DEADLINE`]).
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
+/// What is queued, or was not yet written to a file, is written at a stop; a slow disk may take so
+/// long. Beyond that the log has it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What every shard stands on.
 pub(crate) struct Ground {
     pub(crate) node: NodeId,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lane: watch::Sender<Option<Arc<LogLane>>>,
-    pub(crate) checkpointer: Arc<Checkpointer>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) disk: Disk,
 }
 
 /// A hosted service: how to call it, how to supervise it, how its replicas are.
@@ -93,8 +98,9 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
             tracing::error!(shard = %id, %error, "a checkpoint failed; it is tried again");
         }
     });
-    let trigger = ground.checkpointer.add(store.clone(), observer);
-    let cell = ShardCell::new(id, store, ground.clock.clone(), metrics, SHARD_PERMITS, trigger);
+    let trigger = ground.checkpoints.add(store.clone(), observer);
+    let cell =
+        ShardCell::new(id, store, ground.clock.clone(), ground.disk.clone(), metrics, trigger);
     let _ = slot.set(cell.replica_slot());
     Arc::new(cell)
 }
@@ -139,18 +145,24 @@ fn quick() -> Backoff {
 pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> SupervisorSpec {
     let published = ground.lane.clone();
     let fsync = ground.metrics.fsync.clone();
+    let disk = ground.disk.clone();
     let lane = ChildSpec::actor("lane-0", move |context| {
         let arguments = lane::Arguments {
             path: path.clone(),
             published: published.clone(),
             fsync: fsync.clone(),
+            disk: disk.clone(),
             heartbeat: context.heartbeat.clone(),
         };
         (lane::LaneActor, arguments)
     });
+    let checkpoints = ground.checkpoints.clone();
+    let checkpointer =
+        ChildSpec::actor("checkpointer", move |_| (CheckpointActor, checkpoints.clone()));
     SupervisorSpec::new("store", Strategy::OneForOne)
         .budget(RestartBudget::new(5, Duration::from_secs(60)))
-        .child(lane.shutdown(Duration::from_secs(30)))
+        .child(lane.shutdown(FLUSH_TIMEOUT))
+        .child(checkpointer.shutdown(FLUSH_TIMEOUT))
 }
 
 /// Opens the files of a service's shards, in parallel: recovery of one must not wait for another.

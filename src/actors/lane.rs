@@ -11,15 +11,36 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
-use crate::actors::supervisor::Heartbeat;
+use crate::actors::supervisor::{DependencyFailed, Heartbeat};
 use crate::store::error::StoreError;
 use crate::store::log::{LaneObserver, LaneOptions, LogLane};
+
+/// Whether the disk that holds the data has room, as the lanes find it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk(Arc<AtomicBool>);
+
+impl Disk {
+    /// Whether the last commit failed for lack of room: the node then only reads.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set_full(&self, full: bool) {
+        if self.0.swap(full, Ordering::Relaxed) != full {
+            match full {
+                true => tracing::error!("the disk is full: writes are refused until there is room"),
+                false => tracing::info!("the disk has room again: writes are accepted"),
+            }
+        }
+    }
+}
 
 /// What a lane actor receives.
 pub(crate) enum LaneMessage {
@@ -36,6 +57,8 @@ pub(crate) struct Arguments {
     pub(crate) published: watch::Sender<Option<Arc<LogLane>>>,
     /// Duration of each sync.
     pub(crate) fsync: Histogram,
+    /// Told when a commit finds no room, and when one does again.
+    pub(crate) disk: Disk,
     /// Marked while a handler runs.
     pub(crate) heartbeat: Heartbeat,
 }
@@ -53,14 +76,17 @@ pub(crate) struct State {
 struct Observer {
     actor: ActorRef<LaneMessage>,
     fsync: Histogram,
+    disk: Disk,
 }
 
 impl LaneObserver for Observer {
     fn committed(&self, _requests: usize, _bytes: usize, duration: Duration) {
         self.fsync.observe(duration.as_secs_f64());
+        self.disk.set_full(false);
     }
 
     fn failed(&self, error: &StoreError) {
+        self.disk.set_full(matches!(error, StoreError::Full));
         let _ = self.actor.cast(LaneMessage::Failed(error.clone()));
     }
 }
@@ -75,13 +101,14 @@ impl Actor for LaneActor {
         myself: ActorRef<LaneMessage>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let Arguments { path, published, fsync, heartbeat } = arguments;
+        let Arguments { path, published, fsync, disk, heartbeat } = arguments;
         if let Some(old) = published.send_replace(None) {
             tokio::task::spawn_blocking(move || old.close()).await?;
         }
-        let observer = Arc::new(Observer { actor: myself, fsync });
+        let observer = Arc::new(Observer { actor: myself, fsync, disk });
         let options = LaneOptions { observer: Some(observer), ..LaneOptions::default() };
-        let lane = tokio::task::spawn_blocking(move || LogLane::open(&path, options)).await??;
+        let opened = tokio::task::spawn_blocking(move || LogLane::open(&path, options)).await?;
+        let lane = opened.map_err(failure)?;
         published.send_replace(Some(lane.clone()));
         Ok(State { lane, published, heartbeat })
     }
@@ -94,7 +121,7 @@ impl Actor for LaneActor {
     ) -> Result<(), ActorProcessingErr> {
         let _busy = state.heartbeat.busy();
         match message {
-            LaneMessage::Failed(error) => Err(error.into()),
+            LaneMessage::Failed(error) => Err(failure(error)),
         }
     }
 
@@ -107,6 +134,14 @@ impl Actor for LaneActor {
         // Joins the lane's thread: what is queued becomes durable first.
         tokio::task::spawn_blocking(move || lane.close()).await?;
         Ok(())
+    }
+}
+
+/// A full disk is nothing that a restart budget could judge: it is waited for, however long.
+fn failure(error: StoreError) -> ActorProcessingErr {
+    match error {
+        StoreError::Full => DependencyFailed { on: "room on the disk".into() }.into(),
+        other => other.into(),
     }
 }
 

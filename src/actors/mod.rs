@@ -1,5 +1,6 @@
 //! Actors: the runtime that runs any service, and the services.
 pub mod call;
+mod checkpoint;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;

@@ -89,6 +89,9 @@ impl<S: StateMachine> Router<S> {
     /// A refusal of the service, or why there is no answer.
     pub async fn command(&self, call: Call, command: S::Command) -> CommandResult<S> {
         let cell = &self.shards[usize::from(self.shard_of(S::bucket(&command)))];
+        if cell.disk.is_full() {
+            return Err(CallError::DiskFull);
+        }
         let mut permit = Some(self.permit(cell)?);
         let id = call.command.unwrap_or_else(CommandId::random);
         let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::actors::call::CallError;
 use crate::actors::hosting::{Ground, Hosted, host, open_stores, store_spec};
+use crate::actors::lane::Disk;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::router::{Call, Router};
 use crate::actors::seams::Clock;
@@ -20,7 +21,7 @@ use crate::actors::supervisor::{
 };
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, CommandId, NodeId, Stamp};
-use crate::store::checkpointer::{CheckpointOptions, Checkpointer};
+use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
 use crate::telemetry::Metrics;
@@ -160,7 +161,6 @@ struct World {
     tree: Tree,
     root: RootHandle,
     status: watch::Receiver<ReplicaStatus>,
-    checkpointer: Arc<Checkpointer>,
     metrics: Arc<Metrics>,
 }
 
@@ -175,14 +175,15 @@ impl World {
 
     async fn start_at(folder: &Path, clock: Clock) -> Self {
         let options = CheckpointOptions { bytes: 1 << 20, age: Duration::from_secs(60) };
-        let checkpointer = Arc::new(Checkpointer::start(options));
+        let checkpoints = Arc::new(Checkpoints::new(options));
         let metrics = Arc::new(Metrics::new());
         let ground = Ground {
             node: NodeId(1),
             clock,
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
-            checkpointer: checkpointer.clone(),
+            checkpoints,
+            disk: Disk::default(),
         };
         let stores = open_stores::<Counter>(&[folder.join("counter-0.redb")], 1 << 20).unwrap();
         let Hosted { router, spec, mut replicas } = host::<Counter>(&ground, stores, 1);
@@ -195,7 +196,7 @@ impl World {
         let tree = Tree::new(spec, TreeOptions::default()).unwrap();
         let root = tree.start().await.unwrap();
         let status = replicas.remove(0).1;
-        Self { router, tree, root, status, checkpointer, metrics }
+        Self { router, tree, root, status, metrics }
     }
 
     async fn send(&self, command: Command) -> Result<u64, CallError<No>> {
@@ -222,15 +223,18 @@ impl World {
         }
     }
 
-    /// Ends without a checkpoint, as a killed process does: the log has it all.
     async fn end(self) {
         self.root.stop().await.unwrap();
     }
+}
 
-    async fn end_clean(self) {
-        self.root.stop().await.unwrap();
-        self.checkpointer.finish().unwrap();
+/// A copy of the files of an idle node: what a kill would leave. No checkpoint, no clean close.
+fn files_as_a_crash_leaves_them(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["log-0.redb", "counter-0.redb"] {
+        std::fs::copy(folder.join(name), copy.path().join(name)).unwrap();
     }
+    copy
 }
 
 #[tokio::test]
@@ -249,15 +253,16 @@ async fn a_poison_command_is_refused_and_its_neighbours_succeed() {
     assert_eq!(world.get(1).await, 2, "what the poison staged is gone");
     assert_eq!(world.restarts(SHARD, RestartCause::Crash), 0);
     assert_eq!(world.status.borrow().term, term);
+    let crashed = files_as_a_crash_leaves_them(folder.path());
     world.end().await;
 
-    let world = World::start(folder.path()).await;
+    let world = World::start(crashed.path()).await;
     assert_eq!(world.get(1).await, 2, "the log tells the same story after a restart");
     assert_eq!(world.send(Command::Poison { key: 1 }).await, Err(CallError::Internal));
     assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(3));
-    world.end_clean().await;
+    world.end().await;
 
-    let world = World::start(folder.path()).await;
+    let world = World::start(crashed.path()).await;
     assert_eq!(world.get(1).await, 3);
     world.end().await;
 }
@@ -304,9 +309,14 @@ async fn a_command_id_has_one_effect_however_often_it_is_sent() {
     }
     assert_eq!(world.get(1).await, 1);
     drop(router);
+    let crashed = files_as_a_crash_leaves_them(folder.path());
     world.end().await;
+    recalls(folder.path(), id).await;
+    recalls(crashed.path(), id).await;
+}
 
-    let world = World::start(folder.path()).await;
+async fn recalls(folder: &Path, id: CommandId) {
+    let world = World::start(folder).await;
     let call = Call::new().identified(id);
     assert_eq!(world.router.command(call, Command::Add { key: 1 }).await, Ok(Count(1)));
     assert_eq!(world.get(1).await, 1, "remembered across a restart of the process");

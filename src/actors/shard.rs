@@ -130,6 +130,9 @@ pub(crate) struct State<S: StateMachine> {
     service: S,
     replica: Option<Arc<dyn Replica>>,
     pending: VecDeque<CommandEnvelope<S>>,
+    /// Queries that came before the log of an earlier process was replayed (S7); bounded by the
+    /// permits.
+    early: Vec<QueryEnvelope<S>>,
     flush_queued: bool,
     in_flight: Option<InFlight<S>>,
     batches: u64,
@@ -184,13 +187,17 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             service,
             replica,
             pending: VecDeque::new(),
+            early: Vec::new(),
             flush_queued: false,
             in_flight: None,
             batches: 0,
             wake_at: None,
             tasks: Tasks(vec![watcher]),
         };
-        state.catch_up(LogIndex(u64::MAX))?;
+        if state.replica.is_some() {
+            state.catch_up(LogIndex(u64::MAX))?;
+            state.cell.set_recovered();
+        }
         state.cell.publish(generation, myself.clone());
         state.schedule_wake(&myself);
         Ok(state)
@@ -247,6 +254,10 @@ impl<S: StateMachine> State<S> {
     ) -> Result<(), ActorProcessingErr> {
         self.cell.metrics.received(envelope.sent);
         if envelope.answer.is_closed() {
+            return Ok(());
+        }
+        if !self.cell.has_recovered() {
+            self.early.push(envelope);
             return Ok(());
         }
         let started = Instant::now();
@@ -536,6 +547,11 @@ impl<S: StateMachine> State<S> {
                 }
             }
             self.queue_flush(myself);
+            self.cell.set_recovered();
+            for envelope in std::mem::take(&mut self.early) {
+                self.cell.metrics.sent();
+                let _ = myself.cast(ShardMessage::Query(envelope));
+            }
         }
         Ok(())
     }

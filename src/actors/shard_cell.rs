@@ -4,18 +4,20 @@
 //! L2 `applied` never falls; L3 entries of an older replica than the newest are not handed on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
+use crate::actors::lane::Disk;
 use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, Replica};
 use crate::actors::seams::Clock;
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
+use crate::config::SHARD_PERMITS;
 use crate::ids::{LogIndex, ShardId};
 use crate::store::checkpointer::CheckpointTrigger;
 use crate::store::shard_file::ShardStore;
@@ -25,6 +27,7 @@ pub(crate) struct ShardCell<S: StateMachine> {
     pub(crate) id: ShardId,
     pub(crate) store: Arc<ShardStore>,
     pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Bounds what waits for this shard.
     pub(crate) permits: Arc<Semaphore>,
@@ -33,6 +36,8 @@ pub(crate) struct ShardCell<S: StateMachine> {
     replica: watch::Sender<Option<Arc<dyn Replica>>>,
     applied: watch::Sender<LogIndex>,
     incarnation: AtomicU64,
+    /// Whether the log of an earlier process was replayed. A replica publishes itself only then.
+    recovered: AtomicBool,
 }
 
 /// The serving actor and its generation.
@@ -52,8 +57,8 @@ impl<S: StateMachine> ShardCell<S> {
         id: ShardId,
         store: Arc<ShardStore>,
         clock: Clock,
+        disk: Disk,
         metrics: Arc<ShardMetrics>,
-        permits: usize,
         checkpoints: CheckpointTrigger,
     ) -> Self {
         let applied = store.applied().index;
@@ -61,13 +66,15 @@ impl<S: StateMachine> ShardCell<S> {
             id,
             store,
             clock,
+            disk,
             metrics,
-            permits: Arc::new(Semaphore::new(permits)),
+            permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
             checkpoints,
             actor: watch::Sender::new(None),
             replica: watch::Sender::new(None),
             applied: watch::Sender::new(applied),
             incarnation: AtomicU64::new(0),
+            recovered: AtomicBool::new(false),
         }
     }
 
@@ -80,10 +87,17 @@ impl<S: StateMachine> ShardCell<S> {
         self.replica.borrow().clone()
     }
 
+    pub(crate) fn has_recovered(&self) -> bool {
+        self.recovered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_recovered(&self) {
+        self.recovered.store(true, Ordering::Relaxed);
+    }
+
     /// Tells the actor whenever the replica changes, until the actor is gone.
     pub(crate) fn watch_replica(&self, actor: ActorRef<ShardMessage<S>>) -> AbortHandle {
         let mut replica = self.replica.subscribe();
-        replica.mark_unchanged();
         tokio::spawn(async move {
             while replica.changed().await.is_ok() {
                 if actor.cast(ShardMessage::ReplicaChanged).is_err() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::actors::hosting::{Ground, host, open_stores, store_spec};
+use crate::actors::lane::Disk;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::router::Router;
 use crate::actors::seams::Clock;
@@ -20,7 +21,7 @@ use crate::actors::user;
 use crate::config::Config;
 use crate::ids::{NodeId, ShardId};
 use crate::node::data_dir::DataDir;
-use crate::store::checkpointer::{CheckpointOptions, Checkpointer};
+use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
 use crate::telemetry::{Metrics, RestartLabels};
 
@@ -38,8 +39,8 @@ pub struct Node {
     tree: Tree,
     root: RootHandle,
     replicas: Arc<Vec<(ShardId, watch::Receiver<ReplicaStatus>)>>,
-    checkpointer: Arc<Checkpointer>,
     draining: Arc<AtomicBool>,
+    disk: Disk,
 }
 
 /// Why a node does not run (any more).
@@ -73,16 +74,18 @@ impl Node {
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, NodeError> {
         let data_dir = DataDir::open(&config.data_dir, config.shards)?;
         let metrics = Arc::new(Metrics::new());
-        let checkpointer = Arc::new(Checkpointer::start(CheckpointOptions {
+        let checkpoints = Arc::new(Checkpoints::new(CheckpointOptions {
             bytes: config.checkpoint_bytes,
             age: Duration::from_secs(config.checkpoint_age_s),
         }));
+        let disk = Disk::default();
         let ground = Ground {
             node: NodeId(data_dir.about().node),
             clock,
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
-            checkpointer: checkpointer.clone(),
+            checkpoints,
+            disk: disk.clone(),
         };
         let users =
             open_stores::<user::Service>(&paths::<user::Service>(&data_dir), config.cache_bytes)?;
@@ -107,8 +110,8 @@ impl Node {
             tree,
             root,
             replicas: Arc::new(users.replicas),
-            checkpointer,
             draining: Arc::default(),
+            disk,
         })
     }
 
@@ -120,11 +123,14 @@ impl Node {
     /// Whether the node can serve, for a listener to ask at any time.
     pub fn readiness(&self) -> impl Fn() -> Readiness + Send + Sync + 'static {
         let (tree, replicas) = (self.tree.clone(), self.replicas.clone());
-        let draining = self.draining.clone();
+        let (draining, disk) = (self.draining.clone(), self.disk.clone());
         move || {
             let mut reasons = Vec::new();
             if draining.load(Ordering::Relaxed) {
                 reasons.push("the node is draining".to_owned());
+            }
+            if disk.is_full() {
+                reasons.push("the disk is full".to_owned());
             }
             if !tree.all_running() {
                 reasons.push("an actor is being restarted".to_owned());
@@ -151,17 +157,13 @@ impl Node {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Writes a checkpoint of every shard, and stops the tree from the top.
+    /// Stops the tree from the top; the store, which comes last, writes a checkpoint of every shard.
     ///
     /// # Errors
-    /// When the tree gave up or a checkpoint failed. The log still has everything then.
+    /// When the tree gave up. The log still has everything then.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.drain();
-        let stopped = self.root.stop().await;
-        let checkpointer = self.checkpointer.clone();
-        let written = tokio::task::spawn_blocking(move || checkpointer.finish()).await;
-        stopped?;
-        Ok(written.unwrap_or(Err(StoreError::Stopped))?)
+        Ok(self.root.stop().await?)
     }
 }
 

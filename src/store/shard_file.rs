@@ -74,7 +74,8 @@ pub(crate) struct ShardState {
     generation: u64,
     active: Memtable,
     sealed: Option<Arc<Sealed>>,
-    view: FileView,
+    /// `None` while the file could not be reopened after an error.
+    view: Option<FileView>,
     spare: Memtable,
     dead_letters: Vec<(Bytes, Bytes)>,
     pub(crate) progress: Progress,
@@ -97,7 +98,7 @@ impl ShardState {
             staged: None,
             active: &self.active,
             sealed: self.sealed.as_ref().map(|sealed| &sealed.rows),
-            file: &self.view,
+            file: self.view.as_ref(),
         }
     }
 
@@ -142,11 +143,12 @@ impl ShardState {
 /// The open data of one shard; lives as long as the store, longer than any actor.
 pub struct ShardStore {
     path: PathBuf,
-    db: Database,
+    /// `None` only while it is reopened, or when that failed.
+    db: Mutex<Option<Database>>,
+    /// Opens the file again after an error, which redb latches.
+    reopen: Option<Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>>,
     tables: &'static [&'static str],
     state: Mutex<ShardState>,
-    /// One checkpoint at a time (F3).
-    checkpointing: Mutex<()>,
 }
 
 impl ShardStore {
@@ -160,7 +162,11 @@ impl ShardStore {
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
         let db = file::open(path, cache_bytes, |db| initialise(db, tables))?;
-        Self::from_database(path, db, tables)
+        let mut store = Self::from_database(path, db, tables)?;
+        let path = path.to_owned();
+        store.reopen =
+            Some(Box::new(move || file::open(&path, cache_bytes, |db| initialise(db, tables))));
+        Ok(store)
     }
 
     /// The same over any backend: in memory, or one that fails on purpose.
@@ -196,15 +202,20 @@ impl ShardStore {
             generation: 0,
             active: Memtable::new(tables.len()),
             sealed: None,
-            view,
+            view: Some(view),
             spare: Memtable::new(tables.len()),
             dead_letters: Vec::new(),
             durable: applied.clone(),
             progress: Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest },
             remembered,
         };
-        let path = path.to_owned();
-        Ok(Self { path, db, tables, state: Mutex::new(state), checkpointing: Mutex::new(()) })
+        Ok(Self {
+            path: path.to_owned(),
+            db: Mutex::new(Some(db)),
+            reopen: None,
+            tables,
+            state: Mutex::new(state),
+        })
     }
 
     /// Makes the caller the only one who may write, and returns its generation.
@@ -251,15 +262,39 @@ impl ShardStore {
     /// When the file cannot be written. Memory then still holds everything, and the next call
     /// tries again.
     pub(crate) fn checkpoint(&self) -> Result<Option<AppliedState>, StoreError> {
-        let _one = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held to the end: one checkpoint at a time (F3).
+        let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            self.open_again(&mut slot)?;
+        }
         let Some(sealed) = self.seal() else { return Ok(None) };
-        self.write(&sealed)?;
-        let view = open_view(&self.db, self.tables)?;
+        let db = slot.as_ref().ok_or(StoreError::Stopped)?;
+        let view = self.write(db, &sealed).and_then(|()| open_view(db, self.tables));
+        let view = match view {
+            Ok(view) => view,
+            Err(error) => {
+                self.open_again(&mut slot)?;
+                return Err(file::named(&self.path, error));
+            }
+        };
         let mut state = self.lock();
-        state.view = view;
+        state.view = Some(view);
         state.sealed = None;
         state.durable = sealed.progress.applied.clone();
         Ok(Some(state.durable.clone()))
+    }
+
+    /// Closes the file and opens it again: redb refuses everything after an I/O error until then.
+    /// Readers wait for it; it takes milliseconds, for every commit prepared a quick repair.
+    fn open_again(&self, slot: &mut Option<Database>) -> Result<(), StoreError> {
+        let Some(reopen) = &self.reopen else { return Ok(()) };
+        let mut state = self.lock();
+        state.view = None;
+        *slot = None;
+        let db = reopen()?;
+        state.view = Some(open_view(&db, self.tables)?);
+        *slot = Some(db);
+        Ok(())
     }
 
     fn seal(&self) -> Option<Arc<Sealed>> {
@@ -282,8 +317,8 @@ impl ShardStore {
         Some(sealed)
     }
 
-    fn write(&self, sealed: &Sealed) -> Result<(), StoreError> {
-        let mut transaction = self.db.begin_write().map_err(io_error)?;
+    fn write(&self, db: &Database, sealed: &Sealed) -> Result<(), StoreError> {
+        let mut transaction = db.begin_write().map_err(io_error)?;
         transaction.set_durability(Durability::Immediate).map_err(io_error)?;
         transaction.set_quick_repair(true);
         for (table, rows) in sealed.rows.tables() {
@@ -378,7 +413,7 @@ fn read_remembered(db: &Database) -> Result<Remembered, StoreError> {
     Ok(remembered)
 }
 
-/// Opens every table at the state of the last commit; creates those that a newer program added.
+/// Opens every table at the state of the last commit.
 fn open_view(db: &Database, tables: &'static [&'static str]) -> Result<FileView, StoreError> {
     let read = db.begin_read().map_err(io_error)?;
     let mut opened = Vec::with_capacity(tables.len());

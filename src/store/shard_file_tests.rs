@@ -35,7 +35,7 @@ fn all_layers_are_one_ordered_table() {
     let expected = [("a", "file"), ("bb", "active"), ("c", "sealed"), ("d", "active")]
         .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
     assert_eq!(all(&store), expected);
-    store.write(&sealed).unwrap();
+    store.write(store.db.lock().unwrap().as_ref().unwrap(), &sealed).unwrap();
     assert_eq!(all(&store), expected);
     // A checkpoint that failed half-way is finished before anything newer is sealed.
     assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(2));

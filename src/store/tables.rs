@@ -27,10 +27,15 @@ pub struct ReadTables<'a> {
     pub(crate) staged: Option<&'a Memtable>,
     pub(crate) active: &'a Memtable,
     pub(crate) sealed: Option<&'a Memtable>,
-    pub(crate) file: &'a FileView,
+    /// `None` while the file cannot be read.
+    pub(crate) file: Option<&'a FileView>,
 }
 
 impl<'a> ReadTables<'a> {
+    fn file(&self) -> Result<&'a FileView, StoreError> {
+        self.file.ok_or(StoreError::Stopped)
+    }
+
     /// The value of a row, if there is one.
     ///
     /// # Errors
@@ -41,7 +46,7 @@ impl<'a> ReadTables<'a> {
                 return Ok(known);
             }
         }
-        let found = self.file.tables[usize::from(table.0)].get(key).map_err(io_error)?;
+        let found = self.file()?.tables[usize::from(table.0)].get(key).map_err(io_error)?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -70,7 +75,7 @@ impl<'a> ReadTables<'a> {
         end: Option<&[u8]>,
     ) -> Result<Range<'a>, StoreError> {
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let file = self.file.tables[usize::from(table.0)]
+        let file = self.file()?.tables[usize::from(table.0)]
             .range::<&[u8]>((Bound::Included(start), upper))
             .map_err(io_error)?;
         let mut sources = Vec::with_capacity(4);

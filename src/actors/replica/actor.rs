@@ -27,6 +27,7 @@ use crate::actors::replica::network::NoPeers;
 use crate::actors::replica::port::{AppliedState, Applier, Replica};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
 use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
+use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
 use crate::store::error::StoreError;
 use crate::store::log::{GroupLog, GroupLogState, LogLane};
@@ -117,10 +118,14 @@ impl Actor for ReplicaActor {
         myself: ActorRef<ReplicaMessage>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let lane = arguments.lane.borrow().clone().ok_or(StoreError::Stopped)?;
+        let lane = arguments.lane.borrow().clone().ok_or_else(lane_failed)?;
         let (opener, group) = (lane.clone(), arguments.group);
         // Waits for a commit.
-        let log = tokio::task::spawn_blocking(move || opener.group(group)).await??;
+        let opened = tokio::task::spawn_blocking(move || opener.group(group)).await?;
+        let log = match opened {
+            Err(_) if lane.is_failed() => return Err(lane_failed().into()),
+            opened => opened?,
+        };
         let applied = arguments.applier.applied();
         check_state(&log.state(), &applied)?;
         let (stop, stopped) = watch::channel(false);
@@ -148,9 +153,10 @@ impl Actor for ReplicaActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ReplicaMessage::Opened(opened) => state.opened(myself, opened?),
+            ReplicaMessage::Opened(Ok(opened)) => state.opened(myself, opened),
+            ReplicaMessage::Opened(Err(error)) => return Err(state.failure(error)),
             ReplicaMessage::Checkpointed(index) => return state.checkpointed(index).await,
-            ReplicaMessage::RaftStopped(error) => return Err(error.into()),
+            ReplicaMessage::RaftStopped(error) => return Err(state.failure(error)),
         }
         Ok(())
     }
@@ -169,6 +175,11 @@ impl Actor for ReplicaActor {
 }
 
 impl State {
+    /// A failed lane is not this replica's fault, and spends only the lane's budget.
+    fn failure(&self, error: StoreError) -> ActorProcessingErr {
+        if self.lane.is_failed() { lane_failed().into() } else { error.into() }
+    }
+
     fn opened(&mut self, myself: ActorRef<ReplicaMessage>, OpenedReplica(replica): OpenedReplica) {
         let watcher = Watcher {
             metrics: replica.raft.metrics(),
@@ -235,6 +246,10 @@ impl Drop for State {
             runtime.spawn(async move { replica.raft.shutdown().await });
         }
     }
+}
+
+fn lane_failed() -> DependencyFailed {
+    DependencyFailed { on: "the log lane".into() }
 }
 
 /// What is needed to open the group.

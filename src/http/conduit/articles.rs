@@ -1,0 +1,264 @@
+//! Articles: lists, the feed, writing, favorites.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use crate::actors::post::message::{
+    Answer, Body, Command, Filter, PostView, Query as PostQuery, Reader as PostReader, Reply,
+    Visibility,
+};
+use crate::actors::router::Call;
+use crate::actors::user::message::Viewer;
+use crate::http::App;
+use crate::http::checks::Checks;
+use crate::http::conduit::render;
+use crate::http::error::{Answered, Failure};
+use crate::http::extract::{Page, Reader, SignedIn, link_token, wrong_answer};
+use crate::http::json::{Field, Json, Object};
+use crate::http::lists::{self, Source};
+use crate::http::people::{self, Cards};
+use crate::http::query::Query;
+use crate::http::{fields, slug};
+use crate::ids::{Bucket, PostId, UserId};
+
+/// The body of both writes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ArticleBody {
+    article: Field<Object<ArticleMembers>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ArticleMembers {
+    title: Field<String>,
+    description: Field<String>,
+    body: Field<String>,
+    tag_list: Field<Vec<Field<String>>>,
+}
+
+/// `GET /api/articles`
+pub async fn list(
+    State(app): State<App>,
+    Reader(viewer): Reader,
+    RawQuery(raw): RawQuery,
+) -> Answered {
+    let query = Query::new(raw.as_deref());
+    let page = Page::of(query)?;
+    let mut filters = Vec::new();
+    if let Some(tag) = query.get("tag")? {
+        filters.push(Filter::Tag(tag.into_owned()));
+    }
+    // Nobody of that name has written or favors anything.
+    if let Some(name) = query.get("author")? {
+        let Some(author) = user_named(&app, &name).await? else { return Ok(render::no_articles()) };
+        filters.push(Filter::Author(author));
+    }
+    if let Some(name) = query.get("favorited")? {
+        let Some(reader) = user_named(&app, &name).await? else { return Ok(render::no_articles()) };
+        filters.push(Filter::FavoritedBy(reader));
+    }
+    let source = Source::Filtered(filters, viewer.clone());
+    show_page(&app, source, page, viewer.as_deref()).await
+}
+
+/// `GET /api/articles/feed`
+pub async fn feed(
+    State(app): State<App>,
+    SignedIn(viewer): SignedIn,
+    RawQuery(raw): RawQuery,
+) -> Answered {
+    let page = Page::of(Query::new(raw.as_deref()))?;
+    show_page(&app, Source::Feed(viewer.clone()), page, Some(&viewer)).await
+}
+
+/// `GET /api/articles/{slug}`
+pub async fn show(
+    State(app): State<App>,
+    Reader(viewer): Reader,
+    Path(slug): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Answered {
+    let post = named(&slug)?;
+    let link = link_token(Query::new(raw.as_deref()));
+    let (view, body) = fetch(&app, post, viewer.clone(), link).await?;
+    show_one(&app, StatusCode::OK, &view, &body, viewer.as_deref()).await
+}
+
+/// `POST /api/articles`
+pub async fn create(
+    State(app): State<App>,
+    SignedIn(viewer): SignedIn,
+    Json(body): Json<ArticleBody>,
+) -> Answered {
+    let sent: ArticleMembers = body.article.unwrapped("article")?;
+    let mut checks = Checks::default();
+    let title = checks.required("title", sent.title, fields::title);
+    let description = checks.required("description", sent.description, fields::description);
+    let body = checks.required("body", sent.body, fields::body);
+    let tags = checks.tags("tagList", sent.tag_list);
+    let (Some(title), Some(description), Some(body)) = (title, description, body) else {
+        return Err(checks.failure());
+    };
+    checks.finish()?;
+    let command = Command::CreatePost {
+        bucket: Bucket::new(rand::random()),
+        author: viewer.id,
+        title,
+        description,
+        body,
+        tags: tags.unwrap_or_default(),
+        visibility: Visibility::Public,
+        publish_at: None,
+        link_token: rand::random(),
+        created_at: None,
+        import: None,
+    };
+    let Reply::Post { id, .. } = app.posts.command(Call::new(), command).await? else {
+        return Err(wrong_answer());
+    };
+    let (view, body) = fetch(&app, id, Some(viewer.clone()), None).await?;
+    show_one(&app, StatusCode::CREATED, &view, &body, Some(&viewer)).await
+}
+
+/// `PUT /api/articles/{slug}`
+pub async fn update(
+    State(app): State<App>,
+    SignedIn(viewer): SignedIn,
+    Path(slug): Path<String>,
+    RawQuery(raw): RawQuery,
+    Json(body): Json<ArticleBody>,
+) -> Answered {
+    let post = named(&slug)?;
+    let link = link_token(Query::new(raw.as_deref()));
+    let sent = body.article.unwrapped("article")?;
+    let mut checks = Checks::default();
+    let title = checks.optional("title", sent.title, fields::title);
+    let description = checks.optional("description", sent.description, fields::description);
+    let body = checks.optional("body", sent.body, fields::body);
+    let tags = checks.tags("tagList", sent.tag_list);
+    checks.finish()?;
+    // What the editor cannot see is not there; only what can be seen may be forbidden.
+    fetch(&app, post, Some(viewer.clone()), link).await?;
+    let editor = viewer.id;
+    let command =
+        Command::EditPost { post, editor, title, description, body, tags, if_version: None };
+    app.posts.command(Call::new(), command).await?;
+    let (view, body) = fetch(&app, post, Some(viewer.clone()), link).await?;
+    show_one(&app, StatusCode::OK, &view, &body, Some(&viewer)).await
+}
+
+/// `DELETE /api/articles/{slug}`
+pub async fn delete(
+    State(app): State<App>,
+    SignedIn(viewer): SignedIn,
+    Path(slug): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Answered {
+    let post = named(&slug)?;
+    let link = link_token(Query::new(raw.as_deref()));
+    fetch(&app, post, Some(viewer.clone()), link).await?;
+    let command = Command::DeletePost { post, editor: viewer.id, if_version: None };
+    app.posts.command(Call::new(), command).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /api/articles/{slug}/favorite`
+pub async fn favor(
+    State(app): State<App>,
+    signed_in: SignedIn,
+    Path(slug): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Answered {
+    set_favorite(&app, signed_in, &slug, raw, true).await
+}
+
+/// `DELETE /api/articles/{slug}/favorite`
+pub async fn unfavor(
+    State(app): State<App>,
+    signed_in: SignedIn,
+    Path(slug): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Answered {
+    set_favorite(&app, signed_in, &slug, raw, false).await
+}
+
+async fn set_favorite(
+    app: &App,
+    SignedIn(viewer): SignedIn,
+    slug: &str,
+    raw: Option<String>,
+    on: bool,
+) -> Answered {
+    let post = named(slug)?;
+    let link = link_token(Query::new(raw.as_deref()));
+    let (seen, _) = fetch(app, post, Some(viewer.clone()), link).await?;
+    let reader = reader_of(&viewer, seen.summary.author, link);
+    app.posts.command(Call::new(), Command::SetFavorite { post, reader, on }).await?;
+    let (view, body) = fetch(app, post, Some(viewer.clone()), link).await?;
+    show_one(app, StatusCode::OK, &view, &body, Some(&viewer)).await
+}
+
+/// The post that a slug names.
+pub(super) fn named(slug: &str) -> Answered<PostId> {
+    slug::post_of(slug).ok_or_else(|| Failure::not_found("article"))
+}
+
+/// A post as its reader sees it.
+pub(super) async fn fetch(
+    app: &App,
+    post: PostId,
+    viewer: Option<Arc<Viewer>>,
+    link_token: Option<[u8; 16]>,
+) -> Answered<(PostView, Body)> {
+    let query = PostQuery::GetPost { post, viewer, link_token };
+    match app.posts.query(Call::new(), post.bucket(), query).await? {
+        Answer::Post(view, body) => Ok((view, body)),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// What a write needs to know of who asks.
+pub(super) fn reader_of(
+    viewer: &Viewer,
+    author: UserId,
+    link_token: Option<[u8; 16]>,
+) -> PostReader {
+    PostReader {
+        id: viewer.id,
+        follows_author: viewer.follows(author),
+        blocked_by_author: viewer.is_blocked_by(author),
+        link_token,
+    }
+}
+
+async fn user_named(app: &App, name: &str) -> Answered<Option<UserId>> {
+    Ok(people::by_name(app, name).await?.map(|(user, _)| user))
+}
+
+async fn show_one(
+    app: &App,
+    status: StatusCode,
+    view: &PostView,
+    body: &Body,
+    viewer: Option<&Viewer>,
+) -> Answered<Response> {
+    let card = people::card(app, view.summary.author).await?;
+    Ok(render::article(status, view, body, card.as_deref(), viewer))
+}
+
+async fn show_page(
+    app: &App,
+    source: Source,
+    page: Page,
+    viewer: Option<&Viewer>,
+) -> Answered<Response> {
+    let (posts, total) = lists::fetch(app, source, page).await?;
+    let authors = posts.iter().map(|view| view.summary.author).collect();
+    let cards = Cards::fetch(app, authors).await?;
+    Ok(render::articles(&posts, total, &cards, viewer))
+}

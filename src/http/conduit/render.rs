@@ -1,0 +1,288 @@
+//! JSON of the RealWorld API, written by appending to one buffer.
+//!
+//! What all readers see alike is rendered once and kept beside the data it was made from; what
+//! differs (favorites, follows) is put around it. Nothing is built up as a tree first.
+
+use std::io::Write;
+
+use axum::body::{Body as HttpBody, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use jiff::Timestamp;
+
+use crate::actors::post::message::{Body, Comment, PostView, Summary};
+use crate::actors::user::message::{Account, Card, Viewer};
+use crate::http::people::Cards;
+use crate::http::slug::slug;
+use crate::ids::{Stamp, UserId};
+
+/// Largest body whose rendering is kept: beyond this the copy costs more memory than time.
+const KEPT_BODY_BYTES_MAX: usize = 32 * 1024;
+/// Room for what is put around the kept fragments of one article.
+const AROUND_BYTES: usize = 160;
+/// The card of who is no more.
+const DELETED: &str = r#""username":"deleted","bio":null,"image":null"#;
+
+/// An answer of JSON.
+pub fn json(body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(HttpBody::from(body.into()));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn json_with(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = json(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// `user`: one's own account.
+pub fn user(status: StatusCode, account: &Account, token: &str) -> Response {
+    let mut out = Vec::with_capacity(token.len() + 512);
+    put(&mut out, r#"{"user":{"email":"#);
+    put_string(&mut out, &account.email);
+    put(&mut out, r#","token":"#);
+    put_string(&mut out, token);
+    put(&mut out, ",");
+    put_face(&mut out, &account.username, account.bio.as_deref(), account.image.as_deref());
+    put(&mut out, "}}");
+    json_with(status, out)
+}
+
+/// `profile`.
+pub fn profile(card: &Card, following: bool) -> Response {
+    let mut out = Vec::with_capacity(512);
+    put(&mut out, r#"{"profile":"#);
+    put_profile(&mut out, Some(card), following);
+    put(&mut out, "}");
+    json(out)
+}
+
+/// `article`, with its body.
+pub fn article(
+    status: StatusCode,
+    view: &PostView,
+    body: &Body,
+    author: Option<&Card>,
+    viewer: Option<&Viewer>,
+) -> Response {
+    let following = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
+    let kept = kept_body(&view.summary, body);
+    let size = kept.map_or(body.len() + body.len() / 8, str::len);
+    let mut out = Vec::with_capacity(size + article_size(view, author));
+    put(&mut out, r#"{"article":"#);
+    put_article(&mut out, view, author, following);
+    put(&mut out, r#","body":"#);
+    match kept {
+        Some(kept) => put(&mut out, kept),
+        None => put_string(&mut out, text_of(body)),
+    }
+    put(&mut out, "}}");
+    json_with(status, out)
+}
+
+/// `articles`, without bodies, and how many there are in all.
+pub fn articles(
+    posts: &[PostView],
+    total: u64,
+    cards: &Cards,
+    viewer: Option<&Viewer>,
+) -> Response {
+    let sizes = posts.iter().map(|view| article_size(view, cards.get(view.summary.author)));
+    let mut out = Vec::with_capacity(sizes.sum::<usize>() + AROUND_BYTES);
+    put(&mut out, r#"{"articles":["#);
+    for (place, view) in posts.iter().enumerate() {
+        if place > 0 {
+            put(&mut out, ",");
+        }
+        let author = view.summary.author;
+        let following = viewer.is_some_and(|viewer| viewer.follows(author));
+        put_article(&mut out, view, cards.get(author), following);
+        put(&mut out, "}");
+    }
+    put(&mut out, r#"],"articlesCount":"#);
+    put_number(&mut out, total);
+    put(&mut out, "}");
+    json(out)
+}
+
+/// `articles`: none.
+pub fn no_articles() -> Response {
+    json(Bytes::from_static(br#"{"articles":[],"articlesCount":0}"#))
+}
+
+/// `comments`.
+pub fn comments(comments: &[Comment], cards: &Cards, viewer: Option<&Viewer>) -> Response {
+    let sizes = comments.iter().map(|comment| comment.body.len() + 2 * AROUND_BYTES);
+    let mut out = Vec::with_capacity(sizes.sum::<usize>() + AROUND_BYTES);
+    put(&mut out, r#"{"comments":["#);
+    for (place, comment) in comments.iter().enumerate() {
+        if place > 0 {
+            put(&mut out, ",");
+        }
+        put_comment(&mut out, comment, cards.get(comment.author), viewer);
+    }
+    put(&mut out, "]}");
+    json(out)
+}
+
+/// `comment`: a new one.
+pub fn comment(comment: &Comment, author: Option<&Card>, viewer: &Viewer) -> Response {
+    let mut out = Vec::with_capacity(comment.body.len() + 2 * AROUND_BYTES);
+    put(&mut out, r#"{"comment":"#);
+    put_comment(&mut out, comment, author, Some(viewer));
+    put(&mut out, "}");
+    json_with(StatusCode::CREATED, out)
+}
+
+/// `tags`.
+pub fn tags<'a>(tags: impl Iterator<Item = &'a str>) -> Bytes {
+    let mut out = Vec::with_capacity(4096);
+    put(&mut out, r#"{"tags":["#);
+    for (place, tag) in tags.enumerate() {
+        if place > 0 {
+            put(&mut out, ",");
+        }
+        put_string(&mut out, tag);
+    }
+    put(&mut out, "]}");
+    out.into()
+}
+
+/// An article without its body and without the closing brace.
+fn put_article(out: &mut Vec<u8>, view: &PostView, author: Option<&Card>, following: bool) {
+    put(out, "{");
+    put(out, summary_fragment(&view.summary));
+    put(out, r#","favorited":"#);
+    put(out, if view.favorited { "true" } else { "false" });
+    put(out, r#","favoritesCount":"#);
+    put_number(out, view.favorites);
+    put(out, r#","author":"#);
+    put_profile(out, author, following);
+}
+
+fn article_size(view: &PostView, author: Option<&Card>) -> usize {
+    let author = author.map_or(DELETED, card_fragment);
+    summary_fragment(&view.summary).len() + author.len() + AROUND_BYTES
+}
+
+fn put_comment(
+    out: &mut Vec<u8>,
+    comment: &Comment,
+    author: Option<&Card>,
+    viewer: Option<&Viewer>,
+) {
+    let follows = |author: UserId| viewer.is_some_and(|viewer| viewer.follows(author));
+    put(out, r#"{"id":"#);
+    put_number(out, u64::from(comment.number));
+    put(out, r#","createdAt":"#);
+    put_time(out, comment.created_at);
+    put(out, r#","updatedAt":"#);
+    put_time(out, comment.updated_at);
+    put(out, r#","body":"#);
+    put_string(out, &comment.body);
+    put(out, r#","author":"#);
+    put_profile(out, author, follows(comment.author));
+    put(out, "}");
+}
+
+fn put_profile(out: &mut Vec<u8>, card: Option<&Card>, following: bool) {
+    put(out, "{");
+    put(out, card.map_or(DELETED, card_fragment));
+    put(out, if following { r#","following":true}"# } else { r#","following":false}"# });
+}
+
+/// What all see alike of an article, but for its body.
+fn summary_fragment(summary: &Summary) -> &str {
+    summary.rendered.get_or_init(|| {
+        let mut out = Vec::with_capacity(512);
+        put(&mut out, r#""slug":"#);
+        put_string(&mut out, &slug(&summary.title, summary.id));
+        put(&mut out, r#","title":"#);
+        put_string(&mut out, &summary.title);
+        put(&mut out, r#","description":"#);
+        put_string(&mut out, &summary.description);
+        put(&mut out, r#","tagList":["#);
+        for (place, tag) in summary.tags.iter().enumerate() {
+            if place > 0 {
+                put(&mut out, ",");
+            }
+            put_string(&mut out, tag);
+        }
+        put(&mut out, r#"],"createdAt":"#);
+        put_time(&mut out, summary.created_at);
+        put(&mut out, r#","updatedAt":"#);
+        put_time(&mut out, summary.updated_at);
+        into_text(out)
+    })
+}
+
+/// What all see alike of a user.
+fn card_fragment(card: &Card) -> &str {
+    card.rendered.get_or_init(|| {
+        let mut out = Vec::with_capacity(256);
+        put_face(&mut out, &card.username, card.bio.as_deref(), card.image.as_deref());
+        into_text(out)
+    })
+}
+
+/// The body as a JSON string, if it is one of those that are kept.
+fn kept_body<'a>(summary: &'a Summary, body: &Body) -> Option<&'a str> {
+    if body.len() > KEPT_BODY_BYTES_MAX {
+        return None;
+    }
+    let kept = summary.rendered_body.get_or_init(|| {
+        let mut out = Vec::with_capacity(body.len() + body.len() / 8 + 2);
+        put_string(&mut out, text_of(body));
+        into_text(out)
+    });
+    Some(kept)
+}
+
+fn text_of(body: &Body) -> &str {
+    std::str::from_utf8(body).unwrap_or_default()
+}
+
+fn into_text(out: Vec<u8>) -> Box<str> {
+    String::from_utf8(out).expect("strings were appended to strings").into_boxed_str()
+}
+
+fn put_face(out: &mut Vec<u8>, username: &str, bio: Option<&str>, image: Option<&str>) {
+    put(out, r#""username":"#);
+    put_string(out, username);
+    put(out, r#","bio":"#);
+    put_optional(out, bio);
+    put(out, r#","image":"#);
+    put_optional(out, image);
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a Vec accepts every write");
+}
+
+fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => put_string(out, text),
+        None => put(out, "null"),
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, number: u64) {
+    serde_json::to_writer(out, &number).expect("a Vec accepts every write");
+}
+
+/// Milliseconds and `Z`, as a string.
+fn put_time(out: &mut Vec<u8>, at: Stamp) {
+    let ms = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    write!(out, "\"{time:.3}\"").expect("a Vec accepts every write");
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

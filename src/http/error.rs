@@ -1,0 +1,287 @@
+//! How a request fails: the only place that turns an [`ErrorCode`] into a status and a body.
+//!
+//! A handler answers with a [`Failure`]; the [`edge`](crate::http::edge) then writes it in the shape
+//! of the path: RealWorld's under `/api`, RFC 9457 elsewhere. So a handler need not know which API
+//! it serves, nor the id of its request.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::actors::call::CallError;
+use crate::actors::post::message as post;
+use crate::actors::state_machine::Refusal;
+use crate::actors::user::message as user;
+use crate::error::ErrorCode;
+use crate::http::request::RequestId;
+
+type Text = Cow<'static, str>;
+
+/// Why a request fails.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    code: ErrorCode,
+    status: StatusCode,
+    /// Field and what is wrong with it.
+    errors: Vec<(Text, Text)>,
+    /// For the log only: a client never sees the cause of a 5xx.
+    cause: Option<Text>,
+}
+
+/// Which of the two shapes a path has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"errors":{"field":["message"]}}`.
+    RealWorld,
+    /// RFC 9457.
+    Problem,
+}
+
+impl Shape {
+    /// The shape of errors under this path.
+    pub fn of_path(path: &str) -> Self {
+        match path.strip_prefix("/api") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::RealWorld,
+            Some(_) | None => Self::Problem,
+        }
+    }
+}
+
+/// Shorthand for what a handler answers.
+pub type Answered<T = Response> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure that speaks for itself.
+    pub fn new(code: ErrorCode) -> Self {
+        Self { code, status: status_of(code), errors: Vec::new(), cause: None }
+    }
+
+    /// One field is wrong, or the thing it names.
+    pub fn field(code: ErrorCode, field: impl Into<Text>, message: impl Into<Text>) -> Self {
+        Self { errors: vec![(field.into(), message.into())], ..Self::new(code) }
+    }
+
+    /// One field is not valid.
+    pub fn invalid(field: impl Into<Text>, message: impl Into<Text>) -> Self {
+        Self::field(ErrorCode::Invalid, field, message)
+    }
+
+    /// All fields that are not valid.
+    pub fn invalid_fields(errors: Vec<(Text, Text)>) -> Self {
+        Self { errors, ..Self::new(ErrorCode::Invalid) }
+    }
+
+    /// There is no such thing.
+    pub fn not_found(what: &'static str) -> Self {
+        Self::field(ErrorCode::NotFound, what, "not found")
+    }
+
+    /// The bytes are not what the protocol says.
+    pub fn malformed(message: impl Into<Text>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
+    }
+
+    /// A fault of ours; the cause is for the log.
+    pub fn internal(cause: impl Into<Text>) -> Self {
+        Self { cause: Some(cause.into()), ..Self::new(ErrorCode::Internal) }
+    }
+
+    /// A status that the framework chose itself.
+    pub fn of_status(status: StatusCode) -> Self {
+        let (code, field, message) = match status {
+            StatusCode::NOT_FOUND => (ErrorCode::NotFound, "path", "not found"),
+            StatusCode::METHOD_NOT_ALLOWED => (ErrorCode::Invalid, "method", "is not allowed"),
+            StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::TooLarge, "body", "is too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                (ErrorCode::Invalid, "content-type", "must be application/json")
+            }
+            StatusCode::REQUEST_TIMEOUT => {
+                (ErrorCode::DeadlineExceeded, "body", "did not arrive in time")
+            }
+            _ if status.is_client_error() => (ErrorCode::Invalid, "request", "is not valid"),
+            _ => (ErrorCode::Internal, "server", "failed"),
+        };
+        Self { status, ..Self::field(code, field, message) }
+    }
+
+    /// What kind of outcome this is.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Logs what a person must look at, once; the id in the body leads here.
+    pub fn log(&self, id: &RequestId, route: &str) {
+        let request_id = id.as_str();
+        let cause = self.cause.as_deref().unwrap_or("an internal fault");
+        match self.code {
+            ErrorCode::Internal => tracing::error!(request_id, route, cause, "request failed"),
+            _ => tracing::debug!(request_id, route, code = self.code.name(), "request refused"),
+        }
+    }
+
+    /// The body and headers in the shape of the path.
+    pub fn write(&self, shape: Shape, id: &RequestId, response: &mut Response) {
+        *response.status_mut() = self.status;
+        let (kind, body) = match shape {
+            Shape::RealWorld => ("application/json", self.real_world(id)),
+            Shape::Problem => ("application/problem+json", self.problem(id)),
+        };
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let may_retry =
+            [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
+        if may_retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+        }
+        *response.body_mut() = Body::from(body.to_string());
+    }
+
+    fn real_world(&self, id: &RequestId) -> serde_json::Value {
+        let mut fields = serde_json::Map::new();
+        for (field, message) in &self.errors {
+            let messages = fields.entry(field.as_ref()).or_insert_with(|| json!([]));
+            if let Some(messages) = messages.as_array_mut() {
+                messages.push(json!(message));
+            }
+        }
+        if fields.is_empty() {
+            let message = match self.code {
+                ErrorCode::Internal => format!("failed; incident {}", id.as_str()),
+                _ => detail_of(self.code).to_owned(),
+            };
+            fields.insert("server".to_owned(), json!([message]));
+        }
+        json!({ "errors": fields })
+    }
+
+    fn problem(&self, id: &RequestId) -> serde_json::Value {
+        let detail = match self.errors.first() {
+            Some((field, message)) => format!("`{field}` {message}"),
+            None => detail_of(self.code).to_owned(),
+        };
+        let errors = self
+            .errors
+            .iter()
+            .map(|(field, message)| json!({ "pointer": format!("/{field}"), "detail": message }));
+        json!({
+            "type": format!("/docs/errors#{}", self.code.name()),
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": detail,
+            "code": self.code.name(),
+            "request_id": id.as_str(),
+            "errors": errors.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The status of an outcome. Malformed input has its own; see [`Failure::malformed`].
+fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::UnknownOutcome => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a client may know, and can do about it.
+fn detail_of(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Invalid => "the request is not valid",
+        ErrorCode::Unauthenticated => "sign in first",
+        ErrorCode::Forbidden => "that is not yours",
+        ErrorCode::NotFound => "there is no such thing",
+        ErrorCode::Conflict => "it contradicts what is there",
+        ErrorCode::TooLarge => "larger than allowed",
+        ErrorCode::RateLimited => "too often; wait before the next try",
+        ErrorCode::Overloaded => "no capacity at the moment; try again",
+        ErrorCode::Unavailable => "cannot be reached at the moment; try again",
+        ErrorCode::DeadlineExceeded => "not finished in time; it had no effect",
+        ErrorCode::UnknownOutcome => {
+            "it may or may not have happened; repeat it under the same idempotency key"
+        }
+        ErrorCode::Internal => "a fault of ours; the request id leads to its cause",
+    }
+}
+
+impl IntoResponse for Failure {
+    /// Only a status and the failure itself: the edge writes the body.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A call without an answer, for reasons of the runtime.
+fn of_call<R: Refusal>(error: &CallError<R>) -> Failure {
+    let mut failure = Failure::new(error.code());
+    failure.cause = Some(Cow::Owned(error.to_string()));
+    failure
+}
+
+impl From<CallError<user::Error>> for Failure {
+    fn from(error: CallError<user::Error>) -> Self {
+        let CallError::Refused(refusal) = &error else { return of_call(&error) };
+        let code = refusal.code();
+        match refusal {
+            user::Error::NotFound => Self::not_found("profile"),
+            user::Error::Taken(kind) => taken(*kind),
+            user::Error::Yourself => Self::field(code, "username", "is your own"),
+            user::Error::TooManyEdges(_) => Self::field(code, "username", refusal.to_string()),
+            user::Error::InTheFuture => Self::field(code, "at", "lies in the future"),
+            user::Error::Stale { .. } | user::Error::ClaimVoid | user::Error::IdTaken => {
+                of_call(&error)
+            }
+        }
+    }
+}
+
+/// A name or address belongs to somebody else.
+pub fn taken(kind: user::ClaimKind) -> Failure {
+    let field = match kind {
+        user::ClaimKind::Name => "username",
+        user::ClaimKind::Email => "email",
+    };
+    Failure::field(ErrorCode::Conflict, field, "has already been taken")
+}
+
+impl From<CallError<post::Error>> for Failure {
+    fn from(error: CallError<post::Error>) -> Self {
+        let CallError::Refused(refusal) = &error else { return of_call(&error) };
+        let code = refusal.code();
+        match refusal {
+            post::Error::NotFound => Self::not_found("article"),
+            post::Error::CommentNotFound => Self::not_found("comment"),
+            post::Error::Forbidden => Self::field(code, "article", "forbidden"),
+            post::Error::CommentForbidden => Self::field(code, "comment", "forbidden"),
+            post::Error::VersionMismatch { .. } => Self {
+                status: StatusCode::PRECONDITION_FAILED,
+                ..Self::field(code, "version", refusal.to_string())
+            },
+            post::Error::TooManyComments(_) => Self::field(code, "comment", refusal.to_string()),
+            post::Error::ScheduleInvalid => Self::field(code, "publish_at", refusal.to_string()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a handler may ask of a request's head: who asks, and which page.
+//!
+//! Extractors run in the order of a handler's arguments. The reader stands first, so that a bad
+//! token is 401 before anything else is looked at.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+
+use crate::actors::call::CallError;
+use crate::actors::router::Call;
+use crate::actors::user::message::{Answer, Error, Query as UserQuery, Viewer};
+use crate::error::ErrorCode;
+use crate::http::App;
+use crate::http::error::{Answered, Failure};
+use crate::http::limits::{OFFSET_MAX, PAGE_DEFAULT, PAGE_MAX};
+use crate::http::query::{Query, hex};
+
+/// Who reads: somebody signed in, or nobody. A token that is not valid is a failure, never nobody.
+pub struct Reader(pub Option<Arc<Viewer>>);
+
+/// Somebody who is signed in.
+pub struct SignedIn(pub Arc<Viewer>);
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Answered<Self> {
+        sign_in(app, &parts.headers).await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for SignedIn {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Answered<Self> {
+        match sign_in(app, &parts.headers).await? {
+            Some(viewer) => Ok(Self(viewer)),
+            None => Err(Failure::field(ErrorCode::Unauthenticated, "token", "is missing")),
+        }
+    }
+}
+
+async fn sign_in(app: &App, headers: &HeaderMap) -> Answered<Option<Arc<Viewer>>> {
+    let invalid = || Failure::field(ErrorCode::Unauthenticated, "token", "is invalid");
+    let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = token_of(header.as_bytes()).ok_or_else(invalid)?;
+    let bearer = app.tokens.verify(token).map_err(|_| invalid())?;
+    let query = UserQuery::GetViewer { user: bearer.user };
+    let viewer = match app.users.query(Call::new(), bearer.user.bucket(), query).await {
+        Ok(Answer::Viewer(viewer)) => viewer,
+        Ok(_) => return Err(wrong_answer()),
+        Err(CallError::Refused(Error::NotFound)) => return Err(invalid()),
+        Err(error) => return Err(error.into()),
+    };
+    match viewer.token_generation == bearer.generation {
+        true => Ok(Some(viewer)),
+        false => Err(invalid()),
+    }
+}
+
+/// The token of an `Authorization` header: `Token …` or `Bearer …`, in any case.
+pub(crate) fn token_of(header: &[u8]) -> Option<&str> {
+    let header = std::str::from_utf8(header).ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    let is_known = scheme.eq_ignore_ascii_case("token") || scheme.eq_ignore_ascii_case("bearer");
+    let token = token.trim();
+    (is_known && !token.is_empty()).then_some(token)
+}
+
+/// A service that answers another question than was asked has a fault.
+pub(crate) fn wrong_answer() -> Failure {
+    Failure::internal("a service gave an answer of another kind than was asked for")
+}
+
+/// A page by offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many.
+    pub limit: usize,
+}
+
+impl Page {
+    /// The page that `limit` and `offset` name.
+    ///
+    /// # Errors
+    /// 422 with what is wrong with either.
+    pub fn of(query: Query<'_>) -> Answered<Self> {
+        let limit = number(query, "limit", PAGE_DEFAULT, 1..=PAGE_MAX)?;
+        let offset = number(query, "offset", 0, 0..=OFFSET_MAX)?;
+        Ok(Self { offset, limit })
+    }
+}
+
+fn number(
+    query: Query<'_>,
+    name: &'static str,
+    default: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Answered<usize> {
+    let Some(text) = query.get(name)? else { return Ok(default) };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && range.contains(&number) => Ok(number),
+        Ok(_) | Err(_) => {
+            let (least, most) = range.into_inner();
+            Err(Failure::invalid(name, format!("must be a number from {least} to {most}")))
+        }
+    }
+}
+
+/// The secret part of an unlisted post's link, `?link=` with 32 hexadecimal digits. Anything else
+/// opens nothing, and so is none.
+pub fn link_token(query: Query<'_>) -> Option<[u8; 16]> {
+    let text = query.get("link").ok().flatten()?;
+    let digits = text.as_bytes();
+    if digits.len() != 32 {
+        return None;
+    }
+    let mut token = [0; 16];
+    for (byte, pair) in token.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = hex(pair[0])? << 4 | hex(pair[1])?;
+    }
+    Some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn page(raw: &str) -> Answered<Page> {
+        Page::of(Query::new(Some(raw)))
+    }
+
+    #[test]
+    fn both_schemes_are_understood() {
+        assert_eq!(token_of(b"Token abc"), Some("abc"));
+        assert_eq!(token_of(b"bearer abc"), Some("abc"));
+        for bad in [&b"abc"[..], b"Token", b"Token ", b"Basic abc", b"", b"Token \xff"] {
+            assert_eq!(token_of(bad), None);
+        }
+    }
+
+    #[test]
+    fn pages_have_bounds() {
+        assert_eq!(page("").unwrap(), Page { offset: 0, limit: 20 });
+        assert_eq!(page("limit=100&offset=10000").unwrap(), Page { offset: 10_000, limit: 100 });
+        assert_eq!(page("limit=&offset=").unwrap(), Page { offset: 0, limit: 20 });
+        for bad in [
+            "limit=0",
+            "limit=101",
+            "limit=-1",
+            "limit=x",
+            "limit=+5",
+            "limit=%2B5",
+            "limit=1.5",
+            "limit=99999999999999999999999",
+            "offset=10001",
+            "offset=-1",
+            "offset=x",
+        ] {
+            assert_eq!(page(bad).unwrap_err().status().as_u16(), 422, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_link_has_32_digits() {
+        let of = |raw| link_token(Query::new(Some(raw)));
+        assert_eq!(of("link=000102030405060708090a0B0c0d0e0f").unwrap()[11], 11);
+        for bad in ["", "link=00", "link=zz0102030405060708090a0b0c0d0e0f", "link=é"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+        #[test]
+        fn any_header_is_read_without_panic(bytes: Vec<u8>, text in "(Token|Bearer|x) \\PC{0,9}") {
+            let _ = token_of(&bytes);
+            let _ = token_of(text.as_bytes());
+        }
+
+        #[test]
+        fn any_page_is_read_without_panic(raw in "(limit|offset|link)=[0-9a-f%+-]{0,40}") {
+            let _ = page(&raw);
+            let _ = link_token(Query::new(Some(&raw)));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Lists of posts: in one step where one shard holds everything, otherwise by merging keys.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use crate::actors::post::message::{Answer, Filter, PostView, Query, SortKey};
+use crate::actors::router::Call;
+use crate::actors::user::message::Viewer;
+use crate::http::App;
+use crate::http::error::Answered;
+use crate::http::extract::{Page, wrong_answer};
+use crate::ids::PostId;
+
+/// What a list is made from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Posts for which all filters hold.
+    Filtered(Vec<Filter>, Option<Arc<Viewer>>),
+    /// Posts of followed authors.
+    Feed(Arc<Viewer>),
+}
+
+impl Source {
+    fn viewer(&self) -> Option<Arc<Viewer>> {
+        match self {
+            Self::Filtered(_, viewer) => viewer.clone(),
+            Self::Feed(viewer) => Some(viewer.clone()),
+        }
+    }
+
+    fn page(self, page: Page) -> Query {
+        let Page { offset, limit } = page;
+        match self {
+            Self::Filtered(filters, viewer) => Query::ListPage { filters, viewer, offset, limit },
+            Self::Feed(viewer) => Query::FeedPage { viewer, offset, limit },
+        }
+    }
+
+    /// Every key up to the end of the page: which ones lie before it is known only together.
+    fn keys(self, page: Page) -> Query {
+        let Page { offset, limit } = page;
+        match self {
+            Self::Filtered(filters, viewer) => Query::ListKeys { filters, viewer, offset, limit },
+            Self::Feed(viewer) => Query::FeedKeys { viewer, offset, limit },
+        }
+    }
+}
+
+/// A page of posts, newest first, and how many there are in all.
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostView>, u64)> {
+    if app.posts.shards() == 1 {
+        return match app.posts.query_shard(Call::new(), 0, source.page(page)).await? {
+            Answer::Page { posts, total } => Ok((posts, total)),
+            _ => Err(wrong_answer()),
+        };
+    }
+    let viewer = source.viewer();
+    let query = source.keys(page);
+    let shards = try_join_all((0..app.posts.shards()).map(|shard| {
+        let query = query.clone();
+        async move {
+            match app.posts.query_shard(Call::new(), shard, query).await? {
+                Answer::Keys { keys, total } => Ok((keys, total)),
+                _ => Err(wrong_answer()),
+            }
+        }
+    }));
+    let (keys, totals): (Vec<Vec<SortKey>>, Vec<u64>) = shards.await?.into_iter().unzip();
+    let winners = winners(&keys, page);
+    let posts = fetch_posts(app, &winners, viewer).await?;
+    Ok((posts, totals.iter().sum()))
+}
+
+/// The posts of the page, newest first. Few shards and many keys: passing over the offset by
+/// comparing the heads costs less than sorting.
+fn winners(shards: &[Vec<SortKey>], page: Page) -> Vec<PostId> {
+    let mut heads: Vec<std::slice::Iter<'_, SortKey>> =
+        shards.iter().map(|keys| keys.iter()).collect();
+    let mut winners = Vec::with_capacity(page.limit);
+    for place in 0..page.offset + page.limit {
+        let newest = heads.iter_mut().max_by_key(|head| head.as_slice().first().copied());
+        let Some(key) = newest.and_then(Iterator::next) else { break };
+        if place >= page.offset {
+            winners.push(key.post);
+        }
+    }
+    winners
+}
+
+/// The posts in this order; what is gone or hidden by now is left out.
+async fn fetch_posts(
+    app: &App,
+    order: &[PostId],
+    viewer: Option<Arc<Viewer>>,
+) -> Answered<Vec<PostView>> {
+    let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
+    for post in order {
+        shards[usize::from(app.posts.shard_of(post.bucket()))].push(*post);
+    }
+    let asked = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
+    let fetched = try_join_all(asked.map(|(shard, posts)| {
+        let query = Query::GetPosts { posts, viewer: viewer.clone() };
+        async move {
+            match app.posts.query_shard(Call::new(), shard as u16, query).await? {
+                Answer::Posts(posts) => Ok(posts),
+                _ => Err(wrong_answer()),
+            }
+        }
+    }));
+    let mut posts: Vec<PostView> = fetched.await?.into_iter().flatten().collect();
+    let place = |view: &PostView| order.iter().position(|post| *post == view.summary.id);
+    posts.sort_by_cached_key(place);
+    Ok(posts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Stamp;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn merging_equals_sorting(
+            times in prop::collection::vec(0_u64..50, 0..60),
+            offset in 0_usize..70,
+            limit in 1_usize..30,
+        ) {
+            let mut all: Vec<SortKey> = Vec::new();
+            let mut shards = vec![Vec::new(); 4];
+            for (n, time) in times.into_iter().enumerate() {
+                let key = SortKey { at: Stamp(time), post: PostId(n as u64) };
+                all.push(key);
+                shards[n % 4].push(key);
+            }
+            for keys in shards.iter_mut().chain([&mut all]) {
+                keys.sort_unstable_by(|left, right| right.cmp(left));
+            }
+            let expected = all.iter().skip(offset).take(limit).map(|key| key.post);
+            let page = Page { offset, limit };
+            prop_assert_eq!(winners(&shards, page), expected.collect::<Vec<_>>());
+        }
+    }
+}

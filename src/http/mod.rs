@@ -1,0 +1,124 @@
+//! HTTP: parse and sign in, build one command or query, render. It knows JSON and status codes; it
+//! decides nothing.
+//!
+//! A handler takes types that cannot be wrong ([`extract`], [`json`], [`fields`]), calls the router
+//! of a service, and renders what comes back. What a page shows of two services it asks of both.
+//! Around every route lies one layer, the [`edge`].
+
+pub mod accounts;
+pub mod checks;
+pub mod conduit;
+pub mod edge;
+pub mod error;
+pub mod extract;
+pub mod fields;
+pub mod json;
+pub mod limits;
+pub mod lists;
+pub mod ops;
+pub mod passwords;
+pub mod people;
+pub mod query;
+pub mod request;
+pub mod serve;
+pub mod slug;
+pub mod tokens;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router as Routes;
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, delete, get, post};
+
+use crate::actors::router::Router;
+use crate::actors::seams::Clock;
+use crate::actors::{post, user};
+use crate::http::conduit::{articles, comments, profiles, tags, users};
+use crate::http::edge::Edge;
+use crate::http::error::Failure;
+use crate::http::limits::Limits;
+use crate::http::passwords::PasswordPool;
+use crate::http::tokens::Tokens;
+use crate::telemetry::Metrics;
+
+/// What the handlers need of a node.
+pub struct Parts {
+    /// Calls to the user service.
+    pub users: Router<user::Service>,
+    /// Calls to the post service.
+    pub posts: Router<post::Service>,
+    /// Signs and verifies tokens.
+    pub tokens: Tokens,
+    /// Hashes and verifies passwords.
+    pub passwords: PasswordPool,
+    /// The metrics of the node.
+    pub metrics: Arc<Metrics>,
+    /// What the edge grants at most.
+    pub limits: Limits,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The parts, shared by all handlers. Cheap to clone, as axum does for every request.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+/// The parts, and what the edge itself keeps.
+pub struct Shared {
+    parts: Parts,
+    pub(crate) tag_page: tags::TagPage,
+}
+
+impl App {
+    /// The application of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Shared { parts, tag_page: tags::TagPage::default() }))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}
+
+/// The public API: the whole route table.
+pub fn routes(app: App) -> Routes {
+    let edge = Edge::new(&app.limits, app.metrics.clone());
+    let table: [(&'static str, MethodRouter<App>); 14] = [
+        ("/api/users", post(users::register)),
+        ("/api/users/login", post(users::login)),
+        ("/api/user", get(users::current).put(users::update)),
+        ("/api/profiles/{username}", get(profiles::show)),
+        ("/api/profiles/{username}/follow", post(profiles::follow).delete(profiles::unfollow)),
+        ("/api/articles", get(articles::list).post(articles::create)),
+        ("/api/articles/feed", get(articles::feed)),
+        (
+            "/api/articles/{slug}",
+            get(articles::show).put(articles::update).delete(articles::delete),
+        ),
+        ("/api/articles/{slug}/favorite", post(articles::favor).delete(articles::unfavor)),
+        ("/api/articles/{slug}/comments", get(comments::list).post(comments::create)),
+        ("/api/articles/{slug}/comments/{number}", delete(comments::delete)),
+        ("/api/tags", get(tags::list)),
+        ("/api", get(nothing)),
+        ("/", get(nothing)),
+    ];
+    let mut routes = Routes::new();
+    for (path, methods) in table {
+        routes = routes.route(path, methods.layer(edge.route(path)));
+    }
+    let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
+    routes.fallback_service(unknown.with_state(app.clone())).with_state(app)
+}
+
+async fn nothing() -> Failure {
+    Failure::of_status(StatusCode::NOT_FOUND)
+}

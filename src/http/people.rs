@@ -1,0 +1,108 @@
+//! Users as pages show them: cards by id, and users by name.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use crate::actors::router::Call;
+use crate::actors::user::message::{Answer, Card, ClaimKind, Query, claim_bucket};
+use crate::http::App;
+use crate::http::error::{Answered, Failure};
+use crate::http::extract::wrong_answer;
+use crate::http::fields::normal;
+use crate::ids::UserId;
+
+/// Cards of some users, ascending by id.
+pub struct Cards(Vec<(UserId, Option<Arc<Card>>)>);
+
+impl Cards {
+    /// Fetches the cards of these users: one batch per shard, in parallel.
+    ///
+    /// # Errors
+    /// When a shard has no answer.
+    pub async fn fetch(app: &App, mut users: Vec<UserId>) -> Answered<Self> {
+        users.sort_unstable();
+        users.dedup();
+        if users.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        if app.users.shards() == 1 {
+            let cards = fetch_shard(app, 0, users.clone()).await?;
+            return Ok(Self(users.into_iter().zip(cards).collect()));
+        }
+        let mut shards: Vec<Vec<UserId>> = vec![Vec::new(); usize::from(app.users.shards())];
+        for user in users {
+            shards[usize::from(app.users.shard_of(user.bucket()))].push(user);
+        }
+        let asked = shards.into_iter().enumerate().filter(|(_, users)| !users.is_empty());
+        let fetched = try_join_all(asked.map(|(shard, users)| async move {
+            let cards = fetch_shard(app, shard as u16, users.clone()).await?;
+            Ok::<_, Failure>(users.into_iter().zip(cards).collect::<Vec<_>>())
+        }));
+        let mut cards: Vec<_> = fetched.await?.into_iter().flatten().collect();
+        cards.sort_unstable_by_key(|(user, _)| *user);
+        Ok(Self(cards))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(cards: Vec<(UserId, Option<Arc<Card>>)>) -> Self {
+        Self(cards)
+    }
+
+    /// The card of a user, if there is such a user.
+    pub fn get(&self, user: UserId) -> Option<&Card> {
+        let place = self.0.binary_search_by_key(&user, |(user, _)| *user).ok()?;
+        self.0[place].1.as_deref()
+    }
+}
+
+/// The card of one user, if there is such a user.
+///
+/// # Errors
+/// When the user's shard has no answer.
+pub async fn card(app: &App, user: UserId) -> Answered<Option<Arc<Card>>> {
+    let shard = app.users.shard_of(user.bucket());
+    Ok(fetch_shard(app, shard, vec![user]).await?.pop().flatten())
+}
+
+async fn fetch_shard(
+    app: &App,
+    shard: u16,
+    users: Vec<UserId>,
+) -> Answered<Vec<Option<Arc<Card>>>> {
+    match app.users.query_shard(Call::new(), shard, Query::GetCards { users }).await? {
+        Answer::Cards(cards) => Ok(cards),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// Who claims a name or address, normalised. A claim is not yet a user: ask the user, too.
+///
+/// # Errors
+/// When the claim's shard has no answer.
+pub async fn claimant(app: &App, kind: ClaimKind, normal: String) -> Answered<Option<UserId>> {
+    let bucket = claim_bucket(kind, &normal);
+    let query = Query::ResolveClaim { kind, normal };
+    match app.users.query(Call::new(), bucket, query).await? {
+        Answer::Owner(owner) => Ok(owner),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// The user who bears this name, in any of its forms.
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn by_name(app: &App, name: &str) -> Answered<Option<(UserId, Arc<Card>)>> {
+    let normal = normal(name);
+    let Some(user) = claimant(app, ClaimKind::Name, normal.clone()).await? else {
+        return Ok(None);
+    };
+    let card = card(app, user).await?;
+    Ok(card.filter(|card| bears(card, &normal)).map(|card| (user, card)))
+}
+
+/// A claim may be a registration's that never ended, or one that was not given back yet.
+fn bears(card: &Card, wanted: &str) -> bool {
+    normal(&card.username) == wanted
+}

@@ -1,0 +1,305 @@
+//! Gives records effect: the one importer behind every format, for a stopped and a running node.
+//!
+//! **Invariants**: T1 every record may be applied again and changes nothing then; T2 within a file
+//! a record takes effect after those that make what it refers to, and the comments of a post in
+//! their order.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use crate::actors::call::CallError;
+use crate::actors::post::message::{
+    Answer, Command, Error, ImportKey, Query, Reader, Reply, Visibility,
+};
+use crate::actors::router::{Call, Router};
+use crate::actors::seams::Clock;
+use crate::actors::{post, user};
+use crate::http::fields;
+use crate::http::passwords::PasswordPool;
+use crate::ids::{Bucket, PostId, Stamp, UserId};
+use crate::transfer::applied::{Applied, Effect};
+use crate::transfer::chunk::{Item, Problem};
+use crate::transfer::fault::{Fault, Patience, past, wrong};
+use crate::transfer::people::People;
+use crate::transfer::record::{
+    Comment, Favorite, Follow, Post, PostVisibility, Read, Record, comment_key, native_post,
+    post_key,
+};
+use crate::transfer::turns::Turns;
+
+/// Records worked on at a time: enough to fill a batch while the one before becomes durable, few
+/// beside the permits of a shard, so that readers of a running node keep theirs.
+const IN_FLIGHT: usize = 64;
+/// Passwords that may wait to be hashed: all records in flight.
+const PASSWORDS_WAITING: usize = IN_FLIGHT;
+
+/// The import cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}: give the same command again to go on, nothing is doubled")]
+pub struct Halted(pub String);
+
+/// Gives records effect through the actors of a node.
+#[derive(Clone)]
+pub struct Engine {
+    users: Router<user::Service>,
+    posts: Router<post::Service>,
+    passwords: PasswordPool,
+    clock: Clock,
+}
+
+/// What a key of a post leads to.
+enum Target {
+    /// An imported post.
+    Imported(PostId),
+    /// A post that was written here: its own export comes back.
+    Own(PostId),
+    Deleted,
+    Unknown,
+}
+
+impl Engine {
+    /// An engine over these services.
+    pub fn new(
+        users: Router<user::Service>,
+        posts: Router<post::Service>,
+        clock: Clock,
+        password_threads: usize,
+    ) -> Self {
+        let passwords = PasswordPool::new(password_threads, PASSWORDS_WAITING);
+        Self { users, posts, passwords, clock }
+    }
+
+    /// Applies the records of a chunk of the file with this digest.
+    ///
+    /// # Errors
+    /// When the node does not answer for long. What was applied stays.
+    pub async fn apply(&self, digest: &[u8; 32], items: &[Item]) -> Result<Applied, Halted> {
+        let mut applied = Applied::default();
+        let mut turns = Turns::default();
+        let mut running = FuturesUnordered::new();
+        let mut items = items.iter();
+        loop {
+            let next = if running.len() < IN_FLIGHT { items.next() } else { None };
+            if let Some(item) = next {
+                let mut turn = turns.next(&item.record);
+                running.push(async move {
+                    turn.come().await;
+                    (item, self.apply_one(digest, item).await)
+                });
+                continue;
+            }
+            let Some((item, outcome)) = running.next().await else { break };
+            match outcome {
+                Ok(effect) => applied.counts.add(&item.record, effect),
+                Err(Fault::Line(reason)) => {
+                    applied.problems.push(Problem { line: item.line, reason });
+                }
+                Err(Fault::Halt(reason)) => return Err(Halted(reason)),
+            }
+        }
+        applied.problems.sort_by_key(|problem| problem.line);
+        Ok(applied)
+    }
+
+    async fn apply_one(&self, digest: &[u8; 32], item: &Item) -> Result<Effect, Fault> {
+        match &item.record {
+            Record::User(user) => self.people().create(user).await,
+            Record::Follow(follow) => self.follow(follow).await,
+            Record::Post(post) => self.post(post).await,
+            Record::Favorite(favorite) => self.favorite(favorite).await,
+            Record::Comment(comment) => {
+                self.comment(comment, comment_key(digest, item.line)).await
+            }
+            Record::Read(read) => self.read(read).await,
+        }
+    }
+
+    fn people(&self) -> People<'_> {
+        People { users: &self.users, passwords: &self.passwords, clock: &self.clock }
+    }
+
+    async fn follow(&self, follow: &Follow) -> Result<Effect, Fault> {
+        let user = self.people().find(&follow.follower).await?;
+        let target = self.people().find(&follow.followed).await?;
+        self.command_user(user::message::Command::SetFollow { user, target, on: true }).await?;
+        Ok(Effect::Done)
+    }
+
+    async fn post(&self, post: &Post) -> Result<Effect, Fault> {
+        let key = post_key(&post.key).map_err(Fault::Line)?;
+        let author = self.people().find(&post.author).await?;
+        let command = self.create_post(key, author, post)?;
+        if let Some(own) = native_post(key)
+            && self.is_own(own).await?
+        {
+            return Ok(Effect::Existed);
+        }
+        let before = self.clock.now();
+        match self.command_post(command).await? {
+            // An id tells when it was made.
+            Ok(Reply::Post { id, .. }) if id.stamp() >= before => Ok(Effect::Done),
+            Ok(Reply::Post { .. }) => Ok(Effect::Existed),
+            Ok(Reply::Done | Reply::Comment { .. }) => Err(Fault::wrong_answer()),
+            Err(refusal) => Err(Fault::Line(refusal.to_string())),
+        }
+    }
+
+    fn create_post(&self, key: ImportKey, author: UserId, post: &Post) -> Result<Command, Fault> {
+        let (visibility, publish_at, created_at) = self.publication(post)?;
+        Ok(Command::CreatePost {
+            bucket: Bucket::of_key(&key.0),
+            author,
+            title: fields::title(post.title.clone()).map_err(wrong("title"))?,
+            description: fields::description(post.description.clone())
+                .map_err(wrong("description"))?,
+            body: fields::body(post.body.clone()).map_err(wrong("body"))?,
+            tags: fields::tags(post.tags.clone()).map_err(wrong("tags"))?,
+            visibility,
+            publish_at,
+            link_token: rand::random(),
+            created_at,
+            import: Some(key),
+        })
+    }
+
+    /// Visibility, time of publication, own time. A scheduled post whose time has passed while it
+    /// was in a file is published, with the time for which it was scheduled.
+    fn publication(
+        &self,
+        post: &Post,
+    ) -> Result<(Visibility, Option<Stamp>, Option<Stamp>), Fault> {
+        let created_at = past(&self.clock, post.created_at)?;
+        match (post.visibility, post.publish_at) {
+            (PostVisibility::Scheduled, Some(at)) if at.0 <= self.clock.now() => {
+                Ok((Visibility::Public, None, Some(at.0)))
+            }
+            (PostVisibility::Scheduled, Some(at)) => {
+                Ok((Visibility::Scheduled, Some(at.0), created_at))
+            }
+            (PostVisibility::Scheduled, None) => {
+                Err(Fault::Line("a scheduled post needs `publish_at`".to_owned()))
+            }
+            (_, Some(_)) => {
+                Err(Fault::Line("`publish_at` is for scheduled posts only".to_owned()))
+            }
+            (visibility, None) => Ok((visibility.into(), None, created_at)),
+        }
+    }
+
+    async fn favorite(&self, favorite: &Favorite) -> Result<Effect, Fault> {
+        let user = self.people().find(&favorite.user).await?;
+        let post = match self.target(&favorite.post).await? {
+            Target::Imported(post) | Target::Own(post) => post,
+            Target::Deleted => return Ok(Effect::Skipped),
+            Target::Unknown => return Err(unknown(&favorite.post)),
+        };
+        let reader = Reader::operator(user);
+        settle(self.command_post(Command::SetFavorite { post, reader, on: true }).await?)
+    }
+
+    async fn comment(&self, comment: &Comment, import: ImportKey) -> Result<Effect, Fault> {
+        let body = fields::comment(comment.body.clone()).map_err(wrong("body"))?;
+        let created_at = past(&self.clock, comment.created_at)?;
+        let user = self.people().find(&comment.user).await?;
+        let post = match self.target(&comment.post).await? {
+            Target::Imported(post) => post,
+            // Its comments were written here, too, and have no key by which to tell them again.
+            Target::Own(_) | Target::Deleted => return Ok(Effect::Skipped),
+            Target::Unknown => return Err(unknown(&comment.post)),
+        };
+        let reader = Reader::operator(user);
+        let import = Some(import);
+        settle(
+            self.command_post(Command::AddComment { post, reader, body, created_at, import })
+                .await?,
+        )
+    }
+
+    async fn read(&self, read: &Read) -> Result<Effect, Fault> {
+        let at = past(&self.clock, Some(read.at))?.unwrap_or_default();
+        let user = self.people().find(&read.user).await?;
+        let post = match self.target(&read.post).await? {
+            Target::Imported(post) | Target::Own(post) => post,
+            Target::Deleted => return Ok(Effect::Skipped),
+            Target::Unknown => return Err(unknown(&read.post)),
+        };
+        self.command_user(user::message::Command::RecordRead { user, post, at }).await?;
+        Ok(Effect::Done)
+    }
+
+    async fn target(&self, key: &str) -> Result<Target, Fault> {
+        let key = post_key(key).map_err(Fault::Line)?;
+        if let Some(own) = native_post(key)
+            && self.is_own(own).await?
+        {
+            return Ok(Target::Own(own));
+        }
+        let query = Query::FindImported { key };
+        let Answer::Imported(found) = self.query_posts(Bucket::of_key(&key.0), query).await? else {
+            return Err(Fault::wrong_answer());
+        };
+        let Some(post) = found else { return Ok(Target::Unknown) };
+        Ok(match self.origin(post).await? {
+            Some(_) => Target::Imported(post),
+            None => Target::Deleted,
+        })
+    }
+
+    /// Whether this is a post that was not imported.
+    async fn is_own(&self, post: PostId) -> Result<bool, Fault> {
+        Ok(self.origin(post).await? == Some(None))
+    }
+
+    /// `None`: there is no such post. `Some(None)`: it was written here.
+    async fn origin(&self, post: PostId) -> Result<Option<Option<ImportKey>>, Fault> {
+        let query = Query::GetOrigins { posts: vec![post] };
+        match self.query_posts(post.bucket(), query).await? {
+            Answer::Origins(origins) => Ok(origins.into_iter().next().flatten()),
+            _ => Err(Fault::wrong_answer()),
+        }
+    }
+
+    async fn query_posts(&self, bucket: Bucket, query: Query) -> Result<Answer, Fault> {
+        let mut patience = Patience::new();
+        loop {
+            match self.posts.query(Call::new(), bucket, query.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => patience.wait(error).await?,
+            }
+        }
+    }
+
+    async fn command_post(&self, command: Command) -> Result<Result<Reply, Error>, Fault> {
+        let mut patience = Patience::new();
+        loop {
+            match self.posts.command(Call::new(), command.clone()).await {
+                Ok(reply) => return Ok(Ok(reply)),
+                Err(CallError::Refused(refusal)) => return Ok(Err(refusal)),
+                Err(error) => patience.wait(error).await?,
+            }
+        }
+    }
+
+    async fn command_user(&self, command: user::message::Command) -> Result<(), Fault> {
+        let mut patience = Patience::new();
+        loop {
+            match self.users.command(Call::new(), command.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) => patience.wait(error).await?,
+            }
+        }
+    }
+}
+
+fn unknown(key: &str) -> Fault {
+    Fault::Line(format!("there is no post with the key `{key}`"))
+}
+
+/// The outcome of what is done to a post that was found: if it is gone now, it was deleted just so.
+fn settle(outcome: Result<Reply, Error>) -> Result<Effect, Fault> {
+    match outcome {
+        Ok(_) => Ok(Effect::Done),
+        Err(Error::NotFound) => Ok(Effect::Skipped),
+        Err(refusal) => Err(Fault::Line(refusal.to_string())),
+    }
+}
