@@ -33,6 +33,13 @@ impl Sizes {
     /// The set of the table with twenty times the posts.
     pub const SCALE: Self = Self { posts: 1_000_000, ..Self::TABLE };
 
+    /// What [`Self::folder`] says.
+    pub fn parse(text: &str) -> Option<Self> {
+        let numbers: Option<Vec<usize>> = text.split('-').map(|part| part.parse().ok()).collect();
+        let [users, posts, follows, favorites] = numbers?[..] else { return None };
+        Some(Self { users, posts, follows, favorites })
+    }
+
     /// Name of the folder of such a set.
     pub fn folder(&self) -> String {
         let Self { users, posts, follows, favorites } = self;
