@@ -6,8 +6,6 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
-#[cfg(test)]
-use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::ReadOnlyTable;
@@ -207,14 +205,14 @@ fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Tables in memory alone, for tests of a service's logic: no file, no actor.
 #[cfg(test)]
 pub(crate) struct TestTables {
-    shard: Arc<crate::store::shard_file::ShardStore>,
+    shard: crate::store::shard_file::ShardStore,
 }
 
 #[cfg(test)]
 impl TestTables {
     pub(crate) fn new(tables: &'static [&'static str]) -> Self {
         let backend = redb::backends::InMemoryBackend::new();
-        Self { shard: Arc::new(crate::store::shard_file::ShardStore::in_memory(backend, tables)) }
+        Self { shard: crate::store::shard_file::ShardStore::in_memory(backend, tables) }
     }
 
     /// Runs `body` as one command and merges what it staged if it answers `Ok`.
@@ -230,6 +228,14 @@ impl TestTables {
         };
         state.put_staged(staged, outcome.is_ok());
         outcome
+    }
+
+    /// Moves all rows from memory to the file, so that reads go through that layer too.
+    pub(crate) fn checkpoint(&self) {
+        let mut state = self.shard.lock();
+        state.progress.applied.index = state.progress.applied.index.next();
+        drop(state);
+        self.shard.checkpoint().expect("memory does not fail");
     }
 
     pub(crate) fn read<T>(&self, body: impl FnOnce(&ReadTables<'_>) -> T) -> T {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::actors::post::progress::Progress;
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
 use crate::error::ErrorCode;
@@ -64,7 +65,7 @@ pub enum Command {
         /// Which.
         post: PostId,
         /// Who asks.
-        editor: UserId,
+        editor: Reader,
         /// New title.
         title: Option<String>,
         /// New description.
@@ -81,7 +82,7 @@ pub enum Command {
         /// Which.
         post: PostId,
         /// Who asks.
-        editor: UserId,
+        editor: Reader,
         /// Public, Followers, Unlisted, or Scheduled together with `at`.
         visibility: Visibility,
         /// When, for Scheduled.
@@ -94,14 +95,14 @@ pub enum Command {
         /// Which.
         post: PostId,
         /// Who asks.
-        editor: UserId,
+        editor: Reader,
     },
     /// Deletes a post for ever; its id never comes back. Replies [`Reply::Done`].
     DeletePost {
         /// Which.
         post: PostId,
         /// Who asks.
-        editor: UserId,
+        editor: Reader,
         /// Only if the post still has this version.
         if_version: Option<u64>,
     },
@@ -179,6 +180,18 @@ pub struct Reader {
     pub link_token: Option<[u8; 16]>,
 }
 
+impl Reader {
+    /// What a post of `author` needs to know of this viewer.
+    pub fn new(viewer: &Viewer, author: UserId, link_token: Option<[u8; 16]>) -> Self {
+        Self {
+            id: viewer.id,
+            follows_author: viewer.follows(author),
+            blocked_by_author: viewer.is_blocked_by(author),
+            link_token,
+        }
+    }
+}
+
 /// Answers to commands. Small, for they are remembered with the command id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -226,7 +239,8 @@ pub struct SortKey {
     pub post: PostId,
 }
 
-/// Questions to the post service. `viewer: None` is an anonymous reader.
+/// Questions to the post service. `viewer: None` is an anonymous reader; `progress` starts as its
+/// default.
 #[derive(Debug, Clone)]
 pub enum Query {
     /// One post with body. [`Answer::Post`]; refuses `NotFound` for what the viewer may not see.
@@ -246,10 +260,13 @@ pub enum Query {
         filters: Vec<Filter>,
         /// For whom.
         viewer: Option<Arc<Viewer>>,
-        /// How many keys to pass over.
+        /// How many keys the edge will pass over once it has merged the shards' keys; at most
+        /// [`OFFSET_MAX`].
         offset: usize,
-        /// How many keys.
+        /// How many keys after those; at most [`LIMIT_MAX`].
         limit: usize,
+        /// How far the answer has come.
+        progress: Progress,
     },
     /// The same in one step where one shard holds everything: the page itself and the true total.
     /// [`Answer::Page`].
@@ -258,32 +275,39 @@ pub enum Query {
         filters: Vec<Filter>,
         /// For whom.
         viewer: Option<Arc<Viewer>>,
-        /// How many to pass over; at most 10,000.
+        /// How many to pass over; at most [`OFFSET_MAX`].
         offset: usize,
-        /// How many; at most 100.
+        /// How many; at most [`LIMIT_MAX`].
         limit: usize,
+        /// How far the answer has come.
+        progress: Progress,
     },
-    /// Keys of the posts of followed authors (without muted ones) and the true total of this
-    /// shard. [`Answer::Keys`].
+    /// The newest `offset + limit` keys of the posts of followed authors (without muted ones) and
+    /// the true total of this shard. [`Answer::Keys`].
     FeedKeys {
         /// For whom.
         viewer: Arc<Viewer>,
-        /// How many keys to pass over.
+        /// How many keys the edge will pass over once it has merged the shards' keys; at most
+        /// [`OFFSET_MAX`].
         offset: usize,
-        /// How many keys.
+        /// How many keys after those; at most [`LIMIT_MAX`].
         limit: usize,
+        /// How far the answer has come.
+        progress: Progress,
     },
     /// The feed in one step where one shard holds everything. [`Answer::Page`].
     FeedPage {
         /// For whom.
         viewer: Arc<Viewer>,
-        /// How many to pass over; at most 10,000.
+        /// How many to pass over; at most [`OFFSET_MAX`].
         offset: usize,
-        /// How many; at most 100.
+        /// How many; at most [`LIMIT_MAX`].
         limit: usize,
+        /// How far the answer has come.
+        progress: Progress,
     },
-    /// Posts without body, in the order asked; what the viewer may not see any more is left out.
-    /// [`Answer::Posts`].
+    /// Posts without body, in the order asked; what the viewer may not see by its address (any
+    /// more) is left out. [`Answer::Posts`].
     GetPosts {
         /// Which; all of this shard.
         posts: Vec<PostId>,
@@ -298,6 +322,8 @@ pub enum Query {
         viewer: Option<Arc<Viewer>>,
         /// Secret part of the link, if the address carried one.
         link_token: Option<[u8; 16]>,
+        /// How far the answer has come.
+        progress: Progress,
     },
     /// Tags of public posts with the number of those posts, most used first, at most `limit`.
     /// [`Answer::Tags`].
@@ -306,7 +332,7 @@ pub enum Query {
         limit: usize,
     },
     /// A page of posts of this shard in order of their ids, for export, with everything on them.
-    /// [`Answer::Exported`].
+    /// A page may be shorter than asked; an empty one is the end. [`Answer::Exported`].
     Export {
         /// Only ids above this one.
         after: PostId,
@@ -320,10 +346,9 @@ pub enum Query {
 pub enum Answer {
     /// See [`Query::GetPost`].
     Post(PostView, Body),
-    /// Keys (newest first, already past the offset *within this shard only if there is one shard*;
-    /// see [`Query::ListKeys`]) and the true total of this shard.
+    /// See [`Query::ListKeys`] and [`Query::FeedKeys`].
     Keys {
-        /// The keys, newest first, from the first on.
+        /// The keys, newest first, from the first on: the offset is not skipped.
         keys: Vec<SortKey>,
         /// All that match, in this shard.
         total: u64,
@@ -339,12 +364,12 @@ pub enum Answer {
     Posts(Vec<PostView>),
     /// See [`Query::ListComments`].
     Comments(Vec<Comment>),
-    /// Tag as first written, and its number of public posts. `version` moves whenever the answer
-    /// may have changed.
+    /// Tag as its first public post wrote it, and its number of public posts.
     Tags {
-        /// The tags, most used first, then by name.
+        /// The tags, most used first, then by their lower-case name.
         tags: Arc<Vec<(String, u64)>>,
-        /// Moves with every change.
+        /// Grows with every change, across restarts too: an answer of the same version (and limit)
+        /// is the same answer.
         version: u64,
     },
     /// See [`Query::Export`].

@@ -130,7 +130,7 @@ struct LogIdRecord {
 }
 
 impl Record for LogIdRecord {
-    const KIND: u8 = 34;
+    const KIND: u8 = 10;
 }
 
 impl From<&RaftLogId> for LogIdRecord {
@@ -164,7 +164,7 @@ struct VoteRecord {
 }
 
 impl Record for VoteRecord {
-    const KIND: u8 = 33;
+    const KIND: u8 = 9;
 }
 
 pub(super) fn encode_vote(vote: &RaftVote) -> Bytes {
@@ -185,7 +185,7 @@ struct MembershipRecord {
 }
 
 impl Record for MembershipRecord {
-    const KIND: u8 = 35;
+    const KIND: u8 = 11;
 }
 
 impl From<&Membership<u64, EmptyNode>> for MembershipRecord {
@@ -212,7 +212,7 @@ struct PositionRecord {
 }
 
 impl Record for PositionRecord {
-    const KIND: u8 = 36;
+    const KIND: u8 = 12;
 }
 
 pub(super) fn encode_position(log_id: &RaftLogId, membership: &RaftMembership) -> Bytes {
@@ -254,7 +254,7 @@ struct EntryHeader {
 }
 
 impl Record for EntryHeader {
-    const KIND: u8 = 32;
+    const KIND: u8 = 8;
 }
 
 /// An entry on the log: one byte, the length of the header; the header; the body.

@@ -36,7 +36,7 @@ pub(super) struct GroupRecord {
 }
 
 impl Record for GroupRecord {
-    const KIND: u8 = 16;
+    const KIND: u8 = 3;
 }
 
 /// The key of an entry.

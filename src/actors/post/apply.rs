@@ -1,0 +1,510 @@
+//! What commands do: one function each, in the order of [`Command`].
+//!
+//! **Invariants**: A1 everything is decided from tables, stamp and command; caches are never read
+//! here; A2 what changes is noted in the stash, and reaches caches only once it is merged.
+
+use std::sync::Arc;
+
+use crate::actors::post::cache::{PostChange, Stash};
+use crate::actors::post::event::Event;
+use crate::actors::post::lists::Standing;
+use crate::actors::post::message::{Command, Error, ImportKey, Reader, Reply, Visibility};
+use crate::actors::post::tables::{
+    self, CommentNumberRow, CommentRow, CountRow, FavoriteRow, ImportRow, ScheduleRow, SummaryRow,
+    TombstoneRow,
+};
+use crate::actors::post::visibility::{Relation, Surface, may_see};
+use crate::actors::state_machine::{Stop, Tables, refuse};
+use crate::ids::{Bucket, PostId, Stamp, UserId};
+use crate::store::codec;
+use crate::store::error::StoreError;
+
+/// Comments that a post can ever have. Their list is answered whole.
+pub(super) const COMMENTS_MAX: u32 = 100_000;
+/// Posts that one command publishes when they are due.
+pub(super) const DUE_POSTS_MAX: usize = 100;
+/// Favorites that one such command moves along, beyond those of its first post: what is left waits
+/// for the next command, so that others get their turn.
+const DUE_FAVORITES_MAX: usize = 1_000;
+/// Distance between two values of `updated_at`, in microseconds: the edge shows milliseconds.
+const EDIT_STEP_US: u64 = 1_000;
+
+/// When the next scheduled post is due, and which it is.
+pub(super) type Due = (Stamp, PostId);
+
+type Outcome<T> = Result<T, Stop<Error>>;
+
+/// One command at work.
+pub(super) struct Change<'a, 't> {
+    pub(super) tables: &'a mut Tables<'t>,
+    pub(super) stamp: Stamp,
+    pub(super) stash: &'a mut Stash,
+    /// The first row of the schedule, as this command has left it so far.
+    pub(super) due: Option<Due>,
+    pub(super) events: Vec<Event>,
+}
+
+/// The fields of [`Command::CreatePost`] that make the post.
+struct NewPost {
+    row: SummaryRow,
+    body: String,
+}
+
+/// The fields of [`Command::EditPost`] that change the post.
+struct Edit {
+    title: Option<String>,
+    description: Option<String>,
+    body: Option<String>,
+    tags: Option<Vec<String>>,
+}
+
+impl Change<'_, '_> {
+    /// Applies one command.
+    pub(super) fn run(&mut self, command: Command) -> Outcome<Reply> {
+        let now = self.stamp;
+        match command {
+            Command::CreatePost {
+                bucket,
+                author,
+                title,
+                description,
+                body,
+                tags,
+                visibility,
+                publish_at,
+                link_token,
+                created_at,
+                import,
+            } => {
+                let created_at = created_at.unwrap_or(now);
+                let row = SummaryRow {
+                    author,
+                    title,
+                    description,
+                    tags,
+                    visibility,
+                    created_at,
+                    updated_at: created_at,
+                    published_at: is_published(visibility).then_some(created_at),
+                    publish_at,
+                    link_token,
+                    version: 1,
+                };
+                self.create_post(bucket, import, NewPost { row, body })
+            }
+            Command::EditPost { post, editor, title, description, body, tags, if_version } => {
+                self.edit_post(post, &editor, if_version, Edit { title, description, body, tags })
+            }
+            Command::PublishPost { post, editor, visibility, at, link_token } => {
+                self.publish_post(post, &editor, visibility, at, link_token)
+            }
+            Command::UnpublishPost { post, editor } => self.unpublish_post(post, &editor),
+            Command::DeletePost { post, editor, if_version } => {
+                self.delete_post(post, &editor, if_version)
+            }
+            Command::SetFavorite { post, reader, on } => self.set_favorite(post, &reader, on),
+            Command::AddComment { post, reader, body, created_at, import } => {
+                self.add_comment(post, &reader, body, created_at, import)
+            }
+            Command::DeleteComment { post, number, reader } => {
+                self.delete_comment(post, number, &reader)
+            }
+            Command::PublishDue { bucket: _ } => self.publish_due(),
+        }
+    }
+
+    fn create_post(
+        &mut self,
+        bucket: Bucket,
+        import: Option<ImportKey>,
+        new: NewPost,
+    ) -> Outcome<Reply> {
+        let import = import.map(|key| tables::import_key(None, &key.0));
+        if let Some(key) = &import
+            && let Some(row) = tables::read(&self.tables.view(), tables::IMPORTS, key)?
+        {
+            return self.imported_before(&row);
+        }
+        let NewPost { mut row, body } = new;
+        row.publish_at = self.schedule_of(row.visibility, row.publish_at)?;
+        let post = PostId::new(self.stamp, bucket);
+        if let Some(key) = import {
+            self.tables.put(tables::IMPORTS, key, codec::encode(&ImportRow::Post(post)));
+        }
+        self.write(post, None, row, Some(&body))?;
+        Ok(Reply::Post { id: post, version: 1 })
+    }
+
+    fn edit_post(
+        &mut self,
+        post: PostId,
+        editor: &Reader,
+        if_version: Option<u64>,
+        edit: Edit,
+    ) -> Outcome<Reply> {
+        let before = self.owned(post, editor)?;
+        check_version(&before, if_version)?;
+        let Edit { title, description, body, tags } = edit;
+        if title.is_none() && description.is_none() && body.is_none() && tags.is_none() {
+            return Ok(Reply::Post { id: post, version: before.version });
+        }
+        let mut row = before.clone();
+        row.title = title.unwrap_or(row.title);
+        row.description = description.unwrap_or(row.description);
+        row.tags = tags.unwrap_or(row.tags);
+        row.updated_at = self.stamp.max(Stamp(row.updated_at.0.saturating_add(EDIT_STEP_US)));
+        row.version += 1;
+        let version = row.version;
+        self.write(post, Some(&before), row, body.as_deref())?;
+        Ok(Reply::Post { id: post, version })
+    }
+
+    fn publish_post(
+        &mut self,
+        post: PostId,
+        editor: &Reader,
+        visibility: Visibility,
+        at: Option<Stamp>,
+        link_token: [u8; 16],
+    ) -> Outcome<Reply> {
+        let before = self.owned(post, editor)?;
+        let mut row = before.clone();
+        row.publish_at = self.schedule_of(visibility, at)?;
+        row.visibility = visibility;
+        if visibility == Visibility::Unlisted {
+            row.link_token = link_token;
+        }
+        self.republish(post, &before, row, self.stamp)
+    }
+
+    fn unpublish_post(&mut self, post: PostId, editor: &Reader) -> Outcome<Reply> {
+        let before = self.owned(post, editor)?;
+        let row = SummaryRow { visibility: Visibility::Draft, publish_at: None, ..before.clone() };
+        self.republish(post, &before, row, self.stamp)
+    }
+
+    /// Costs a few rows for every comment and favorite of the post, in one command: the totals of
+    /// everybody who favors it must be right at once.
+    fn delete_post(
+        &mut self,
+        post: PostId,
+        editor: &Reader,
+        if_version: Option<u64>,
+    ) -> Outcome<Reply> {
+        let row = self.owned(post, editor)?;
+        check_version(&row, if_version)?;
+        let standing = Standing::of(post, &row);
+        let favored_by = self.favored_by(post)?;
+        self.restand(Some(&standing), None, &favored_by)?;
+        self.reschedule(post, row.publish_at, None)?;
+        for user in favored_by {
+            self.tables.delete(tables::FAVORITES, tables::favorite_key(post, user));
+            self.stash.favored.push((user, post, false));
+        }
+        let key = tables::post_key(post);
+        for (table, prefix) in [
+            (tables::COMMENTS, key.to_vec()),
+            (tables::IMPORTS, tables::comment_imports_prefix(Some(post))),
+        ] {
+            let rows = self.tables.view().prefix(table, &prefix, &prefix)?;
+            let keys = rows.map(|row| row.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()?;
+            keys.into_iter().for_each(|key| self.tables.delete(table, key));
+        }
+        for table in
+            [tables::SUMMARIES, tables::BODIES, tables::FAVORITE_COUNTS, tables::COMMENT_NUMBERS]
+        {
+            self.tables.delete(table, key);
+        }
+        let version = row.version + 1;
+        let tombstone = TombstoneRow { version, deleted_at: self.stamp };
+        self.tables.put(tables::TOMBSTONES, key, codec::encode(&tombstone));
+        self.stash.posts.push(PostChange::Deleted(post));
+        self.events.push(Event::PostDeleted { post, author: row.author, version });
+        Ok(Reply::Done)
+    }
+
+    fn set_favorite(&mut self, post: PostId, reader: &Reader, on: bool) -> Outcome<Reply> {
+        let row = self.seen(post, reader)?;
+        let user = reader.id;
+        let key = tables::favorite_key(post, user);
+        if self.tables.get(tables::FAVORITES, &key)?.is_some() == on {
+            return Ok(Reply::Done);
+        }
+        let count_key = tables::post_key(post);
+        let count = tables::read_count(&self.tables.view(), tables::FAVORITE_COUNTS, &count_key)?;
+        let count = if on {
+            self.tables.put(tables::FAVORITES, key, codec::encode(&FavoriteRow { at: self.stamp }));
+            count + 1
+        } else {
+            self.tables.delete(tables::FAVORITES, key);
+            count.checked_sub(1).ok_or_else(|| tables::damaged("more favorites than counted"))?
+        };
+        match count {
+            0 => self.tables.delete(tables::FAVORITE_COUNTS, count_key),
+            _ => {
+                let row = codec::encode(&CountRow(count));
+                self.tables.put(tables::FAVORITE_COUNTS, count_key, row);
+            }
+        }
+        self.stand_as_favorite(user, &Standing::of(post, &row), on)?;
+        self.stash.favorites.push((post, count));
+        self.stash.favored.push((user, post, on));
+        self.events.push(Event::FavoriteChanged { post, user, on });
+        Ok(Reply::Done)
+    }
+
+    fn add_comment(
+        &mut self,
+        post: PostId,
+        reader: &Reader,
+        body: String,
+        created_at: Option<Stamp>,
+        import: Option<ImportKey>,
+    ) -> Outcome<Reply> {
+        self.seen(post, reader)?;
+        let import = import.map(|key| tables::import_key(Some(post), &key.0));
+        if let Some(key) = &import
+            && let Some(row) = tables::read(&self.tables.view(), tables::IMPORTS, key)?
+        {
+            return self.imported_before(&row);
+        }
+        let key = tables::post_key(post);
+        let last: Option<CommentNumberRow> =
+            tables::read(&self.tables.view(), tables::COMMENT_NUMBERS, &key)?;
+        let number = last.map_or(0, |row| row.last) + 1;
+        if number > COMMENTS_MAX {
+            return refuse(Error::TooManyComments(COMMENTS_MAX));
+        }
+        let created_at = created_at.unwrap_or(self.stamp);
+        let row = CommentRow { author: reader.id, body, created_at, updated_at: created_at };
+        self.tables.put(tables::COMMENTS, tables::comment_key(post, number), codec::encode(&row));
+        let last = CommentNumberRow { last: number };
+        self.tables.put(tables::COMMENT_NUMBERS, key, codec::encode(&last));
+        if let Some(key) = import {
+            let row = ImportRow::Comment { number, created_at };
+            self.tables.put(tables::IMPORTS, key, codec::encode(&row));
+        }
+        self.events.push(Event::CommentAdded { post, user: reader.id, number });
+        Ok(Reply::Comment { number, created_at })
+    }
+
+    fn delete_comment(&mut self, post: PostId, number: u32, reader: &Reader) -> Outcome<Reply> {
+        self.seen(post, reader)?;
+        let key = tables::comment_key(post, number);
+        let row: Option<CommentRow> = tables::read(&self.tables.view(), tables::COMMENTS, &key)?;
+        let Some(row) = row else { return refuse(Error::CommentNotFound) };
+        if row.author != reader.id {
+            return refuse(Error::CommentForbidden);
+        }
+        self.tables.delete(tables::COMMENTS, key);
+        Ok(Reply::Done)
+    }
+
+    fn publish_due(&mut self) -> Outcome<Reply> {
+        let mut favorites_left = DUE_FAVORITES_MAX;
+        for published in 0..DUE_POSTS_MAX {
+            let Some((at, post)) = self.due.filter(|(at, _)| *at <= self.stamp) else { break };
+            let before = self
+                .find(post)?
+                .ok_or_else(|| tables::damaged("a scheduled post does not exist"))?;
+            let favorites = self.favorites(post)?;
+            if published > 0 && favorites > favorites_left {
+                break;
+            }
+            favorites_left = favorites_left.saturating_sub(favorites);
+            let row =
+                SummaryRow { visibility: Visibility::Public, publish_at: None, ..before.clone() };
+            self.republish(post, &before, row, at)?;
+        }
+        Ok(Reply::Done)
+    }
+}
+
+/// What several commands do.
+impl Change<'_, '_> {
+    /// Brings a post to another visibility; `published_at` if it was never published. Costs a few
+    /// rows for everybody who favors the post, in one command, as a deletion does.
+    fn republish(
+        &mut self,
+        post: PostId,
+        before: &SummaryRow,
+        mut row: SummaryRow,
+        published_at: Stamp,
+    ) -> Outcome<Reply> {
+        if row == *before {
+            return Ok(Reply::Post { id: post, version: row.version });
+        }
+        if is_published(row.visibility) {
+            row.published_at = row.published_at.or(Some(published_at));
+        }
+        row.version += 1;
+        let version = row.version;
+        self.write(post, Some(before), row, None)?;
+        Ok(Reply::Post { id: post, version })
+    }
+
+    /// Writes a post in a new version, with all that follows from it.
+    fn write(
+        &mut self,
+        post: PostId,
+        before: Option<&SummaryRow>,
+        row: SummaryRow,
+        body: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let key = tables::post_key(post);
+        self.tables.put(tables::SUMMARIES, key, codec::encode(&row));
+        let body = body.map(tables::encode_body);
+        if let Some(body) = &body {
+            self.tables.put(tables::BODIES, key, body.clone());
+        }
+        let old = before.map(|before| Standing::of(post, before));
+        let new = Standing::of(post, &row);
+        let favored_by = match &old {
+            Some(old) if !old.same_for_favorites(&new) => self.favored_by(post)?,
+            _ => Vec::new(),
+        };
+        self.restand(old.as_ref(), Some(&new), &favored_by)?;
+        // Their rows have other keys now: a cache that is just reading them must not miss this one.
+        self.stash.favored.extend(favored_by.into_iter().map(|user| (user, post, true)));
+        self.reschedule(post, before.and_then(|before| before.publish_at), row.publish_at)?;
+        self.events.push(Event::PostChanged {
+            post,
+            author: row.author,
+            version: row.version,
+            visibility: row.visibility,
+            published_at: row.published_at,
+            tags: row.tags.clone(),
+            title: row.title.clone(),
+        });
+        let summary = Arc::new(row.into_summary(post));
+        let body = body.as_ref().map(tables::decode_body).transpose()?;
+        self.stash.posts.push(match before {
+            None => PostChange::Created(summary, body.unwrap_or_default()),
+            Some(_) => PostChange::Changed(summary, body),
+        });
+        Ok(())
+    }
+
+    /// Moves a post in the schedule, and keeps `due` its first row.
+    fn reschedule(
+        &mut self,
+        post: PostId,
+        before: Option<Stamp>,
+        after: Option<Stamp>,
+    ) -> Result<(), StoreError> {
+        if before == after {
+            return Ok(());
+        }
+        if let Some(at) = after {
+            let key = tables::schedule_key(at, post);
+            self.tables.put(tables::SCHEDULE, key, codec::encode(&ScheduleRow));
+            self.due = Some(self.due.map_or((at, post), |due| due.min((at, post))));
+        }
+        if let Some(at) = before {
+            let key = tables::schedule_key(at, post);
+            self.tables.delete(tables::SCHEDULE, key);
+            if self.due == Some((at, post)) {
+                self.due = first_due(&self.tables.view(), &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The time to keep for a post of this visibility.
+    fn schedule_of(&self, visibility: Visibility, at: Option<Stamp>) -> Outcome<Option<Stamp>> {
+        if visibility != Visibility::Scheduled {
+            return Ok(None);
+        }
+        match at {
+            Some(at) if at > self.stamp => Ok(Some(at)),
+            _ => refuse(Error::ScheduleInvalid),
+        }
+    }
+
+    fn imported_before(&self, row: &ImportRow) -> Outcome<Reply> {
+        let id = match row {
+            ImportRow::Post(post) => *post,
+            ImportRow::Comment { number, created_at } => {
+                return Ok(Reply::Comment { number: *number, created_at: *created_at });
+            }
+        };
+        if let Some(row) = self.find(id)? {
+            return Ok(Reply::Post { id, version: row.version });
+        }
+        let key = tables::post_key(id);
+        let dead: Option<TombstoneRow> =
+            tables::read(&self.tables.view(), tables::TOMBSTONES, &key)?;
+        let dead = dead.ok_or_else(|| tables::damaged("an imported post left no trace"))?;
+        Ok(Reply::Post { id, version: dead.version })
+    }
+
+    fn find(&self, post: PostId) -> Result<Option<SummaryRow>, StoreError> {
+        tables::read(&self.tables.view(), tables::SUMMARIES, &tables::post_key(post))
+    }
+
+    /// The post, if the reader may see it.
+    fn seen(&self, post: PostId, reader: &Reader) -> Outcome<SummaryRow> {
+        let Some(row) = self.find(post)? else { return refuse(Error::NotFound) };
+        let relation = Relation::of_reader(reader, row.author);
+        let surface = Surface::Direct { link_token: reader.link_token.as_ref() };
+        if !may_see(row.visibility, &row.link_token, relation, surface) {
+            return refuse(Error::NotFound);
+        }
+        Ok(row)
+    }
+
+    /// The post, if it is the editor's.
+    fn owned(&self, post: PostId, editor: &Reader) -> Outcome<SummaryRow> {
+        let row = self.seen(post, editor)?;
+        if row.author != editor.id {
+            return refuse(Error::Forbidden);
+        }
+        Ok(row)
+    }
+
+    fn favorites(&self, post: PostId) -> Result<usize, StoreError> {
+        let key = tables::post_key(post);
+        let count = tables::read_count(&self.tables.view(), tables::FAVORITE_COUNTS, &key)?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    fn favored_by(&self, post: PostId) -> Result<Vec<UserId>, StoreError> {
+        let count = self.favorites(post)?;
+        let mut users = Vec::with_capacity(count);
+        if count == 0 {
+            return Ok(users);
+        }
+        let key = tables::post_key(post);
+        for row in self.tables.view().prefix(tables::FAVORITES, &key, &key)? {
+            users.push(tables::user_of_favorite_key(&row?.0)?);
+        }
+        debug_assert_eq!(users.len(), count, "a post's favorites are as many as counted");
+        Ok(users)
+    }
+}
+
+/// The first post of the schedule from this key on.
+pub(super) fn first_due(
+    tables: &crate::actors::state_machine::ReadTables<'_>,
+    from: &[u8],
+) -> Result<Option<Due>, StoreError> {
+    let row = tables.range(tables::SCHEDULE, from, None)?.next().transpose()?;
+    row.map(|(key, _)| tables::due_of_key(&key)).transpose()
+}
+
+/// Whether a post of this visibility has been shown to anybody but its author.
+fn is_published(visibility: Visibility) -> bool {
+    match visibility {
+        Visibility::Public | Visibility::Followers | Visibility::Unlisted => true,
+        Visibility::Scheduled | Visibility::Draft => false,
+    }
+}
+
+fn check_version(row: &SummaryRow, if_version: Option<u64>) -> Outcome<()> {
+    match if_version {
+        Some(version) if version != row.version => {
+            refuse(Error::VersionMismatch { current: row.version })
+        }
+        _ => Ok(()),
+    }
+}

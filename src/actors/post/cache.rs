@@ -1,0 +1,357 @@
+//! What the service keeps in memory: bounded copies of rows, filled on demand, always exact.
+//!
+//! **Invariants**: K1 what is in a cache is what a read of the tables would answer; K2 a command
+//! reaches the caches through its [`Stash`], once its rows are merged, or not at all; K3 the keys
+//! of a cached list are its first ones, without a gap.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustc_hash::{FxBuildHasher, FxHashSet};
+
+use crate::actors::post::apply::Due;
+use crate::actors::post::clock::{Clock, Weigh};
+use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
+use crate::actors::post::message::{SortKey, Summary};
+use crate::actors::user::message::Viewer;
+use crate::config::{OFFSET_MAX, PAGE_MAX};
+use crate::ids::{PostId, Stamp, UserId};
+
+/// Bounds of the caches of one shard, and of one step of a query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Posts with their bodies and renderings, in bytes.
+    pub(super) posts_bytes: usize,
+    /// Lists, in bytes.
+    pub(super) lists_bytes: usize,
+    /// Who favors what, in bytes.
+    pub(super) favored_bytes: usize,
+    /// Merged feeds, in bytes.
+    pub(super) feeds_bytes: usize,
+    /// Keys kept of one list: as deep as the edge may ask, and what a viewer may have to skip.
+    pub(super) list_keys: usize,
+    /// Favorites kept of one user; who has more is looked up post by post.
+    pub(super) favored_posts: usize,
+    /// Changes of feeds remembered, to bring merged feeds up to date with.
+    pub(super) feed_changes: usize,
+    /// Rows that one step of a query reads before others get their turn.
+    pub(super) step_rows: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            posts_bytes: 96 << 20,
+            lists_bytes: 32 << 20,
+            favored_bytes: 16 << 20,
+            feeds_bytes: 16 << 20,
+            list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
+            favored_posts: 4_096,
+            feed_changes: 256,
+            step_rows: 256,
+        }
+    }
+}
+
+/// A post with what queries answer of it.
+pub(super) struct CachedPost {
+    pub(super) summary: Arc<Summary>,
+    pub(super) favorites: u64,
+    /// Read when somebody first asks for it.
+    pub(super) body: Option<Bytes>,
+}
+
+impl Weigh for CachedPost {
+    fn weight(&self) -> usize {
+        let summary = &self.summary;
+        let tags: usize = summary.tags.iter().map(|tag| 24 + tag.len()).sum();
+        let text = summary.title.len() + summary.description.len() + tags;
+        // The edge keeps its renderings of summary and body in the same place.
+        let body = self.body.as_ref().map_or(0, |body| 64 + 2 * body.len());
+        400 + 2 * text + body
+    }
+}
+
+/// The first keys of a list, newest first, and the number of all.
+#[derive(Default)]
+pub(super) struct CachedList {
+    pub(super) total: u64,
+    pub(super) entries: VecDeque<Entry>,
+}
+
+impl CachedList {
+    /// Whether every key is here.
+    pub(super) fn is_complete(&self) -> bool {
+        debug_assert!(self.entries.len() as u64 <= self.total, "K3");
+        self.entries.len() as u64 == self.total
+    }
+
+    /// Notes that a row was added or removed.
+    pub(super) fn note(&mut self, entry: Entry, added: bool, keys_max: usize) {
+        let was_complete = self.is_complete();
+        let place = self.entries.binary_search_by(|other| entry.key.cmp(&other.key));
+        match (added, place) {
+            (true, Ok(_)) => debug_assert!(false, "K1: a post stands once in a list"),
+            (true, Err(place)) => {
+                self.total += 1;
+                // Behind the last key there may be others that are not here (K3).
+                if was_complete || place < self.entries.len() {
+                    self.entries.insert(place, entry);
+                    self.entries.truncate(keys_max);
+                }
+            }
+            (false, place) => {
+                self.total -= 1;
+                if let Ok(place) = place {
+                    self.entries.remove(place);
+                }
+            }
+        }
+    }
+}
+
+impl Weigh for CachedList {
+    fn weight(&self) -> usize {
+        200 + self.entries.capacity() * size_of::<Entry>()
+    }
+}
+
+/// What a user favors.
+#[derive(Default)]
+pub(super) struct Favored {
+    pub(super) posts: FxHashSet<PostId>,
+    pub(super) read: ReadTo,
+}
+
+/// How far the favorites of a user were read.
+#[derive(Default, PartialEq, Eq)]
+pub(super) enum ReadTo {
+    /// Nothing yet.
+    #[default]
+    Start,
+    /// Up to the row with this key.
+    Key(Bytes),
+    /// All of them.
+    End,
+    /// There are too many to keep.
+    TooMany,
+}
+
+impl Weigh for Favored {
+    fn weight(&self) -> usize {
+        150 + self.posts.capacity() * 9
+    }
+}
+
+/// The merged feed of a viewer, as of a change of feeds.
+pub(super) struct CachedFeed {
+    /// Whom the viewer followed, muted and was blocked by.
+    pub(super) viewer: Arc<Viewer>,
+    /// Number of the first change of feeds that is not in it.
+    pub(super) next_change: u64,
+    pub(super) list: CachedList,
+}
+
+impl Weigh for CachedFeed {
+    fn weight(&self) -> usize {
+        let edges = self.viewer.follows.len() + self.viewer.mutes.len();
+        self.list.weight() + 8 * (edges + self.viewer.blocked_by.len())
+    }
+}
+
+/// The tags page: the answer for one limit and version.
+pub(super) struct CachedTags {
+    pub(super) version: Stamp,
+    pub(super) limit: usize,
+    pub(super) tags: Arc<Vec<(String, u64)>>,
+}
+
+/// The latest changes of feeds, numbered.
+#[derive(Default)]
+pub(super) struct FeedChanges {
+    latest: VecDeque<(Entry, bool)>,
+    /// Number of the change that will come next.
+    pub(super) next: u64,
+}
+
+impl FeedChanges {
+    fn push(&mut self, entry: Entry, added: bool, keep: usize) {
+        self.latest.push_back((entry, added));
+        self.next += 1;
+        if self.latest.len() > keep {
+            self.latest.pop_front();
+        }
+    }
+
+    /// The changes from this number on, unless some of them are forgotten.
+    pub(super) fn since(&self, number: u64) -> Option<impl Iterator<Item = &(Entry, bool)>> {
+        let count = usize::try_from(self.next - number).ok()?;
+        let first = self.latest.len().checked_sub(count)?;
+        Some(self.latest.range(first..))
+    }
+}
+
+/// A change of a post.
+pub(super) enum PostChange {
+    /// A new post with its body.
+    Created(Arc<Summary>, Bytes),
+    /// A new version, with a new body if that changed.
+    Changed(Arc<Summary>, Option<Bytes>),
+    /// The post is gone.
+    Deleted(PostId),
+}
+
+/// What one command changes, on its way to the caches (K2).
+#[derive(Default)]
+pub(super) struct Stash {
+    pub(super) posts: Vec<PostChange>,
+    /// Post and the number of its favorites.
+    pub(super) favorites: Vec<(PostId, u64)>,
+    /// Who favors what, or no more.
+    pub(super) favored: Vec<(UserId, PostId, bool)>,
+    /// List and the row that was added or removed, in this order.
+    pub(super) rows: Vec<(ListId, Entry, bool)>,
+    /// Stamp of the command, if it changed a count of a tag.
+    pub(super) tags_version: Option<Stamp>,
+    /// The first row of the schedule.
+    pub(super) due: Option<Due>,
+}
+
+/// Slots of [`ShelfVersions`]; two shelves rarely share one.
+const SHELF_SLOTS: usize = 1_024;
+
+/// A number per shelf that moves with every change of its lists. Shelves may share a number: it
+/// may move without a change, never the other way round.
+struct ShelfVersions(Vec<u64>);
+
+impl ShelfVersions {
+    fn slot(shelf: &Shelf) -> usize {
+        FxBuildHasher.hash_one(shelf) as usize % SHELF_SLOTS
+    }
+}
+
+/// All caches of a shard.
+pub(super) struct Caches {
+    pub(super) limits: Limits,
+    pub(super) posts: Clock<PostId, CachedPost>,
+    pub(super) lists: Clock<ListId, CachedList>,
+    pub(super) favored: Clock<UserId, Favored>,
+    pub(super) feeds: Clock<UserId, CachedFeed>,
+    pub(super) feed_changes: FeedChanges,
+    pub(super) tags: Option<CachedTags>,
+    pub(super) tags_version: Stamp,
+    shelf_versions: ShelfVersions,
+}
+
+impl Caches {
+    /// Empty caches.
+    pub(super) fn new(limits: Limits, tags_version: Stamp) -> Self {
+        Self {
+            limits,
+            posts: Clock::new(limits.posts_bytes),
+            lists: Clock::new(limits.lists_bytes),
+            favored: Clock::new(limits.favored_bytes),
+            feeds: Clock::new(limits.feeds_bytes),
+            feed_changes: FeedChanges::default(),
+            tags: None,
+            tags_version,
+            shelf_versions: ShelfVersions(vec![0; SHELF_SLOTS]),
+        }
+    }
+
+    /// Moves with every change of the lists of this shelf.
+    pub(super) fn shelf_version(&self, shelf: &Shelf) -> u64 {
+        self.shelf_versions.0[ShelfVersions::slot(shelf)]
+    }
+
+    /// Drops what is too much. Called when a piece of work is done.
+    pub(super) fn trim(&mut self) {
+        self.posts.trim();
+        self.lists.trim();
+        self.favored.trim();
+        self.feeds.trim();
+    }
+
+    /// Brings all caches up to date with a command whose rows were merged (K2).
+    pub(super) fn take_in(&mut self, stash: Stash) {
+        for change in stash.posts {
+            self.take_in_post(change);
+        }
+        for (post, favorites) in stash.favorites {
+            self.posts.update(&post, |cached| cached.favorites = favorites);
+        }
+        for (list, entry, added) in stash.rows {
+            self.take_in_row(&list, entry, added);
+        }
+        for (user, post, on) in stash.favored {
+            self.take_in_favored(user, post, on);
+        }
+        if let Some(version) = stash.tags_version {
+            self.tags_version = version;
+        }
+        self.trim();
+    }
+
+    fn take_in_post(&mut self, change: PostChange) {
+        match change {
+            PostChange::Created(summary, body) => {
+                let post = CachedPost { summary, favorites: 0, body: Some(body) };
+                self.posts.insert(post.summary.id, post);
+            }
+            PostChange::Changed(summary, body) => {
+                let id = summary.id;
+                self.posts.update(&id, |cached| {
+                    cached.summary = summary;
+                    cached.body = body.or(cached.body.take());
+                });
+            }
+            PostChange::Deleted(post) => self.posts.remove(&post),
+        }
+    }
+
+    fn take_in_row(&mut self, list: &ListId, entry: Entry, added: bool) {
+        let keys_max = self.limits.list_keys;
+        self.shelf_versions.0[ShelfVersions::slot(&list.shelf)] += 1;
+        self.lists.update(list, |cached| cached.note(entry, added, keys_max));
+        if let Some(share) = share_of(list, entry.author) {
+            self.lists.update(&share, |cached| match added {
+                true => cached.total += 1,
+                false => cached.total -= 1,
+            });
+        }
+        if let (Shelf::Feed(_), Scope::Public) = (&list.shelf, list.scope) {
+            self.feed_changes.push(entry, added, self.limits.feed_changes);
+        }
+    }
+
+    fn take_in_favored(&mut self, user: UserId, post: PostId, on: bool) {
+        let posts_max = self.limits.favored_posts;
+        self.favored.update(&user, |favored| {
+            if favored.read == ReadTo::TooMany {
+                return;
+            }
+            if on {
+                favored.posts.insert(post);
+            } else {
+                favored.posts.remove(&post);
+            }
+            favored.check(posts_max);
+        });
+    }
+}
+
+impl Favored {
+    /// Gives up when there are too many.
+    pub(super) fn check(&mut self, posts_max: usize) {
+        if self.posts.len() > posts_max {
+            *self = Self { posts: FxHashSet::default(), read: ReadTo::TooMany };
+        }
+    }
+}
+
+/// The keys of entries.
+pub(super) fn keys<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<SortKey> {
+    entries.into_iter().map(|entry| entry.key).collect()
+}

@@ -1,0 +1,234 @@
+//! What queries answer: one function each, in the order of [`Query`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::actors::post::cache::CachedTags;
+use crate::actors::post::message::{
+    Answer, Comment, Error, ExportedPost, PostView, Query, SortKey, Summary,
+};
+use crate::actors::post::progress::Progress;
+use crate::actors::post::reads::Reads;
+use crate::actors::post::tables::{self, CommentRow, MAGNITUDE_EXACT, SummaryRow, TagRow};
+use crate::actors::post::visibility::{Relation, Surface, may_see};
+use crate::actors::state_machine::{Step, Stop, refuse};
+use crate::actors::user::message::Viewer;
+use crate::config::{OFFSET_MAX, PAGE_MAX};
+use crate::ids::PostId;
+use crate::store::codec;
+use crate::store::error::StoreError;
+
+/// Tags that one answer holds.
+const TAGS_MAX: usize = 4_096;
+/// Posts that one page of an export holds.
+const EXPORT_POSTS_MAX: usize = 256;
+/// Rows of favorites and comments after which such a page ends early.
+const EXPORT_ROWS_MAX: usize = 4_096;
+
+type Outcome<T> = Result<T, Stop<Error>>;
+
+impl Reads<'_> {
+    /// Answers a query, or does one step of it.
+    pub(super) fn run(&mut self, query: &mut Query) -> Outcome<Step<Answer>> {
+        match query {
+            Query::GetPost { post, viewer, link_token } => {
+                self.get_post(*post, viewer.as_deref(), link_token.as_ref()).map(Step::Done)
+            }
+            Query::ListKeys { filters, viewer, offset, limit, progress } => {
+                let window = 0..window(*offset, *limit).end;
+                let selection = self.select(filters, viewer.as_deref(), window, progress)?;
+                Ok(selection.map_or(Step::Again, |found| {
+                    Step::Done(Answer::Keys { keys: found.keys, total: found.total })
+                }))
+            }
+            Query::ListPage { filters, viewer, offset, limit, progress } => {
+                let window = window(*offset, *limit);
+                let viewer = viewer.as_deref();
+                let Some(found) = self.select(filters, viewer, window, progress)? else {
+                    return Ok(Step::Again);
+                };
+                let posts = self.page(&found.keys, viewer)?;
+                Ok(Step::Done(Answer::Page { posts, total: found.total }))
+            }
+            Query::FeedKeys { viewer, offset, limit, progress } => {
+                let window = 0..window(*offset, *limit).end;
+                let selection = self.select_feed(viewer, window, progress)?;
+                Ok(selection.map_or(Step::Again, |found| {
+                    Step::Done(Answer::Keys { keys: found.keys, total: found.total })
+                }))
+            }
+            Query::FeedPage { viewer, offset, limit, progress } => {
+                let window = window(*offset, *limit);
+                let Some(found) = self.select_feed(viewer, window, progress)? else {
+                    return Ok(Step::Again);
+                };
+                let posts = self.page(&found.keys, Some(&**viewer))?;
+                Ok(Step::Done(Answer::Page { posts, total: found.total }))
+            }
+            Query::GetPosts { posts, viewer } => {
+                self.get_posts(posts, viewer.as_deref()).map(Step::Done)
+            }
+            Query::ListComments { post, viewer, link_token, progress } => {
+                self.list_comments(*post, viewer.as_deref(), link_token.as_ref(), progress)
+            }
+            Query::ListTags { limit } => Ok(Step::Done(self.list_tags(*limit)?)),
+            Query::Export { after, limit } => Ok(Step::Done(self.export(*after, *limit)?)),
+        }
+    }
+
+    fn get_post(
+        &mut self,
+        post: PostId,
+        viewer: Option<&Viewer>,
+        link_token: Option<&[u8; 16]>,
+    ) -> Outcome<Answer> {
+        let found = self.seen(post, viewer, link_token)?;
+        let body = self.body(post)?;
+        self.read_favored(viewer)?;
+        Ok(Answer::Post(self.view(found, viewer)?, body))
+    }
+
+    /// The posts of a list's keys.
+    fn page(
+        &mut self,
+        keys: &[SortKey],
+        viewer: Option<&Viewer>,
+    ) -> Result<Vec<PostView>, StoreError> {
+        self.read_favored(viewer)?;
+        let mut posts = Vec::with_capacity(keys.len());
+        for key in keys {
+            let post = self.post(key.post)?;
+            let post = post.ok_or_else(|| tables::damaged("a list names a post that is gone"))?;
+            posts.push(self.view(post, viewer)?);
+        }
+        Ok(posts)
+    }
+
+    fn get_posts(&mut self, posts: &[PostId], viewer: Option<&Viewer>) -> Outcome<Answer> {
+        self.read_favored(viewer)?;
+        let mut views = Vec::with_capacity(posts.len());
+        for post in posts {
+            match self.seen(*post, viewer, None) {
+                Ok(found) => views.push(self.view(found, viewer)?),
+                Err(Stop::Refused(_)) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(Answer::Posts(views))
+    }
+
+    fn list_comments(
+        &mut self,
+        post: PostId,
+        viewer: Option<&Viewer>,
+        link_token: Option<&[u8; 16]>,
+        progress: &mut Progress,
+    ) -> Outcome<Step<Answer>> {
+        self.seen(post, viewer, link_token)?;
+        let next = progress.comments.last().map_or(0, |last| last.number + 1);
+        let start = tables::comment_key(post, next);
+        for row in self.tables.prefix(tables::COMMENTS, &tables::post_key(post), &start)? {
+            if self.left == 0 {
+                return Ok(Step::Again);
+            }
+            self.left -= 1;
+            progress.comments.push(comment_of(&row?)?);
+        }
+        Ok(Step::Done(Answer::Comments(std::mem::take(&mut progress.comments))))
+    }
+
+    fn list_tags(&mut self, limit: usize) -> Result<Answer, StoreError> {
+        let version = self.caches.tags_version;
+        let limit = limit.min(TAGS_MAX);
+        let tags = match &self.caches.tags {
+            Some(cached) if cached.version == version && cached.limit == limit => {
+                cached.tags.clone()
+            }
+            _ => {
+                let tags = Arc::new(self.read_tags(limit)?);
+                self.caches.tags = Some(CachedTags { version, limit, tags: tags.clone() });
+                tags
+            }
+        };
+        Ok(Answer::Tags { tags, version: version.0 })
+    }
+
+    /// The most used tags. The table orders them by magnitude, so what is read is in order except
+    /// among its equals.
+    fn read_tags(&self, limit: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut found: Vec<(u64, String, String)> = Vec::new();
+        let mut last = u16::MAX;
+        for row in self.tables.range(tables::TAGS_BY_USE, &[], None)? {
+            let (key, value) = row?;
+            let (magnitude, lower) = tables::tag_of_use_key(&key)?;
+            if found.len() >= limit && (magnitude != last || magnitude < MAGNITUDE_EXACT) {
+                break;
+            }
+            last = magnitude;
+            let row: TagRow = codec::decode(&value)?;
+            found.push((row.posts, lower.to_owned(), row.shown));
+        }
+        found.sort_unstable_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(&right.1)));
+        found.truncate(limit);
+        Ok(found.into_iter().map(|(posts, _, shown)| (shown, posts)).collect())
+    }
+
+    fn export(&mut self, after: PostId, limit: usize) -> Result<Answer, StoreError> {
+        let mut exported = Vec::new();
+        let mut rows = 0;
+        let Some(first) = after.0.checked_add(1) else { return Ok(Answer::Exported(exported)) };
+        let start = tables::post_key(PostId(first));
+        let summaries = self.tables.range(tables::SUMMARIES, &start, None)?;
+        for row in summaries.take(limit.min(EXPORT_POSTS_MAX)) {
+            let (key, value) = row?;
+            let post = tables::post_of_key(&key)?;
+            let summary: SummaryRow = codec::decode(&value)?;
+            let mut favorites = Vec::new();
+            for row in self.tables.prefix(tables::FAVORITES, &key, &key)? {
+                favorites.push(tables::user_of_favorite_key(&row?.0)?);
+            }
+            let mut comments = Vec::new();
+            for row in self.tables.prefix(tables::COMMENTS, &key, &key)? {
+                comments.push(comment_of(&row?)?);
+            }
+            rows += favorites.len() + comments.len();
+            exported.push(ExportedPost {
+                summary: Arc::new(summary.into_summary(post)),
+                body: self.body_uncached(post)?,
+                favorites,
+                comments,
+            });
+            if rows > EXPORT_ROWS_MAX {
+                break;
+            }
+        }
+        Ok(Answer::Exported(exported))
+    }
+
+    /// The post, if the viewer may see it at its address.
+    fn seen(
+        &mut self,
+        post: PostId,
+        viewer: Option<&Viewer>,
+        link_token: Option<&[u8; 16]>,
+    ) -> Outcome<(Arc<Summary>, u64)> {
+        let Some(found) = self.post(post)? else { return refuse(Error::NotFound) };
+        let summary = &found.0;
+        let relation = Relation::of_viewer(viewer, summary.author);
+        let surface = Surface::Direct { link_token };
+        if !may_see(summary.visibility, &summary.link_token, relation, surface) {
+            return refuse(Error::NotFound);
+        }
+        Ok(found)
+    }
+}
+
+fn comment_of((key, value): &(bytes::Bytes, bytes::Bytes)) -> Result<Comment, StoreError> {
+    let row: CommentRow = codec::decode(value)?;
+    Ok(row.into_comment(tables::number_of_comment_key(key)?))
+}
+
+fn window(offset: usize, limit: usize) -> Range<usize> {
+    debug_assert!(offset <= OFFSET_MAX && limit <= PAGE_MAX, "the edge cuts these");
+    offset..offset.saturating_add(limit)
+}

@@ -1,0 +1,219 @@
+//! Reads through the caches: what is not there is read from the tables and kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::actors::post::cache::{CachedList, CachedPost, Caches, Favored, ReadTo};
+use crate::actors::post::lists::{Entry, ListId, Shelf, shelf_prefix, sort_key_of};
+use crate::actors::post::message::{PostView, Summary};
+use crate::actors::post::progress::Progress;
+use crate::actors::post::tables::{self, ListRow, SummaryRow};
+use crate::actors::state_machine::ReadTables;
+use crate::actors::user::message::Viewer;
+use crate::ids::{PostId, UserId};
+use crate::store::codec;
+use crate::store::error::StoreError;
+
+/// What opening a list costs, in rows.
+const OPEN_ROWS: usize = 4;
+/// After so many steps a query goes on without a pause: caches so small that others' work undoes
+/// its own must not keep it from ever ending.
+const STEPS_MAX: u32 = 512;
+
+/// One step of a query.
+pub(super) struct Reads<'a> {
+    pub(super) tables: ReadTables<'a>,
+    pub(super) caches: &'a mut Caches,
+    /// Rows that this step may still read.
+    pub(super) left: usize,
+}
+
+impl<'a> Reads<'a> {
+    /// A step that goes as far as limits allow.
+    pub(super) fn new(tables: &ReadTables<'a>, caches: &'a mut Caches) -> Self {
+        let left = caches.limits.step_rows;
+        Self { tables: *tables, caches, left }
+    }
+
+    /// Counts the step in, and reads on where the last one stopped within a list. `false`: there
+    /// is still more to read.
+    pub(super) fn resume(&mut self, progress: &mut Progress) -> Result<bool, StoreError> {
+        progress.steps += 1;
+        if progress.steps > STEPS_MAX {
+            self.left = usize::MAX;
+        }
+        if let Some((list, depth)) = &progress.goal {
+            if !self.fill(list, *depth)? {
+                return Ok(false);
+            }
+            progress.goal = None;
+        }
+        Ok(true)
+    }
+
+    /// A post's summary and number of favorites.
+    pub(super) fn post(&mut self, post: PostId) -> Result<Option<(Arc<Summary>, u64)>, StoreError> {
+        if let Some(cached) = self.caches.posts.get(&post) {
+            return Ok(Some((cached.summary.clone(), cached.favorites)));
+        }
+        let key = tables::post_key(post);
+        let row: Option<SummaryRow> = tables::read(&self.tables, tables::SUMMARIES, &key)?;
+        let Some(row) = row else { return Ok(None) };
+        let favorites = tables::read_count(&self.tables, tables::FAVORITE_COUNTS, &key)?;
+        let summary = Arc::new(row.into_summary(post));
+        let cached = CachedPost { summary: summary.clone(), favorites, body: None };
+        self.caches.posts.insert(post, cached);
+        Ok(Some((summary, favorites)))
+    }
+
+    /// The body of a post that exists.
+    pub(super) fn body(&mut self, post: PostId) -> Result<Bytes, StoreError> {
+        if let Some(CachedPost { body: Some(body), .. }) = self.caches.posts.get(&post) {
+            return Ok(body.clone());
+        }
+        let body = self.body_uncached(post)?;
+        self.caches.posts.update(&post, |cached| cached.body = Some(body.clone()));
+        Ok(body)
+    }
+
+    /// The same without keeping it.
+    pub(super) fn body_uncached(&self, post: PostId) -> Result<Bytes, StoreError> {
+        let row = self.tables.get(tables::BODIES, &tables::post_key(post))?;
+        let row = row.ok_or_else(|| tables::damaged("a post has no body"))?;
+        Ok(tables::decode_body(&row)?)
+    }
+
+    /// A post as the viewer sees it.
+    pub(super) fn view(
+        &self,
+        (summary, favorites): (Arc<Summary>, u64),
+        viewer: Option<&Viewer>,
+    ) -> Result<PostView, StoreError> {
+        let favorited = match viewer {
+            Some(viewer) if favorites > 0 => self.favors(viewer.id, summary.id)?,
+            _ => false,
+        };
+        Ok(PostView { summary, favorites, favorited })
+    }
+
+    fn favors(&self, user: UserId, post: PostId) -> Result<bool, StoreError> {
+        if let Some(favored) = self.caches.favored.get(&user) {
+            if favored.posts.contains(&post) {
+                return Ok(true);
+            }
+            if favored.read == ReadTo::End {
+                return Ok(false);
+            }
+        }
+        let key = tables::favorite_key(post, user);
+        Ok(self.tables.get(tables::FAVORITES, &key)?.is_some())
+    }
+
+    /// Reads a part of what the viewer favors, unless all of it was read. Until then favorites are
+    /// looked up one by one, so this never makes a query wait.
+    pub(super) fn read_favored(&mut self, viewer: Option<&Viewer>) -> Result<(), StoreError> {
+        let Some(viewer) = viewer else { return Ok(()) };
+        match self.caches.favored.get(&viewer.id).map(|favored| &favored.read) {
+            Some(ReadTo::End | ReadTo::TooMany) => return Ok(()),
+            Some(ReadTo::Start | ReadTo::Key(_)) => {}
+            None => self.caches.favored.insert(viewer.id, Favored::default()),
+        }
+        let (tables, limits) = (self.tables, self.caches.limits);
+        let read = |favored: &mut Favored| {
+            read_favored_on(favored, &tables, viewer.id, limits.step_rows)?;
+            favored.check(limits.favored_posts);
+            Ok(())
+        };
+        self.caches.favored.update(&viewer.id, read).unwrap_or(Ok(()))
+    }
+
+    /// How many posts stand in a list.
+    pub(super) fn total(&mut self, list: &ListId) -> Result<u64, StoreError> {
+        if let Some(cached) = self.caches.lists.get(list) {
+            return Ok(cached.total);
+        }
+        self.left = self.left.saturating_sub(OPEN_ROWS);
+        let total = list.count(&self.tables)?;
+        self.caches.lists.insert(list.clone(), CachedList { total, ..CachedList::default() });
+        Ok(total)
+    }
+
+    /// The same for work over many lists; nothing if this step has done enough.
+    pub(super) fn total_if_affordable(&mut self, list: &ListId) -> Result<Option<u64>, StoreError> {
+        if self.left == 0 && self.caches.lists.get(list).is_none() {
+            return Ok(None);
+        }
+        self.total(list).map(Some)
+    }
+
+    /// Reads a list up to a depth, or as far as this step may. `true`: it got there, or there is
+    /// no more.
+    pub(super) fn fill(&mut self, list: &ListId, depth: usize) -> Result<bool, StoreError> {
+        self.total(list)?;
+        let (tables, left) = (self.tables, &mut self.left);
+        let read = |cached: &mut CachedList| read_list_on(cached, &tables, list, depth, left);
+        self.caches.lists.update(list, read).unwrap_or(Ok(false))
+    }
+}
+
+fn read_favored_on(
+    favored: &mut Favored,
+    tables: &ReadTables<'_>,
+    user: UserId,
+    rows_max: usize,
+) -> Result<(), StoreError> {
+    let prefix = shelf_prefix(&Shelf::FavoritedBy(user));
+    let start = match &favored.read {
+        ReadTo::Key(key) => [key, &[0][..]].concat(),
+        ReadTo::Start | ReadTo::End | ReadTo::TooMany => prefix.clone(),
+    };
+    let mut rows = tables.prefix(tables::LISTS, &prefix, &start)?;
+    for _ in 0..rows_max {
+        let Some((key, _)) = rows.next().transpose()? else {
+            favored.read = ReadTo::End;
+            return Ok(());
+        };
+        favored.posts.insert(sort_key_of(&key)?.post);
+        favored.read = ReadTo::Key(key);
+    }
+    Ok(())
+}
+
+fn read_list_on(
+    cached: &mut CachedList,
+    tables: &ReadTables<'_>,
+    list: &ListId,
+    depth: usize,
+    left: &mut usize,
+) -> Result<bool, StoreError> {
+    let want = usize::try_from(cached.total).unwrap_or(usize::MAX).min(depth);
+    let have = cached.entries.len();
+    if have >= want {
+        return Ok(true);
+    }
+    let rows = (want - have).min(*left);
+    if rows == 0 {
+        return Ok(false);
+    }
+    *left -= rows;
+    let prefix = list.prefix();
+    let start = match cached.entries.back() {
+        Some(last) => [&list.row_key(last.key)[..], &[0]].concat(),
+        None => prefix.clone(),
+    };
+    for row in tables.prefix(tables::LISTS, &prefix, &start)?.take(rows) {
+        let (key, value) = row?;
+        cached.entries.push_back(entry_of(&key, &value)?);
+    }
+    if cached.entries.len() < have + rows {
+        return Err(tables::damaged("a list is shorter than its count"));
+    }
+    Ok(cached.entries.len() >= want)
+}
+
+/// Decodes a row of a list.
+pub(super) fn entry_of(key: &[u8], value: &[u8]) -> Result<Entry, StoreError> {
+    let row: ListRow = codec::decode(value)?;
+    Ok(Entry { key: sort_key_of(key)?, author: row.author })
+}

@@ -1,0 +1,94 @@
+//! The service as the runtime sees it.
+
+use crate::actors::post::apply::{Change, Due, first_due};
+use crate::actors::post::cache::{Caches, Limits, Stash};
+use crate::actors::post::event::Event;
+use crate::actors::post::message::{Answer, Command, Error, Query, Reply};
+use crate::actors::post::reads::Reads;
+use crate::actors::post::tables::{self, TagsVersionRow};
+use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::ids::{Bucket, Stamp};
+use crate::store::error::StoreError;
+
+/// One shard's post service: bounded caches over its tables.
+pub struct Service {
+    caches: Caches,
+    /// What the last command changed, until it is merged.
+    stash: Stash,
+    /// The first row of the schedule.
+    due: Option<Due>,
+}
+
+impl Service {
+    /// Loads the service with other bounds than the usual ones.
+    pub(super) fn load_with(tables: &ReadTables<'_>, limits: Limits) -> Result<Self, StoreError> {
+        let row: Option<TagsVersionRow> = tables::read(tables, tables::TAGS_VERSION, &[])?;
+        let tags_version = row.map_or(Stamp(0), |row| row.version);
+        Ok(Self {
+            caches: Caches::new(limits, tags_version),
+            stash: Stash::default(),
+            due: first_due(tables, &[])?,
+        })
+    }
+}
+
+impl StateMachine for Service {
+    const NAME: &'static str = "post";
+    const TABLES: &'static [&'static str] = tables::NAMES;
+
+    type Command = Command;
+    type Query = Query;
+    type Reply = Reply;
+    type Answer = Answer;
+    type Refusal = Error;
+    type Event = Event;
+
+    fn bucket(command: &Command) -> Bucket {
+        command.bucket()
+    }
+
+    fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        Self::load_with(tables, Limits::default())
+    }
+
+    fn apply(
+        &mut self,
+        tables: &mut Tables<'_>,
+        stamp: Stamp,
+        command: Command,
+    ) -> Result<Outcome<Reply, Event>, Stop<Error>> {
+        // An earlier command may have left something here and never been merged.
+        self.stash = Stash::default();
+        let mut change =
+            Change { tables, stamp, stash: &mut self.stash, due: self.due, events: Vec::new() };
+        let reply = change.run(command)?;
+        let (events, due) = (change.events, change.due);
+        self.stash.due = due;
+        Ok(Outcome { reply, events })
+    }
+
+    fn committed(&mut self) {
+        let stash = std::mem::take(&mut self.stash);
+        self.due = stash.due;
+        self.caches.take_in(stash);
+    }
+
+    fn query(
+        &mut self,
+        tables: &ReadTables<'_>,
+        query: &mut Query,
+    ) -> Result<Step<Answer>, Stop<Error>> {
+        let result = Reads::new(tables, &mut self.caches).run(query);
+        self.caches.trim();
+        result
+    }
+
+    fn next_wake(&self) -> Option<Stamp> {
+        self.due.map(|(at, _)| at)
+    }
+
+    fn tick(&self) -> Option<Command> {
+        let (_, post) = self.due?;
+        Some(Command::PublishDue { bucket: post.bucket() })
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the post service over tables in memory: no actor, no clock.
+
+mod bytes;
+mod caches;
+mod commands;
+mod history;
+mod model;
+mod support;
+mod visible;
