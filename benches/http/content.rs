@@ -29,7 +29,8 @@ impl Sizes {
     pub const TABLE: Self =
         Self { users: 10_000, posts: 50_000, follows: 200_000, favorites: 500_000 };
     /// A set for a quick look.
-    pub const QUICK: Self = Self { users: 2_000, posts: 10_000, follows: 40_000, favorites: 50_000 };
+    pub const QUICK: Self =
+        Self { users: 2_000, posts: 10_000, follows: 40_000, favorites: 50_000 };
     /// The set of the table with twenty times the posts.
     pub const SCALE: Self = Self { posts: 1_000_000, ..Self::TABLE };
 
@@ -119,7 +120,8 @@ pub fn tag(number: usize) -> String {
 /// A new article as a client sends it.
 pub fn article_json(random: &mut Random) -> String {
     let NewPost { title, description, body, .. } = new_post(random);
-    let tags: Vec<String> = (0..TAGS_PER_POST).map(|place| tag(place * 200 + random.below(200))).collect();
+    let tags: Vec<String> =
+        (0..TAGS_PER_POST).map(|place| tag(place * 200 + random.below(200))).collect();
     serde_json::json!({
         "article": { "title": title, "description": description, "body": body, "tagList": tags }
     })
@@ -148,9 +150,52 @@ fn words(random: &mut Random, count: usize) -> String {
 }
 
 const WORDS: [&str; 48] = [
-    "actor", "bridge", "canvas", "delta", "engine", "forest", "garden", "harbor", "island",
-    "journal", "kernel", "letter", "mirror", "notion", "orchard", "pattern", "quiet", "river",
-    "signal", "thread", "umbrella", "valley", "window", "yellow", "and", "the", "of", "with", "from",
-    "over", "under", "never", "always", "often", "because", "while", "until", "measure", "repair",
-    "restart", "supervise", "publish", "replicate", "commit", "apply", "answer", "question", "wander",
+    "actor",
+    "bridge",
+    "canvas",
+    "delta",
+    "engine",
+    "forest",
+    "garden",
+    "harbor",
+    "island",
+    "journal",
+    "kernel",
+    "letter",
+    "mirror",
+    "notion",
+    "orchard",
+    "pattern",
+    "quiet",
+    "river",
+    "signal",
+    "thread",
+    "umbrella",
+    "valley",
+    "window",
+    "yellow",
+    "and",
+    "the",
+    "of",
+    "with",
+    "from",
+    "over",
+    "under",
+    "never",
+    "always",
+    "often",
+    "because",
+    "while",
+    "until",
+    "measure",
+    "repair",
+    "restart",
+    "supervise",
+    "publish",
+    "replicate",
+    "commit",
+    "apply",
+    "answer",
+    "question",
+    "wander",
 ];

@@ -81,7 +81,8 @@ async fn create(State(writer): State<Writer>, Json(sent): Json<ArticleBody>) -> 
     let Article { title, description, body, tag_list } = sent.article;
     let (id, time): (u64, u64) = (rand::random(), rand::random());
     let author: u16 = rand::random();
-    let summary = [title.as_bytes(), description.as_bytes(), tag_list.join(",").as_bytes()].concat();
+    let summary =
+        [title.as_bytes(), description.as_bytes(), tag_list.join(",").as_bytes()].concat();
     let mut rows = vec![
         ([b"s", &id.to_be_bytes()[..]].concat(), summary),
         ([b"b", &id.to_be_bytes()[..]].concat(), body.into_bytes()),

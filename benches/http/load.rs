@@ -159,7 +159,9 @@ impl Run<'_> {
             epoll::wait(poll, rustix::buffer::spare_capacity(&mut events), Some(&wait))?;
             if !events.is_empty() {
                 heard = now;
-            } else if now.duration_since(heard) > PATIENCE && self.idle.len() < self.connections.len() {
+            } else if now.duration_since(heard) > PATIENCE
+                && self.idle.len() < self.connections.len()
+            {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the server is silent"));
             }
             for event in &events {

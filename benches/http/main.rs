@@ -171,6 +171,9 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
     // With one core a second worker would only steal time from the first.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        if role == Role::Quire {
+            return quire_server::serve(&folder, !options.no_checkpoints).await;
+        }
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         match role {
@@ -184,8 +187,7 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
                 println!("{}{address}", process::READY);
                 direct::serve(listener, folder.join("direct.redb"), answer).await
             }
-            Role::Quire => quire_server::serve(listener, &folder, !options.no_checkpoints).await,
-            Role::Fill => Ok(()),
+            Role::Quire | Role::Fill => Ok(()),
         }
     })
 }

@@ -74,10 +74,8 @@ impl Drop for Server {
 /// # Errors
 /// When it fails or takes longer than `patience`.
 pub fn run(arguments: &[String], patience: Duration) -> Result<(), Failed> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::piped()).spawn()?;
     let _stdin = child.stdin.take();
     let began = std::time::Instant::now();
     loop {

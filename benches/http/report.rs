@@ -15,8 +15,6 @@ pub struct Figures {
     pub p999_ms: f64,
     /// CPU time of the server per request, in microseconds.
     pub cpu_us: f64,
-    /// Answers with another status than 2xx, in all runs.
-    pub failed: u64,
 }
 
 impl Figures {
@@ -33,7 +31,6 @@ impl Figures {
             p99_ms: of(|outcome| outcome.measured.quantile_ms(0.99)),
             p999_ms: of(|outcome| outcome.measured.quantile_ms(0.999)),
             cpu_us: of(Outcome::cpu_us),
-            failed: outcomes.iter().map(|outcome| outcome.failed).sum(),
         }
     }
 }
@@ -41,7 +38,9 @@ impl Figures {
 /// The head of the main table.
 pub fn head() {
     println!();
-    println!("| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar |");
+    println!(
+        "| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar |"
+    );
     println!("|---|--:|---|--:|--:|--:|--:|--:|---|");
 }
 

@@ -160,15 +160,27 @@ fn table(options: &Options) -> Result<(), Failed> {
     let direct = Server::start(&role("direct", &limits), PATIENCE)?;
     report::head();
     for (operation, bar) in READS {
-        measure(options, operation, CONNECTIONS, &counts, &targets, ("bare axum", &bare), |own, limit| {
-            Ratio { value: limit.cpu_us / own.cpu_us, bar }
-        })?;
+        measure(
+            options,
+            operation,
+            CONNECTIONS,
+            &counts,
+            &targets,
+            ("bare axum", &bare),
+            |own, limit| Ratio { value: limit.cpu_us / own.cpu_us, bar },
+        )?;
     }
     for (operation, bar) in WRITES {
         for connections in WRITE_CONNECTIONS {
-            measure(options, operation, connections, &counts, &targets, ("direct commit", &direct), |own, limit| {
-                Ratio { value: own.rate / limit.rate, bar }
-            })?;
+            measure(
+                options,
+                operation,
+                connections,
+                &counts,
+                &targets,
+                ("direct commit", &direct),
+                |own, limit| Ratio { value: own.rate / limit.rate, bar },
+            )?;
         }
     }
     println!("\nReads: the ratio is that of CPU per request; writes: of requests/s.");
@@ -317,7 +329,10 @@ fn memory(options: &Options) -> Result<(), Failed> {
 fn scale(options: &Options) -> Result<(), Failed> {
     let (few, many) = (options.sizes(), options.scaled());
     println!("\n## {} posts instead of {}\n", many.posts, few.posts);
-    println!("| operation | CPU µs, {} posts | CPU µs, {} posts | times | bar |", few.posts, many.posts);
+    println!(
+        "| operation | CPU µs, {} posts | CPU µs, {} posts | times | bar |",
+        few.posts, many.posts
+    );
     println!("|---|--:|--:|--:|---|");
     let targets = [Target::start(few, 1, true)?, Target::start(many, 1, true)?];
     for (operation, _) in READS.into_iter().chain(WRITES) {

@@ -195,7 +195,7 @@ impl Source for Mix<'_> {
         if number < self.writes {
             match number {
                 ..CREATES => self.write(Operation::Create, request),
-                _ if number % 4 == 0 => self.unfavorite(request),
+                _ if number.is_multiple_of(4) => self.unfavorite(request),
                 _ => self.write(Operation::Favorite, request),
             }
             return Class::Other;
