@@ -38,6 +38,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// long. Beyond that the log has it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where a replica publishes itself.
+type ReplicaSlot = watch::Sender<Option<Arc<dyn Replica>>>;
+
 /// What every shard stands on.
 pub(crate) struct Ground {
     pub(crate) node: NodeId,
@@ -83,7 +86,7 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
     let store = Arc::new(store);
     let metrics = ShardMetrics::new(&ground.metrics, id);
     // The observer needs the replica slot of a cell that needs the observer's trigger.
-    let slot: Arc<OnceLock<watch::Sender<Option<Arc<dyn Replica>>>>> = Arc::default();
+    let slot: Arc<OnceLock<ReplicaSlot>> = Arc::default();
     let (observed, late_slot, clock) = (metrics.clone(), slot.clone(), ground.clock.clone());
     let observer: CheckpointObserver = Arc::new(move |outcome| match outcome {
         Ok(done) => {

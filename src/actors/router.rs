@@ -95,7 +95,7 @@ impl<S: StateMachine> Router<S> {
         let mut permit = Some(self.permit(cell)?);
         let id = call.command.unwrap_or_else(CommandId::random);
         let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
-        let deadline = cell.clock.now().plus_ms(left.as_millis() as u64);
+        let deadline = cell.now().plus_ms(left.as_millis() as u64);
         let payload: Bytes = codec::encode(&command).into();
         drop(command);
         let mut sent_once = false;
@@ -113,7 +113,7 @@ impl<S: StateMachine> Router<S> {
                 deadline,
                 payload: payload.clone(),
                 sent: Instant::now(),
-                permit: permit.take(),
+                _permit: permit.take(),
                 reply: Some(reply),
                 span: tracing::Span::current(),
             });

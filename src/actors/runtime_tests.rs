@@ -161,6 +161,7 @@ struct World {
     tree: Tree,
     root: RootHandle,
     status: watch::Receiver<ReplicaStatus>,
+    checkpoints: Arc<Checkpoints>,
     metrics: Arc<Metrics>,
 }
 
@@ -182,7 +183,7 @@ impl World {
             clock,
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
-            checkpoints,
+            checkpoints: checkpoints.clone(),
             disk: Disk::default(),
         };
         let stores = open_stores::<Counter>(&[folder.join("counter-0.redb")], 1 << 20).unwrap();
@@ -196,7 +197,7 @@ impl World {
         let tree = Tree::new(spec, TreeOptions::default()).unwrap();
         let root = tree.start().await.unwrap();
         let status = replicas.remove(0).1;
-        Self { router, tree, root, status, metrics }
+        Self { router, tree, root, status, checkpoints, metrics }
     }
 
     async fn send(&self, command: Command) -> Result<u64, CallError<No>> {
@@ -225,6 +226,7 @@ impl World {
 
     async fn end(self) {
         self.root.stop().await.unwrap();
+        self.checkpoints.close();
     }
 }
 
@@ -452,4 +454,17 @@ async fn a_shard_that_is_gone_is_unavailable_after_the_deadline() {
     assert_eq!(router.command(call, Command::Add { key: 1 }).await, Err(CallError::Unavailable));
     let answer = router.query_shard(call, 0, Query::Get { key: 1 }).await;
     assert_eq!(answer, Err(CallError::Unavailable));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_stops_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = Arc::new(std::sync::atomic::AtomicU64::new(9_000_000_000));
+    let clock = now.clone();
+    let clock = Clock::from_fn(move || Stamp(clock.load(std::sync::atomic::Ordering::Relaxed)));
+    let world = World::start_at(folder.path(), clock).await;
+    assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(1));
+    now.store(1_000_000_000, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(2));
+    world.end().await;
 }

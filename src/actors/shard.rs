@@ -29,7 +29,7 @@ use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
-use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, STAMP_AHEAD_MAX};
+use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
@@ -75,7 +75,7 @@ pub(crate) struct CommandEnvelope<S: StateMachine> {
     pub(crate) payload: Bytes,
     pub(crate) sent: Instant,
     /// Bounds the mailbox; `None` for the shard's own.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) _permit: Option<OwnedSemaphorePermit>,
     pub(crate) reply: Option<ReplyPort<S>>,
     pub(crate) span: tracing::Span,
 }
@@ -329,7 +329,7 @@ impl<S: StateMachine> State<S> {
     /// Takes the next batch from what waits: answers at once what is known or too late, stamps the
     /// rest (S5).
     fn gather(&mut self, shard: &ShardState) -> (Vec<CommandEnvelope<S>>, Batch) {
-        let now = self.cell.clock.now();
+        let now = self.cell.now();
         let mut stamp = now.max(Stamp(shard.progress.last_stamp.0 + 1));
         let mut envelopes = Vec::new();
         let mut batch = Batch { commands: Vec::new() };
@@ -428,9 +428,9 @@ impl<S: StateMachine> State<S> {
         }
         guard.progress.applied.index = entry.index;
         guard.progress.applied.position = entry.position.clone();
-        let unwritten = guard.unwritten_bytes();
+        let (stamp, unwritten) = (guard.progress.last_stamp, guard.unwritten_bytes());
         drop(guard);
-        cell.applied_to(entry.index, unwritten);
+        cell.applied_to(entry.index, stamp, unwritten);
         if let Some(batch) = own {
             cell.metrics.committed(batch.proposed);
             for (envelope, verdict) in batch.commands.into_iter().zip(verdicts) {
@@ -572,7 +572,7 @@ impl<S: StateMachine> State<S> {
 
     fn wake(&mut self, myself: &ActorRef<ShardMessage<S>>) -> Result<(), ActorProcessingErr> {
         self.wake_at = None;
-        let now = self.cell.clock.now();
+        let now = self.cell.now();
         let due = self.service.next_wake().is_some_and(|at| at <= now);
         let command = due.then(|| self.service.tick()).flatten();
         if let Some(command) = command {
@@ -581,7 +581,7 @@ impl<S: StateMachine> State<S> {
                 deadline: now.plus_ms(crate::config::COMMAND_DEADLINE.as_millis() as u64),
                 payload: codec::encode(&command).into(),
                 sent: Instant::now(),
-                permit: None,
+                _permit: None,
                 reply: None,
                 span: tracing::Span::none(),
             });
@@ -591,11 +591,6 @@ impl<S: StateMachine> State<S> {
         }
         Ok(())
     }
-}
-
-/// Whether a stamp lies so far ahead that somebody's clock must be wrong.
-pub(crate) fn too_far_ahead(stamp: Stamp, now: Stamp) -> bool {
-    stamp > now.plus_ms(STAMP_AHEAD_MAX.as_millis() as u64)
 }
 
 fn answer<S: StateMachine>(reply: Option<ReplyPort<S>>, verdict: Result<Verdict<S>, StoreError>) {

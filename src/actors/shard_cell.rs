@@ -18,7 +18,7 @@ use crate::actors::shard::ShardMessage;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
 use crate::config::SHARD_PERMITS;
-use crate::ids::{LogIndex, ShardId};
+use crate::ids::{LogIndex, ShardId, Stamp};
 use crate::store::checkpointer::CheckpointTrigger;
 use crate::store::shard_file::ShardStore;
 
@@ -36,6 +36,7 @@ pub(crate) struct ShardCell<S: StateMachine> {
     replica: watch::Sender<Option<Arc<dyn Replica>>>,
     applied: watch::Sender<LogIndex>,
     incarnation: AtomicU64,
+    last_stamp: AtomicU64,
     /// Whether the log of an earlier process was replayed. A replica publishes itself only then.
     recovered: AtomicBool,
 }
@@ -61,7 +62,8 @@ impl<S: StateMachine> ShardCell<S> {
         metrics: Arc<ShardMetrics>,
         checkpoints: CheckpointTrigger,
     ) -> Self {
-        let applied = store.applied().index;
+        let progress = store.lock().progress.clone();
+        let (applied, last_stamp) = (progress.applied.index, progress.last_stamp);
         Self {
             id,
             store,
@@ -74,6 +76,7 @@ impl<S: StateMachine> ShardCell<S> {
             replica: watch::Sender::new(None),
             applied: watch::Sender::new(applied),
             incarnation: AtomicU64::new(0),
+            last_stamp: AtomicU64::new(last_stamp.0),
             recovered: AtomicBool::new(false),
         }
     }
@@ -140,8 +143,16 @@ impl<S: StateMachine> ShardCell<S> {
         self.actor.borrow().as_ref().map(|published| published.actor.clone())
     }
 
-    /// The state has come to `index`, of which `unwritten` bytes are only in memory.
-    pub(crate) fn applied_to(&self, index: LogIndex, unwritten: usize) {
+    /// Hybrid logical time: the clock, or the last applied stamp if the clock is behind it (it was
+    /// set back). Deadlines are measured with it too, or a clock that was set back would let every
+    /// command expire.
+    pub(crate) fn now(&self) -> Stamp {
+        self.clock.now().max(Stamp(self.last_stamp.load(Ordering::Relaxed)))
+    }
+
+    /// The state has come to `index` and `stamp`, of which `unwritten` bytes are only in memory.
+    pub(crate) fn applied_to(&self, index: LogIndex, stamp: Stamp, unwritten: usize) {
+        self.last_stamp.store(stamp.0, Ordering::Relaxed);
         self.applied.send_if_modified(|applied| {
             let newer = index > *applied;
             if newer {

@@ -77,6 +77,12 @@ pub enum Step<A> {
     Again,
 }
 
+/// What `apply` answers.
+pub type Applied<S> = Result<
+    Outcome<<S as StateMachine>::Reply, <S as StateMachine>::Event>,
+    Stop<<S as StateMachine>::Refusal>,
+>;
+
 /// A service. See the module documentation.
 pub trait StateMachine: Sized + Send + 'static {
     /// Name in actors, files, metrics and the tree.
@@ -116,7 +122,7 @@ pub trait StateMachine: Sized + Send + 'static {
         tables: &mut Tables<'_>,
         stamp: Stamp,
         command: Self::Command,
-    ) -> Result<Outcome<Self::Reply, Self::Event>, Stop<Self::Refusal>>;
+    ) -> Applied<Self>;
 
     /// Called after a command's rows were merged: the moment to bring caches up to date. A command
     /// that was refused is not reported.

@@ -258,6 +258,7 @@ fn had_no_effect(error: &CallError<Error>) -> bool {
     match error {
         CallError::Refused(_)
         | CallError::Overloaded
+        | CallError::DiskFull
         | CallError::Unavailable
         | CallError::DeadlineExceeded
         | CallError::Internal => true,

@@ -224,3 +224,7 @@ fn preflight() -> Response {
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_AGE_S));
     response
 }
+
+#[cfg(test)]
+#[path = "edge_tests.rs"]
+mod tests;

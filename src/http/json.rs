@@ -65,7 +65,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answered<T> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(Failure::malformed("is not valid UTF-8"));
     };
-    serde_json::from_str(text).map_err(|error| {
+    // Not `T` itself: a list would pass for an object whose members stand in order.
+    let body: Field<Object<T>> = serde_json::from_str(text).map_err(|error| {
         let message = format!("is not valid JSON: {error}");
         match error.classify() {
             serde_json::error::Category::Data => Failure::invalid("body", error.to_string()),
@@ -73,7 +74,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answered<T> {
             | serde_json::error::Category::Syntax
             | serde_json::error::Category::Eof => Failure::malformed(message),
         }
-    })
+    })?;
+    body.unwrapped("body")
 }
 
 /// One member of an object: there or not, and of the right type or not.
@@ -257,6 +259,8 @@ mod tests {
             (r#"{"article":[]}"#, 422),
             (r#"{"article":{"title":"a","title":"b"}}"#, 422),
             ("1", 422),
+            ("null", 422),
+            (r#"[{"title":"a"}]"#, 422),
             ("{", 400),
             ("{} x", 400),
             ("", 400),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::Config;
+
 /// Largest request body: the largest post with room for its escapes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Largest page of a list.
@@ -39,16 +41,30 @@ pub struct Limits {
     pub drain_time: Duration,
 }
 
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            requests_in_flight: config.requests_max,
+            connections: config.connections_max,
+            head_time: Duration::from_millis(config.header_timeout_ms),
+            body_time: Duration::from_millis(config.body_timeout_ms),
+            request_time: Duration::from_millis(config.request_timeout_ms),
+            drain_time: Duration::from_millis(config.shutdown_timeout_ms),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_in_flight: 1024,
             admission_wait: Duration::from_millis(3),
             connections: 4096,
-            head_time: Duration::from_secs(30),
+            head_time: Duration::from_secs(10),
             head_bytes: 16 * 1024,
-            body_time: Duration::from_secs(15),
-            request_time: Duration::from_secs(30),
+            body_time: Duration::from_secs(10),
+            request_time: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
             drain_time: Duration::from_secs(10),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use crate::actors::post::Progress;
 use crate::actors::post::message::{Answer, Filter, PostView, Query, SortKey};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
@@ -31,18 +32,24 @@ impl Source {
 
     fn page(self, page: Page) -> Query {
         let Page { offset, limit } = page;
+        let progress = Progress::default();
         match self {
-            Self::Filtered(filters, viewer) => Query::ListPage { filters, viewer, offset, limit },
-            Self::Feed(viewer) => Query::FeedPage { viewer, offset, limit },
+            Self::Filtered(filters, viewer) => {
+                Query::ListPage { filters, viewer, offset, limit, progress }
+            }
+            Self::Feed(viewer) => Query::FeedPage { viewer, offset, limit, progress },
         }
     }
 
     /// Every key up to the end of the page: which ones lie before it is known only together.
     fn keys(self, page: Page) -> Query {
         let Page { offset, limit } = page;
+        let progress = Progress::default();
         match self {
-            Self::Filtered(filters, viewer) => Query::ListKeys { filters, viewer, offset, limit },
-            Self::Feed(viewer) => Query::FeedKeys { viewer, offset, limit },
+            Self::Filtered(filters, viewer) => {
+                Query::ListKeys { filters, viewer, offset, limit, progress }
+            }
+            Self::Feed(viewer) => Query::FeedKeys { viewer, offset, limit, progress },
         }
     }
 }
@@ -59,9 +66,8 @@ pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostV
         };
     }
     let viewer = source.viewer();
-    let query = source.keys(page);
     let shards = try_join_all((0..app.posts.shards()).map(|shard| {
-        let query = query.clone();
+        let query = source.clone().keys(page);
         async move {
             match app.posts.query_shard(Call::new(), shard, query).await? {
                 Answer::Keys { keys, total } => Ok((keys, total)),

@@ -14,6 +14,7 @@ pub mod extract;
 pub mod fields;
 pub mod json;
 pub mod limits;
+pub mod listener;
 pub mod lists;
 pub mod ops;
 pub mod passwords;

@@ -1,7 +1,8 @@
 //! A node: the data directory, the tree, and everything on it, as one thing to start and stop.
 pub mod data_dir;
 mod run;
-pub use run::{Node, NodeError, Readiness};
+
+pub use run::{Node, NodeError};
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,8 @@ async fn owner(node: &Node, number: u64) -> Option<UserId> {
     let normal = format!("user-{number}");
     let bucket = claim_bucket(ClaimKind::Name, &normal);
     let query = Query::ResolveClaim { kind: ClaimKind::Name, normal };
-    let Answer::Owner(owner) = node.users.query(Call::new(), bucket, query).await.unwrap() else {
+    let Answer::Owner(owner) = node.app.users.query(Call::new(), bucket, query).await.unwrap()
+    else {
         panic!("another answer")
     };
     owner
@@ -34,18 +35,19 @@ async fn owner(node: &Node, number: u64) -> Option<UserId> {
 async fn what_was_answered_is_there_after_a_stop_and_a_start() {
     let folder = tempfile::tempdir().unwrap();
     for shards in [3, 1] {
-        let node = Node::start(&config(&folder, shards), Clock::system()).await.unwrap();
-        assert_eq!(node.users.shards(), 3, "a directory keeps its shards");
+        let node = Node::start_offline(&config(&folder, shards), Clock::system()).await.unwrap();
+        assert_eq!(node.app.users.shards(), 3, "a directory keeps its shards");
         let first = owner(&node, 1).await.is_some();
         assert_eq!(first, shards == 1);
-        let calls = (0..500).map(|number| node.users.command(Call::new(), claim(number)));
+        let calls = (0..500).map(|number| node.app.users.command(Call::new(), claim(number)));
         for reply in futures_util::future::join_all(calls).await {
             assert_eq!(reply.unwrap(), Reply::Done);
         }
-        assert!((node.readiness())().ready);
+        node.wait_ready().await;
+        assert_eq!(node.readiness().reasons, Vec::<String>::new());
         node.stop().await.unwrap();
     }
-    let node = Node::start(&config(&folder, 1), Clock::system()).await.unwrap();
+    let node = Node::start_offline(&config(&folder, 1), Clock::system()).await.unwrap();
     for number in 0..500 {
         assert_eq!(owner(&node, number).await, Some(UserId(number)));
     }

@@ -115,6 +115,16 @@ impl Checkpoints {
     }
 }
 
+impl Checkpoints {
+    /// Closes every shard file, so that another process, or this one again, can open it: whoever
+    /// still holds a shard at the end of a node gets errors.
+    pub fn close(&self) {
+        for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            entry.store.close();
+        }
+    }
+}
+
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
     let started = Instant::now();
     entry.written = started;

@@ -33,11 +33,6 @@ impl Memtable {
         self.bytes
     }
 
-    /// Whether nothing was written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
     /// Writes a row, or with `None` its deletion.
     pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
         let added = value.as_ref().map_or(0, Bytes::len);

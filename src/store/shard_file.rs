@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-};
+#[cfg(test)]
+use redb::StorageBackend;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LogIndex, Stamp};
@@ -170,6 +170,7 @@ impl ShardStore {
     }
 
     /// The same over any backend: in memory, or one that fails on purpose.
+    #[cfg(test)]
     pub(crate) fn with_backend(
         backend: impl StorageBackend,
         tables: &'static [&'static str],
@@ -282,6 +283,15 @@ impl ShardStore {
         state.sealed = None;
         state.durable = sealed.progress.applied.clone();
         Ok(Some(state.durable.clone()))
+    }
+
+    /// Closes the file, whoever still holds the shard; nothing can be read or written after.
+    pub(crate) fn close(&self) {
+        let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        state.generation += 1;
+        state.view = None;
+        *slot = None;
     }
 
     /// Closes the file and opens it again: redb refuses everything after an I/O error until then.

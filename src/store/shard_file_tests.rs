@@ -86,3 +86,73 @@ fn an_open_file_is_locked_and_rubbish_is_damage() {
     assert_eq!(named, path);
     assert_eq!(std::fs::read(&path).unwrap(), vec![7; 4096], "damage is not touched");
 }
+
+/// The seed of a random test, from `QUIRE_SEED` or fresh; printed, so that a failure repeats.
+fn seed() -> u64 {
+    let seed = std::env::var("QUIRE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("QUIRE_SEED={seed}");
+    seed
+}
+
+/// Power cuts: 100 in short, `QUIRE_POWER_CUTS=1000` in long.
+fn cuts() -> u32 {
+    let cuts = std::env::var("QUIRE_POWER_CUTS").ok().and_then(|text| text.parse().ok());
+    cuts.unwrap_or(100)
+}
+
+/// What the file must hold once the entries up to `index` are in it: each key the last index that
+/// wrote it.
+fn expected(index: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = std::collections::BTreeMap::new();
+    for index in 1..=index {
+        for key in keys_of(index) {
+            rows.insert(key.to_be_bytes().to_vec(), vec![index as u8; 300]);
+        }
+    }
+    rows.into_iter().collect()
+}
+
+fn keys_of(index: u64) -> impl Iterator<Item = u64> {
+    (0..8).map(move |n| index.wrapping_mul(0x9e37_79b9).wrapping_add(n * 0x85eb_ca6b) % 500)
+}
+
+#[test]
+fn a_power_cut_leaves_the_last_checkpoint_or_the_one_that_was_being_written() {
+    use rand::{Rng, SeedableRng};
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed());
+    for cut in 0..cuts() {
+        let disk = crate::store::fault::FaultDisk::new();
+        let mut acknowledged = 0;
+        let mut index = 0;
+        for _boot in 0..2 {
+            let store = ShardStore::with_backend(disk.backend(), TABLES).unwrap();
+            let found = store.applied().index.0;
+            assert!(found == acknowledged || found == index, "{found} of {acknowledged}..{index}");
+            assert_eq!(all(&store), expected(found), "cut {cut}");
+            (acknowledged, index) = (found, found);
+            for checkpoint in 0..random.random_range(1..4) {
+                for _ in 0..random.random_range(1..40) {
+                    index += 1;
+                    let value = vec![index as u8; 300];
+                    for key in keys_of(index) {
+                        write(&store, index, &[(&key.to_be_bytes(), Some(&value))]);
+                    }
+                }
+                if checkpoint > 0 {
+                    let after = random.random_range(0..60);
+                    disk.fail_after(after, std::io::ErrorKind::Other);
+                }
+                match store.checkpoint() {
+                    Ok(_) => acknowledged = index,
+                    Err(_) => break,
+                }
+            }
+            disk.cut(&mut random);
+        }
+        let store = ShardStore::with_backend(disk.backend(), TABLES).unwrap();
+        let found = store.applied().index.0;
+        assert!(found == acknowledged || found == index, "{found} of {acknowledged}..{index}");
+        assert_eq!(all(&store), expected(found), "cut {cut}");
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
-use crate::actors::post::apply::Due;
+use crate::actors::post::change::Due;
 use crate::actors::post::clock::{Clock, Weigh};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{SortKey, Summary};

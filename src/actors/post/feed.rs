@@ -81,6 +81,8 @@ impl Reads<'_> {
             if !same_edges(&feed.viewer, viewer) {
                 return None;
             }
+            // The same edges in another place are compared only once.
+            feed.viewer = viewer.clone();
             for (entry, added) in changes.since(feed.next_change)? {
                 if feeds(viewer, entry.author) {
                     feed.list.note(*entry, *added, keys_max);

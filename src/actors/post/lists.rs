@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::actors::post::apply::Change;
+use crate::actors::post::change::Change;
 use crate::actors::post::message::{Filter, SortKey};
 use crate::actors::post::tables::{self, CountRow, ListRow, SummaryRow, TagRow, TagsVersionRow};
 use crate::actors::post::visibility;
@@ -45,7 +45,8 @@ impl From<&Filter> for Shelf {
     }
 }
 
-/// How tags are compared: full Unicode lower case.
+/// How tags are compared: full Unicode lower case. What a newer Unicode adds are characters that no
+/// tag held before, so rows and replays keep their meaning.
 pub(super) fn lower(tag: &str) -> String {
     tag.to_lowercase()
 }

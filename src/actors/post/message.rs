@@ -60,7 +60,8 @@ pub enum Command {
         /// Identity of an imported post: a second one replies the first one's id.
         import: Option<ImportKey>,
     },
-    /// Changes a post; `None` keeps. Only its author may. Replies [`Reply::Post`].
+    /// Changes a post; `None` keeps, and anything else counts as a change, be it the same again.
+    /// Only its author may. Replies [`Reply::Post`].
     EditPost {
         /// Which.
         post: PostId,

@@ -17,6 +17,7 @@ pub mod message;
 mod service;
 
 mod apply;
+mod change;
 mod lists;
 mod visibility;
 

@@ -47,7 +47,7 @@ impl Reads<'_> {
                 let Some(found) = self.select(filters, viewer, window, progress)? else {
                     return Ok(Step::Again);
                 };
-                let posts = self.page(&found.keys, viewer)?;
+                let posts = self.page(&found.keys, viewer, Surface::List)?;
                 Ok(Step::Done(Answer::Page { posts, total: found.total }))
             }
             Query::FeedKeys { viewer, offset, limit, progress } => {
@@ -62,7 +62,7 @@ impl Reads<'_> {
                 let Some(found) = self.select_feed(viewer, window, progress)? else {
                     return Ok(Step::Again);
                 };
-                let posts = self.page(&found.keys, Some(&**viewer))?;
+                let posts = self.page(&found.keys, Some(&**viewer), Surface::Feed)?;
                 Ok(Step::Done(Answer::Page { posts, total: found.total }))
             }
             Query::GetPosts { posts, viewer } => {
@@ -93,12 +93,14 @@ impl Reads<'_> {
         &mut self,
         keys: &[SortKey],
         viewer: Option<&Viewer>,
+        surface: Surface<'_>,
     ) -> Result<Vec<PostView>, StoreError> {
         self.read_favored(viewer)?;
         let mut posts = Vec::with_capacity(keys.len());
         for key in keys {
             let post = self.post(key.post)?;
             let post = post.ok_or_else(|| tables::damaged("a list names a post that is gone"))?;
+            debug_assert!(is_seen(&post.0, viewer, surface), "V1");
             posts.push(self.view(post, viewer)?);
         }
         Ok(posts)
@@ -213,14 +215,16 @@ impl Reads<'_> {
         link_token: Option<&[u8; 16]>,
     ) -> Outcome<(Arc<Summary>, u64)> {
         let Some(found) = self.post(post)? else { return refuse(Error::NotFound) };
-        let summary = &found.0;
-        let relation = Relation::of_viewer(viewer, summary.author);
-        let surface = Surface::Direct { link_token };
-        if !may_see(summary.visibility, &summary.link_token, relation, surface) {
+        if !is_seen(&found.0, viewer, Surface::Direct { link_token }) {
             return refuse(Error::NotFound);
         }
         Ok(found)
     }
+}
+
+fn is_seen(summary: &Summary, viewer: Option<&Viewer>, surface: Surface<'_>) -> bool {
+    let relation = Relation::of_viewer(viewer, summary.author);
+    may_see(summary.visibility, &summary.link_token, relation, surface)
 }
 
 fn comment_of((key, value): &(bytes::Bytes, bytes::Bytes)) -> Result<Comment, StoreError> {

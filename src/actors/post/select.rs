@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use crate::actors::post::cache::{CachedList, keys};
 use crate::actors::post::lists::{ListId, Scope, Shelf};
-use crate::actors::post::message::Visibility;
-use crate::actors::post::message::{Filter, SortKey};
+use crate::actors::post::message::{Filter, SortKey, Visibility};
 use crate::actors::post::progress::Progress;
 use crate::actors::post::reads::Reads;
+use crate::actors::post::tables;
 use crate::actors::post::visibility::{Relation, Surface, may_see};
 use crate::actors::user::message::Viewer;
 use crate::ids::UserId;
@@ -78,7 +78,8 @@ impl Reads<'_> {
         let hiding = viewer.filter(|_| hidden > 0);
         loop {
             let own_total = own.as_ref().map_or(Ok(0), |own| self.total(own))?;
-            let total = self.total(&public)? + own_total - hidden;
+            let total = (self.total(&public)? + own_total).checked_sub(hidden);
+            let total = total.ok_or_else(|| tables::damaged("a part is larger than its list"))?;
             let short = match self.merge(&public, own.as_ref(), hiding, &window) {
                 Ok(keys) => return Ok(Some(Selection { keys, total })),
                 Err(short) => short,

@@ -1,7 +1,7 @@
 //! The service as the runtime sees it.
 
-use crate::actors::post::apply::{Change, Due, first_due};
 use crate::actors::post::cache::{Caches, Limits, Stash};
+use crate::actors::post::change::{Change, Due, first_due};
 use crate::actors::post::event::Event;
 use crate::actors::post::message::{Answer, Command, Error, Query, Reply};
 use crate::actors::post::reads::Reads;

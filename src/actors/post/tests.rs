@@ -2,6 +2,7 @@
 
 mod bytes;
 mod caches;
+mod check;
 mod commands;
 mod history;
 mod model;

@@ -142,9 +142,8 @@ pub async fn update(
     let body = checks.optional("body", sent.body, fields::body);
     let tags = checks.tags("tagList", sent.tag_list);
     checks.finish()?;
-    // What the editor cannot see is not there; only what can be seen may be forbidden.
-    fetch(&app, post, Some(viewer.clone()), link).await?;
-    let editor = viewer.id;
+    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
+    let editor = PostReader::new(&viewer, seen.summary.author, link);
     let command =
         Command::EditPost { post, editor, title, description, body, tags, if_version: None };
     app.posts.command(Call::new(), command).await?;
@@ -161,8 +160,9 @@ pub async fn delete(
 ) -> Answered {
     let post = named(&slug)?;
     let link = link_token(Query::new(raw.as_deref()));
-    fetch(&app, post, Some(viewer.clone()), link).await?;
-    let command = Command::DeletePost { post, editor: viewer.id, if_version: None };
+    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
+    let editor = PostReader::new(&viewer, seen.summary.author, link);
+    let command = Command::DeletePost { post, editor, if_version: None };
     app.posts.command(Call::new(), command).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -197,7 +197,7 @@ async fn set_favorite(
     let post = named(slug)?;
     let link = link_token(Query::new(raw.as_deref()));
     let (seen, _) = fetch(app, post, Some(viewer.clone()), link).await?;
-    let reader = reader_of(&viewer, seen.summary.author, link);
+    let reader = PostReader::new(&viewer, seen.summary.author, link);
     app.posts.command(Call::new(), Command::SetFavorite { post, reader, on }).await?;
     let (view, body) = fetch(app, post, Some(viewer.clone()), link).await?;
     show_one(app, StatusCode::OK, &view, &body, Some(&viewer)).await
@@ -219,20 +219,6 @@ pub(super) async fn fetch(
     match app.posts.query(Call::new(), post.bucket(), query).await? {
         Answer::Post(view, body) => Ok((view, body)),
         _ => Err(wrong_answer()),
-    }
-}
-
-/// What a write needs to know of who asks.
-pub(super) fn reader_of(
-    viewer: &Viewer,
-    author: UserId,
-    link_token: Option<[u8; 16]>,
-) -> PostReader {
-    PostReader {
-        id: viewer.id,
-        follows_author: viewer.follows(author),
-        blocked_by_author: viewer.is_blocked_by(author),
-        link_token,
     }
 }
 

@@ -5,11 +5,14 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 
-use crate::actors::post::message::{Answer, Command, Comment, Query as PostQuery, Reply};
+use crate::actors::post::Progress;
+use crate::actors::post::message::{
+    Answer, Command, Comment, Query as PostQuery, Reader as PostReader, Reply,
+};
 use crate::actors::router::Call;
 use crate::http::App;
 use crate::http::checks::Checks;
-use crate::http::conduit::articles::{fetch, named, reader_of};
+use crate::http::conduit::articles::{fetch, named};
 use crate::http::conduit::render;
 use crate::http::error::{Answered, Failure};
 use crate::http::extract::{Reader, SignedIn, link_token, wrong_answer};
@@ -40,7 +43,8 @@ pub async fn list(
 ) -> Answered {
     let post = named(&slug)?;
     let link_token = link_token(Query::new(raw.as_deref()));
-    let query = PostQuery::ListComments { post, viewer: viewer.clone(), link_token };
+    let progress = Progress::default();
+    let query = PostQuery::ListComments { post, viewer: viewer.clone(), link_token, progress };
     let answer = app.posts.query(Call::new(), post.bucket(), query).await?;
     let Answer::Comments(comments) = answer else { return Err(wrong_answer()) };
     let authors = comments.iter().map(|comment| comment.author).collect();
@@ -64,7 +68,7 @@ pub async fn create(
         return Err(checks.failure());
     };
     let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    let reader = reader_of(&viewer, seen.summary.author, link);
+    let reader = PostReader::new(&viewer, seen.summary.author, link);
     let text = body.clone();
     let command = Command::AddComment { post, reader, body: text, created_at: None, import: None };
     let reply = app.posts.command(Call::new(), command).await?;
@@ -86,7 +90,7 @@ pub async fn delete(
     let link = link_token(Query::new(raw.as_deref()));
     let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
     let number = number.parse().map_err(|_| Failure::not_found("comment"))?;
-    let reader = reader_of(&viewer, seen.summary.author, link);
+    let reader = PostReader::new(&viewer, seen.summary.author, link);
     app.posts.command(Call::new(), Command::DeleteComment { post, number, reader }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,23 +1,19 @@
 //! Random histories: whatever is asked is answered as the model answers it, with warm caches, with
 //! caches that evict all the time, after a restart, and after commands whose rows were lost.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::check::{NOBODY, USERS, check, cut, every_filter, ids};
 use super::model::Model;
 use super::support::*;
 use crate::actors::post::cache::Limits;
-use crate::actors::post::message::{Answer, Command, Filter, PostView, Query, Reader, Visibility};
+use crate::actors::post::message::{Answer, Command, Filter, Query, Reader, Visibility};
 use crate::actors::post::progress::Progress;
 use crate::actors::state_machine::{StateMachine, Step};
 use crate::actors::user::message::Viewer;
-use crate::ids::{PostId, Stamp, UserId};
+use crate::ids::{Stamp, UserId};
 
-/// Nobody is signed in.
-const NOBODY: UserId = UserId(0);
-const USERS: [UserId; 4] = [ANN, BOB, CID, UserId(4)];
 const TAGS: [&str; 5] = ["rust", "Rust", "Ärger", "äRGER", "x"];
 
 #[derive(Debug, Clone)]
@@ -154,23 +150,6 @@ fn visibility() -> impl Strategy<Value = Visibility> {
 
 fn filters() -> impl Strategy<Value = Vec<Filter>> {
     select(every_filter())
-}
-
-fn every_filter() -> Vec<Vec<Filter>> {
-    let tags = ["RUST", "ärger"].map(|tag| Filter::Tag(tag.into()));
-    let authors = USERS.map(Filter::Author);
-    let favored = USERS.map(Filter::FavoritedBy);
-    let mut all = vec![vec![], vec![Filter::All], vec![Filter::Tag("nothing".into())]];
-    for filter in tags.iter().chain(&authors).chain(&favored) {
-        all.push(vec![filter.clone()]);
-    }
-    for (number, author) in authors.iter().enumerate() {
-        all.push(vec![tags[number % 2].clone(), author.clone()]);
-        all.push(vec![favored[(number + 1) % 4].clone(), author.clone(), Filter::All]);
-        all.push(vec![tags[0].clone(), tags[1].clone(), favored[number].clone()]);
-    }
-    all.push(vec![authors[0].clone(), authors[1].clone()]);
-    all
 }
 
 /// The service, the model, and a query that is being answered meanwhile.
@@ -342,127 +321,6 @@ fn set(
     }
 }
 
-fn ids(posts: &[PostView]) -> Vec<PostId> {
-    posts.iter().map(|view| view.summary.id).collect()
-}
-
-fn cut<T: Clone>(all: &[T], offset: usize, limit: usize) -> Vec<T> {
-    all.iter().skip(offset).take(limit).cloned().collect()
-}
-
-/// Everything that can be asked, by everybody.
-fn check(shard: &mut Shard, model: &Model) {
-    for user in USERS.into_iter().chain([NOBODY]) {
-        let viewer = (user != NOBODY).then(|| model.viewer(user));
-        let viewer = viewer.as_ref();
-        for filters in every_filter() {
-            check_list(shard, model, &filters, user, viewer);
-        }
-        if let Some(viewer) = viewer {
-            let expected: Vec<_> = model.feed(user).iter().map(|post| post.id).collect();
-            for (offset, limit) in [(0, 100), (1, 2)] {
-                let (found, total) = shard.feed(viewer, offset, limit);
-                assert_eq!(found, cut(&expected, offset, limit), "feed of {user}");
-                assert_eq!(total, expected.len() as u64);
-            }
-        }
-        check_posts(shard, model, user, viewer);
-    }
-    assert_eq!(shard.tags().0, model.tags());
-    check_export(shard, model);
-}
-
-fn check_list(
-    shard: &mut Shard,
-    model: &Model,
-    filters: &[Filter],
-    user: UserId,
-    viewer: Option<&Arc<Viewer>>,
-) {
-    let expected = model.list(filters, user);
-    for (offset, limit) in [(0, 2), (1, 3), (0, 100)] {
-        let (found, total) = shard.page(filters, viewer, offset, limit);
-        assert_eq!(total, expected.len() as u64, "total of {filters:?} for {user}");
-        let wanted = cut(&expected, offset, limit);
-        let wanted_ids: Vec<_> = wanted.iter().map(|post| post.id).collect();
-        assert_eq!(ids(&found), wanted_ids, "{filters:?} for {user}");
-        for (view, post) in found.iter().zip(wanted) {
-            assert_eq!(view.favorites, post.favorites.len() as u64);
-            assert_eq!(view.favorited, post.favorites.contains(&user), "{} {user}", post.id);
-            assert_eq!(view.summary.version, post.version);
-        }
-    }
-    let (keys, total) = shard.keys(filters, viewer, 2, 2);
-    assert_eq!(total, expected.len() as u64);
-    let wanted: Vec<_> = expected.iter().take(4).map(|post| post.key()).collect();
-    assert_eq!(keys, wanted, "the offset is not skipped");
-}
-
-fn check_posts(shard: &mut Shard, model: &Model, user: UserId, viewer: Option<&Arc<Viewer>>) {
-    for post in &model.posts {
-        for link_token in [None, Some(post.link_token), Some([99; 16])] {
-            let found = shard.get(post.id, viewer, link_token);
-            let sees = model.sees(user, post, link_token);
-            assert_eq!(found.is_ok(), sees, "{post:?} for {user}");
-            let Ok((view, body)) = found else { continue };
-            assert_eq!(body, post.body);
-            assert_eq!(view.favorites, post.favorites.len() as u64);
-            assert_eq!(view.favorited, post.favorites.contains(&user));
-            let summary = &view.summary;
-            assert_eq!((&summary.title, &summary.tags), (&post.title, &post.tags));
-            assert_eq!(
-                (summary.created_at, summary.updated_at),
-                (post.created_at, post.updated_at)
-            );
-            assert_eq!(
-                (summary.published_at, summary.publish_at),
-                (post.published_at, post.publish_at)
-            );
-            assert_eq!((summary.visibility, summary.version), (post.visibility, post.version));
-        }
-        let progress = Progress::default();
-        let (viewer, id) = (viewer.cloned(), post.id);
-        let asked = Query::ListComments { post: id, viewer, link_token: None, progress };
-        match shard.query(asked) {
-            Ok(Answer::Comments(comments)) => {
-                let found = comments.into_iter().map(|one| (one.number, (one.author, one.body)));
-                assert_eq!(found.collect::<std::collections::BTreeMap<_, _>>(), post.comments);
-            }
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => assert!(!model.sees(user, post, None)),
-        }
-    }
-    let posts: Vec<_> = model.posts.iter().rev().map(|post| post.id).chain([PostId(1)]).collect();
-    let seen: Vec<_> =
-        model.posts.iter().rev().filter(|post| model.sees(user, post, None)).collect();
-    match shard.query(Query::GetPosts { posts, viewer: viewer.cloned() }) {
-        Ok(Answer::Posts(found)) => {
-            assert_eq!(ids(&found), seen.iter().map(|post| post.id).collect::<Vec<_>>());
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn check_export(shard: &mut Shard, model: &Model) {
-    let mut after = PostId(0);
-    let mut exported = Vec::new();
-    while let Ok(Answer::Exported(page)) = shard.query(Query::Export { after, limit: 2 }) {
-        let Some(last) = page.last() else { break };
-        after = last.summary.id;
-        exported.extend(page);
-    }
-    let mut posts = model.posts.clone();
-    posts.sort_by_key(|post| post.id);
-    assert_eq!(exported.len(), posts.len());
-    for (exported, post) in exported.iter().zip(posts) {
-        assert_eq!(exported.summary.id, post.id);
-        assert_eq!(&exported.body[..], post.body.as_bytes());
-        assert!(exported.favorites.iter().eq(&post.favorites));
-        let numbers = exported.comments.iter().map(|comment| comment.number);
-        assert!(numbers.eq(post.comments.keys().copied()));
-    }
-}
-
 fn live_through(actions: &[Action], limits: Limits) {
     let mut world = World { shard: Shard::with(limits), model: Model::default(), asked: None };
     for action in actions {
@@ -490,11 +348,18 @@ fn live_through(actions: &[Action], limits: Limits) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 2_000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..Default::default() })]
 
     #[test]
     fn every_answer_is_the_models(actions in prop::collection::vec(action(), 1..80)) {
         live_through(&actions, Limits::default());
+    }
+
+    #[test]
+    fn every_answer_is_the_models_step_by_step(
+        actions in prop::collection::vec(action(), 1..80),
+    ) {
+        live_through(&actions, stepwise());
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl ModelPost {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
     pub(super) posts: Vec<ModelPost>,
+    pub(super) dead: Vec<PostId>,
     pub(super) follows: BTreeSet<(UserId, UserId)>,
     pub(super) mutes: BTreeSet<(UserId, UserId)>,
     /// Who blocks whom.
@@ -188,23 +189,7 @@ impl Model {
                 post.version += 1;
                 self.changed(index)
             }
-            Command::PublishPost { post, editor, visibility, at, link_token } => {
-                let index = self.find_own(post, &editor)?;
-                let scheduled = visibility == Visibility::Scheduled;
-                if scheduled && at.is_none_or(|at| at <= now) {
-                    return Err(Error::ScheduleInvalid);
-                }
-                let at = at.filter(|_| scheduled);
-                let post = &mut self.posts[index];
-                let new_token = visibility == Visibility::Unlisted && post.link_token != link_token;
-                if (post.visibility, post.publish_at) != (visibility, at) || new_token {
-                    if new_token {
-                        post.link_token = link_token;
-                    }
-                    post.publish(visibility, at, now);
-                }
-                self.changed(index)
-            }
+            Command::PublishPost { .. } => self.publish(now, command),
             Command::UnpublishPost { post, editor } => {
                 let index = self.find_own(post, &editor)?;
                 if self.posts[index].visibility != Visibility::Draft {
@@ -216,7 +201,7 @@ impl Model {
                 let index = self.find_own(post, &editor)?;
                 self.posts[index].visibility = Visibility::Draft;
                 self.note_shown(index);
-                self.posts.remove(index);
+                self.dead.push(self.posts.remove(index).id);
                 Ok(Reply::Done)
             }
             Command::SetFavorite { post, reader, on } => {
@@ -243,15 +228,7 @@ impl Model {
                 Ok(Reply::Done)
             }
             Command::PublishDue { .. } => {
-                let mut due: Vec<_> = (0..self.posts.len())
-                    .filter_map(|index| Some((self.posts[index].publish_at?, index)))
-                    .filter(|(at, _)| *at <= now)
-                    .collect();
-                due.sort_by_key(|(at, index)| (*at, self.posts[*index].id));
-                for (at, index) in due {
-                    self.posts[index].publish(Visibility::Public, None, at);
-                    self.note_shown(index);
-                }
+                self.publish_due(now);
                 Ok(Reply::Done)
             }
         }
@@ -298,5 +275,39 @@ impl Model {
         post.publish(visibility, publish_at.filter(|_| scheduled), created_at);
         self.posts.push(post);
         self.changed(self.posts.len() - 1)
+    }
+
+    fn publish(&mut self, now: Stamp, command: &Command) -> Result<Reply, Error> {
+        let Command::PublishPost { post, editor, visibility, at, link_token } = command.clone()
+        else {
+            unreachable!("called for no other")
+        };
+        let index = self.find_own(post, &editor)?;
+        let scheduled = visibility == Visibility::Scheduled;
+        if scheduled && at.is_none_or(|at| at <= now) {
+            return Err(Error::ScheduleInvalid);
+        }
+        let at = at.filter(|_| scheduled);
+        let post = &mut self.posts[index];
+        let new_token = visibility == Visibility::Unlisted && post.link_token != link_token;
+        if (post.visibility, post.publish_at) != (visibility, at) || new_token {
+            if new_token {
+                post.link_token = link_token;
+            }
+            post.publish(visibility, at, now);
+        }
+        self.changed(index)
+    }
+
+    fn publish_due(&mut self, now: Stamp) {
+        let mut due: Vec<_> = (0..self.posts.len())
+            .filter_map(|index| Some((self.posts[index].publish_at?, index)))
+            .filter(|(at, _)| *at <= now)
+            .collect();
+        due.sort_by_key(|(at, index)| (*at, self.posts[*index].id));
+        for (at, index) in due {
+            self.posts[index].publish(Visibility::Public, None, at);
+            self.note_shown(index);
+        }
     }
 }

@@ -35,6 +35,11 @@ pub(super) fn tiny() -> Limits {
     }
 }
 
+/// Caches that keep everything, filled in very small steps.
+pub(super) fn stepwise() -> Limits {
+    Limits { step_rows: 1, ..Limits::default() }
+}
+
 pub(super) struct Shard {
     pub(super) tables: TestTables,
     pub(super) service: Service,

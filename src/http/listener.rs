@@ -1,0 +1,112 @@
+//! The actor of a listener.
+//!
+//! **Owns** the accept loop and its connections. **Receives** only the end of the loop.
+//! **Started by** the `http` supervisor, last, and so stopped first.
+//! **When it fails** its connections are cut; the socket stays open with the node, so that clients
+//! that connect meanwhile wait in the kernel's queue for the successor.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use axum::Router as Routes;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::http::limits::Limits;
+use crate::http::serve::serve;
+use crate::telemetry::Metrics;
+
+/// What a listener actor receives.
+pub enum ListenerMessage {
+    /// The accept loop has ended, though nobody asked for it.
+    Ended,
+}
+
+/// All that a restart needs.
+#[derive(Clone)]
+pub struct Arguments {
+    /// The bound socket; each generation accepts on a duplicate of it.
+    pub socket: Arc<TcpListener>,
+    /// What is served.
+    pub routes: Routes,
+    /// What a client may hold on to.
+    pub limits: Limits,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The actor; its state is in [`State`].
+pub struct ListenerActor;
+
+/// Ends the loop when it is dropped, also when the actor is killed.
+pub struct State {
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<JoinHandle<()>>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(served) = &self.served {
+            served.abort();
+        }
+    }
+}
+
+impl Actor for ListenerActor {
+    type Msg = ListenerMessage;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ListenerMessage>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let Arguments { socket, routes, limits, metrics } = arguments;
+        let socket = socket.try_clone()?;
+        socket.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(socket)?;
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            let served = tokio::spawn(serve(listener, routes, limits, metrics, stopped));
+            let _guard = AbortOnDrop(served.abort_handle());
+            let _ = served.await;
+            let _ = myself.cast(ListenerMessage::Ended);
+        });
+        Ok(State { stop: Some(stop), served: Some(served) })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ListenerMessage>,
+        message: ListenerMessage,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ListenerMessage::Ended => Err("the accept loop ended".into()),
+        }
+    }
+
+    /// Waits for what is in flight, as long as [`Limits::drain_time`] allows.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<ListenerMessage>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        drop(state.stop.take());
+        if let Some(served) = state.served.take() {
+            served.await?;
+        }
+        Ok(())
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
