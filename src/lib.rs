@@ -1,5 +1,6 @@
 //! Quire: the back end of a publishing platform as supervised actors.
 pub mod actors;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;

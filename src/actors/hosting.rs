@@ -27,7 +27,7 @@ use crate::telemetry::Metrics;
 
 /// Crashes of one shard or replica that are a fault of the moment; one more is a fault of the
 /// program, and the supervisor says so upward.
-const SHARD_BUDGET: RestartBudget = RestartBudget::new(10, Duration::from_secs(10));
+pub(crate) const SHARD_BUDGET: RestartBudget = RestartBudget::new(10, Duration::from_secs(10));
 /// A service gives up after several of its shards did.
 const SERVICE_BUDGET: RestartBudget = RestartBudget::new(5, Duration::from_secs(60));
 /// A handler is bounded to about a millisecond of work; this is far beyond, and far below the
@@ -49,6 +49,8 @@ pub(crate) struct Ground {
     pub(crate) lane: watch::Sender<Option<Arc<LogLane>>>,
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) disk: Disk,
+    /// How often a shard or replica may fail; [`SHARD_BUDGET`] but in tests that crash more.
+    pub(crate) shard_budget: RestartBudget,
 }
 
 /// A hosted service: how to call it, how to supervise it, how its replicas are.
@@ -134,12 +136,13 @@ fn shard_spec<S: StateMachine>(
     .stuck_after(STUCK_AFTER);
     let replica = ChildSpec::actor("replica", move |_| (ReplicaActor, arguments.clone()));
     SupervisorSpec::new(id, Strategy::OneForOne)
-        .budget(SHARD_BUDGET)
+        .budget(ground.shard_budget)
         .child(shard.backoff(quick()))
         .child(replica.backoff(quick()))
 }
 
-/// Callers wait while a shard restarts: short pauses first.
+/// Callers wait while a shard restarts: the first restart is immediate, then short pauses; a second
+/// without a crash and the next one is a first again (the budget bounds how often).
 fn quick() -> Backoff {
     Backoff { initial: Duration::from_millis(5), max: Duration::from_secs(2), ..Backoff::default() }
 }

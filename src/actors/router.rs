@@ -167,6 +167,14 @@ impl<S: StateMachine> Router<S> {
         }
     }
 
+    /// Makes the shard's actor panic.
+    #[cfg(test)]
+    pub(crate) fn crash(&self, shard: u16) {
+        if let Some(actor) = self.shards[usize::from(shard)].current_actor() {
+            let _ = actor.cast(ShardMessage::Crash);
+        }
+    }
+
     fn permit(&self, cell: &ShardCell<S>) -> Result<OwnedSemaphorePermit, CallError<S::Refusal>> {
         Semaphore::try_acquire_owned(cell.permits.clone()).map_err(|error| match error {
             TryAcquireError::NoPermits => {

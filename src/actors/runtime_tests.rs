@@ -17,7 +17,7 @@ use crate::actors::state_machine::{
     Outcome, ReadTables, Refusal, StateMachine, Step, Stop, Table, Tables, refuse,
 };
 use crate::actors::supervisor::{
-    ChildSpec, RestartCause, RootHandle, Strategy, SupervisorSpec, Tree, TreeOptions,
+    ChildSpec, RestartBudget, RestartCause, RootHandle, Strategy, SupervisorSpec, Tree, TreeOptions,
 };
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, CommandId, NodeId, Stamp};
@@ -185,6 +185,7 @@ impl World {
             lane: watch::Sender::new(None),
             checkpoints: checkpoints.clone(),
             disk: Disk::default(),
+            shard_budget: RestartBudget::new(10_000, Duration::from_secs(10)),
         };
         let stores = open_stores::<Counter>(&[folder.join("counter-0.redb")], 1 << 20).unwrap();
         let Hosted { router, spec, mut replicas } = host::<Counter>(&ground, stores, 1);
@@ -345,7 +346,7 @@ async fn add_until(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_costs_callers_only_time() {
     const CALLERS: u64 = 32;
-    const CRASHES: u64 = 20;
+    const CRASHES: u64 = 6;
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
     let status = world.status.clone().wait_for(|status| status.leads).await.map(|s| *s);
@@ -356,14 +357,8 @@ async fn a_crash_costs_callers_only_time() {
         .collect();
     for crash in 0..CRASHES {
         assert_eq!(world.send(Command::Crash { key: 2000 }).await, Ok(crash + 1));
-        // The budget of the shard is ten crashes in ten seconds; the operator's restarts spend none.
-        if crash % 5 == 4 {
-            world.tree.restart_child(SHARD, RestartCause::Operator).unwrap();
-        }
+        world.router.crash(0);
         world.send(Command::Add { key: 3000 }).await.unwrap();
-        if crash % 9 == 8 {
-            tokio::time::sleep(WINDOW).await; // lets the restart budget's window pass, by design
-        }
     }
     stop.send(true).unwrap();
     for (key, caller) in callers.into_iter().enumerate() {
@@ -371,11 +366,9 @@ async fn a_crash_costs_callers_only_time() {
         assert_eq!(world.get(key as u64).await, acknowledged);
     }
     assert_eq!(world.status.borrow().term, term, "Raft outlives an actor crash");
-    assert!(world.restarts(SHARD, RestartCause::Crash) >= CRASHES - CRASHES / 5);
+    assert!(world.restarts(SHARD, RestartCause::Crash) >= CRASHES);
     world.end().await;
 }
-
-const WINDOW: Duration = Duration::from_millis(10_100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_or_lane_that_is_replaced_loses_nothing() {
@@ -387,11 +380,14 @@ async fn a_replica_or_lane_that_is_replaced_loses_nothing() {
         .map(|key| tokio::spawn(add_until(world.router.clone(), key, stopped.clone())))
         .collect();
     for path in [REPLICA, LANE, SHARD, REPLICA] {
-        world.tree.restart_child(path, RestartCause::Operator).unwrap();
+        let cause = if path == LANE { RestartCause::Crash } else { RestartCause::Operator };
+        world.tree.restart_child(path, cause).unwrap();
         for _ in 0..20 {
             world.send(Command::Add { key: 3000 }).await.unwrap();
         }
     }
+    assert!(world.restarts(REPLICA, RestartCause::Dependency) >= 1, "the lane took it along");
+    assert_eq!(world.restarts(REPLICA, RestartCause::Crash), 0, "and spent only its own budget");
     stop.send(true).unwrap();
     for (key, caller) in callers.into_iter().enumerate() {
         let (acknowledged, _) = caller.await.unwrap();

@@ -64,6 +64,9 @@ pub(crate) enum ShardMessage<S: StateMachine> {
     ReplicaChanged,
     /// The time that the service asked for has come.
     Wake,
+    /// Panic where no catch is: what a fault of ours would do.
+    #[cfg(test)]
+    Crash,
 }
 
 /// A command on its way.
@@ -218,6 +221,8 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             ShardMessage::ProposeFailed(number, error) => state.propose_failed(number, &error),
             ShardMessage::ReplicaChanged => state.replica_changed(&myself)?,
             ShardMessage::Wake => state.wake(&myself)?,
+            #[cfg(test)]
+            ShardMessage::Crash => panic!("a crash of the actor, on purpose"),
         }
         Ok(())
     }

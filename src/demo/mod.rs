@@ -132,9 +132,8 @@ impl Site {
             records.push(Record::Read(Read { user: user.clone(), post: post.clone(), at }));
             records.push(Record::Favorite(Favorite { user, post: post.clone() }));
         }
-        let mut ages: Vec<u64> = (0..random.skewed(COMMENTS_MAX))
-            .map(|_| random.below(age_s.max(1)))
-            .collect();
+        let mut ages: Vec<u64> =
+            (0..random.skewed(COMMENTS_MAX)).map(|_| random.below(age_s.max(1))).collect();
         ages.sort_unstable_by(|left, right| right.cmp(left));
         for age_s in ages {
             records.push(Record::Comment(Comment {

@@ -42,7 +42,12 @@ pub(super) const TOPICS: &[Topic] = &[
         name: "astronomy",
         tags: &["telescopes", "planets", "sketching", "eclipse", "dark-sky"],
         things: &["ten-inch mirror", "finder scope", "star chart", "red lamp", "lunar crater"],
-        deeds: &["let the mirror cool", "draw what you see", "wait for the seeing", "note the time"],
+        deeds: &[
+            "let the mirror cool",
+            "draw what you see",
+            "wait for the seeing",
+            "note the time",
+        ],
         places: &["under city lights", "at the edge of the forest", "on the roof", "in January"],
     },
     Topic {
@@ -144,8 +149,8 @@ pub(super) const FIRST_NAMES: &[&str] = &[
     "ada", "amira", "anton", "bela", "carla", "chidi", "clara", "dario", "edda", "emil", "farid",
     "fiona", "greta", "hana", "hugo", "ida", "igor", "ines", "jonas", "juno", "kaya", "kemal",
     "lena", "liv", "luca", "mara", "mateo", "mila", "nadia", "nils", "nora", "olga", "oskar",
-    "petra", "rafael", "rosa", "samir", "sofia", "tariq", "thea", "tomas", "ulla", "vera", "viktor",
-    "wanda", "xenia", "yara", "zoran",
+    "petra", "rafael", "rosa", "samir", "sofia", "tariq", "thea", "tomas", "ulla", "vera",
+    "viktor", "wanda", "xenia", "yara", "zoran",
 ];
 
 pub(super) const LAST_NAMES: &[&str] = &[

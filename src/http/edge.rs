@@ -107,6 +107,8 @@ impl Route {
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id.header());
+        // A browser takes what a user wrote for JSON only, whatever it looks like.
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if shape == Shape::RealWorld {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }

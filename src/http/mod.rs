@@ -16,6 +16,7 @@ pub mod json;
 pub mod limits;
 pub mod listener;
 pub mod lists;
+pub mod operator;
 pub mod ops;
 pub mod passwords;
 pub mod people;

@@ -5,4 +5,6 @@ mod run;
 pub use run::{Node, NodeError};
 
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::hosting::{Ground, Hosted, host, open_stores, store_spec};
+use crate::actors::hosting::{Ground, Hosted, SHARD_BUDGET, host, open_stores, store_spec};
 use crate::actors::lane::Disk;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::seams::Clock;
@@ -21,6 +21,7 @@ use crate::actors::{post, user};
 use crate::config::Config;
 use crate::http::limits::Limits;
 use crate::http::listener::{self, ListenerActor};
+use crate::http::operator::{self, OperatorKey};
 use crate::http::ops::{self, OpsState, Readiness};
 use crate::http::passwords::PasswordPool;
 use crate::http::tokens::{SigningKey, Tokens};
@@ -132,6 +133,7 @@ impl Node {
             lane: watch::Sender::new(None),
             checkpoints: checkpoints.clone(),
             disk: Disk::default(),
+            shard_budget: SHARD_BUDGET,
         };
         let users = open::<user::Service>(&ground, &data_dir, config, USER_GROUPS)?;
         let posts = open::<post::Service>(&ground, &data_dir, config, POST_GROUPS)?;
@@ -164,7 +166,8 @@ impl Node {
         if let Some((api, ops)) = sockets {
             address = Some(api.local_addr()?);
             ops_address = Some(ops.local_addr()?);
-            node = node.child(http_spec(api, ops, &app, &view, &limits));
+            let key = OperatorKey::of_secret(&data_dir.signing_key()?);
+            node = node.child(http_spec(api, ops, &app, key, &view));
         }
         let root = SupervisorSpec::new("quire", Strategy::OneForOne)
             .budget(RestartBudget::new(1, Duration::from_secs(60)))
@@ -303,9 +306,10 @@ fn http_spec(
     api: TcpListener,
     ops: TcpListener,
     app: &App,
+    key: OperatorKey,
     view: &View,
-    limits: &Limits,
 ) -> ChildSpec {
+    let limits = &app.limits;
     let (asked, shown) = (view.clone(), view.clone());
     let state = OpsState {
         ready: Arc::new(move || asked.readiness()),
@@ -316,7 +320,8 @@ fn http_spec(
         metrics: app.metrics.clone(),
     };
     let api = listener_spec("api", api, http::routes(app.clone()), limits, &app.metrics);
-    let ops = listener_spec("ops", ops, ops::routes(state, limits), limits, &app.metrics);
+    let routes = ops::routes(state, limits).merge(operator::routes(app, key, limits));
+    let ops = listener_spec("ops", ops, routes, limits, &app.metrics);
     // Stopped in reverse: operations goes on answering while the API drains.
     let spec =
         SupervisorSpec::new("http", Strategy::OneForOne).budget(UPPER_BUDGET).child(ops).child(api);

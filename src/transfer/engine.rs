@@ -107,9 +107,7 @@ impl Engine {
             Record::Follow(follow) => self.follow(follow).await,
             Record::Post(post) => self.post(post).await,
             Record::Favorite(favorite) => self.favorite(favorite).await,
-            Record::Comment(comment) => {
-                self.comment(comment, comment_key(digest, item.line)).await
-            }
+            Record::Comment(comment) => self.comment(comment, comment_key(digest, item.line)).await,
             Record::Read(read) => self.read(read).await,
         }
     }
@@ -179,9 +177,7 @@ impl Engine {
             (PostVisibility::Scheduled, None) => {
                 Err(Fault::Line("a scheduled post needs `publish_at`".to_owned()))
             }
-            (_, Some(_)) => {
-                Err(Fault::Line("`publish_at` is for scheduled posts only".to_owned()))
-            }
+            (_, Some(_)) => Err(Fault::Line("`publish_at` is for scheduled posts only".to_owned())),
             (visibility, None) => Ok((visibility.into(), None, created_at)),
         }
     }
@@ -193,8 +189,7 @@ impl Engine {
             Target::Deleted => return Ok(Effect::Skipped),
             Target::Unknown => return Err(unknown(&favorite.post)),
         };
-        let reader = Reader::operator(user);
-        settle(self.command_post(Command::SetFavorite { post, reader, on: true }).await?)
+        settle(self.command_post(Command::ImportFavorite { post, user }).await?)
     }
 
     async fn comment(&self, comment: &Comment, import: ImportKey) -> Result<Effect, Fault> {
@@ -207,7 +202,9 @@ impl Engine {
             Target::Own(_) | Target::Deleted => return Ok(Effect::Skipped),
             Target::Unknown => return Err(unknown(&comment.post)),
         };
-        let reader = Reader::operator(user);
+        // Of an imported comment nobody asks what its author may see.
+        let reader =
+            Reader { id: user, follows_author: false, blocked_by_author: false, link_token: None };
         let import = Some(import);
         settle(
             self.command_post(Command::AddComment { post, reader, body, created_at, import })

@@ -62,18 +62,19 @@ impl Patience {
 
     /// Waits before the next try, if one makes sense. All commands of an import may be repeated.
     pub(super) async fn wait<R: Display>(&mut self, error: CallError<R>) -> Result<(), Fault> {
-        match error {
+        let reason = match &error {
             CallError::Refused(refusal) => return Err(Fault::Line(refusal.to_string())),
             CallError::Internal => {
                 return Err(Fault::Line("an internal fault, see the log of the node".to_owned()));
             }
+            CallError::DiskFull => "the disk is full",
             CallError::Overloaded
             | CallError::Unavailable
             | CallError::DeadlineExceeded
-            | CallError::UnknownOutcome => {}
-        }
+            | CallError::UnknownOutcome => "the node does not answer",
+        };
         if Instant::now() >= self.until {
-            return Err(Fault::Halt("the node does not answer".to_owned()));
+            return Err(Fault::Halt(reason.to_owned()));
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);

@@ -227,8 +227,9 @@ fn read_events(path: &Path) -> Result<Events, Unreadable> {
         if std::mem::take(&mut is_first) {
             match row {
                 Ok(row) if row == EVENT_COLUMNS => {}
-                Ok(_) | Err(_) => problems
-                    .push((line.number, format!("the columns must be {EVENT_COLUMNS:?}"))),
+                Ok(_) | Err(_) => {
+                    problems.push((line.number, format!("the columns must be {EVENT_COLUMNS:?}")))
+                }
             }
             continue;
         }

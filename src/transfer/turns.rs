@@ -102,7 +102,8 @@ mod tests {
         assert_eq!(post.wait.len(), 1);
         let other = turn(&mut turns, r#"{"kind":"favorite","user":"bob","post":"x"}"#);
         assert!(other.wait.is_empty());
-        let mut first = turn(&mut turns, r#"{"kind":"comment","user":"ann","post":"k","body":"1"}"#);
+        let mut first =
+            turn(&mut turns, r#"{"kind":"comment","user":"ann","post":"k","body":"1"}"#);
         let second = turn(&mut turns, r#"{"kind":"comment","user":"bob","post":"k","body":"2"}"#);
         assert_eq!((first.wait.len(), second.wait.len()), (2, 2));
         assert!(first.come().now_or_never().is_none());

@@ -12,7 +12,7 @@ use crate::actors::post::tables::{
     self, CommentNumberRow, CommentRow, CountRow, FavoriteRow, ImportRow, SummaryRow, TombstoneRow,
 };
 use crate::actors::state_machine::refuse;
-use crate::ids::{Bucket, PostId, Stamp};
+use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::codec;
 
 /// Comments that a post can ever have. Their list is answered whole.
@@ -70,6 +70,7 @@ impl Change<'_, '_> {
                     publish_at,
                     link_token,
                     version: 1,
+                    import,
                 };
                 self.create_post(bucket, import, NewPost { row, body })
             }
@@ -91,6 +92,7 @@ impl Change<'_, '_> {
                 self.delete_comment(post, number, &reader)
             }
             Command::PublishDue { bucket: _ } => self.publish_due(),
+            Command::ImportFavorite { post, user } => self.import_favorite(post, user),
         }
     }
 
@@ -206,7 +208,21 @@ impl Change<'_, '_> {
 
     fn set_favorite(&mut self, post: PostId, reader: &Reader, on: bool) -> Outcome<Reply> {
         let row = self.seen(post, reader)?;
-        let user = reader.id;
+        self.put_favorite(post, &row, reader.id, on)
+    }
+
+    fn import_favorite(&mut self, post: PostId, user: UserId) -> Outcome<Reply> {
+        let Some(row) = self.find(post)? else { return refuse(Error::NotFound) };
+        self.put_favorite(post, &row, user, true)
+    }
+
+    fn put_favorite(
+        &mut self,
+        post: PostId,
+        row: &SummaryRow,
+        user: UserId,
+        on: bool,
+    ) -> Outcome<Reply> {
         let key = tables::favorite_key(post, user);
         if self.tables.get(tables::FAVORITES, &key)?.is_some() == on {
             return Ok(Reply::Done);
@@ -227,7 +243,7 @@ impl Change<'_, '_> {
                 self.tables.put(tables::FAVORITE_COUNTS, count_key, row);
             }
         }
-        self.stand_as_favorite(user, &Standing::of(post, &row), on)?;
+        self.stand_as_favorite(user, &Standing::of(post, row), on)?;
         self.stash.favorites.push((post, count));
         self.stash.favored.push((user, post, on));
         self.events.push(Event::FavoriteChanged { post, user, on });
@@ -242,7 +258,12 @@ impl Change<'_, '_> {
         created_at: Option<Stamp>,
         import: Option<ImportKey>,
     ) -> Outcome<Reply> {
-        self.seen(post, reader)?;
+        match import {
+            // It was seen when it was commented on.
+            Some(_) if self.find(post)?.is_some() => {}
+            Some(_) => return refuse(Error::NotFound),
+            None => drop(self.seen(post, reader)?),
+        }
         let import = import.map(|key| tables::import_key(Some(post), &key.0));
         if let Some(key) = &import
             && let Some(row) = tables::read(&self.tables.view(), tables::IMPORTS, key)?

@@ -74,12 +74,13 @@ impl ListId {
     /// The list of this shelf and scope. What an author has on the shelf of all posts is what he
     /// has on his own one, which is kept once.
     pub(super) fn new(shelf: Shelf, scope: Scope) -> Self {
-        match (&shelf, scope) {
-            (Shelf::All, Scope::Own(author)) => Self { shelf: Shelf::Author(author), scope },
-            (Shelf::All, Scope::PublicOf(author)) => {
-                Self { shelf: Shelf::Author(author), scope: Scope::Public }
-            }
-            _ => Self { shelf, scope },
+        if shelf != Shelf::All {
+            return Self { shelf, scope };
+        }
+        match scope {
+            Scope::Public => Self { shelf, scope },
+            Scope::Own(author) => Self { shelf: Shelf::Author(author), scope },
+            Scope::PublicOf(author) => Self { shelf: Shelf::Author(author), scope: Scope::Public },
         }
     }
 
@@ -286,10 +287,10 @@ impl Change<'_, '_> {
         if let Some(share) = share_of(list, author) {
             self.recount_row(&share, up)?;
         }
-        match (&list.shelf, list.scope) {
-            (Shelf::Tag(lower), Scope::Public) => self.recount_tag(lower, shown, up),
-            _ => self.recount_row(list, up),
+        if let (Shelf::Tag(lower), Scope::Public) = (&list.shelf, list.scope) {
+            return self.recount_tag(lower, shown, up);
         }
+        self.recount_row(list, up)
     }
 
     fn recount_row(&mut self, list: &ListId, up: bool) -> Result<(), StoreError> {
@@ -335,12 +336,9 @@ fn favorites_list(user: UserId, standing: &Standing) -> ListId {
 
 /// The count of `author`'s part of a public list, where it is not the count of another list.
 pub(super) fn share_of(list: &ListId, author: UserId) -> Option<ListId> {
-    match (&list.shelf, list.scope) {
-        (Shelf::Tag(_) | Shelf::FavoritedBy(_), Scope::Public) => {
-            Some(ListId::new(list.shelf.clone(), Scope::PublicOf(author)))
-        }
-        _ => None,
-    }
+    let is_shared = matches!(list.shelf, Shelf::Tag(_) | Shelf::FavoritedBy(_));
+    (is_shared && list.scope == Scope::Public)
+        .then(|| ListId::new(list.shelf.clone(), Scope::PublicOf(author)))
 }
 
 fn step(count: u64, up: bool) -> Result<u64, StoreError> {

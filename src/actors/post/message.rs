@@ -117,7 +117,8 @@ pub enum Command {
         /// Set or clear.
         on: bool,
     },
-    /// Comments on a post that the commenter can see. Replies [`Reply::Comment`].
+    /// Comments on a post that the commenter can see; for an imported comment that is not asked.
+    /// Replies [`Reply::Comment`].
     AddComment {
         /// Which post.
         post: PostId,
@@ -145,6 +146,14 @@ pub enum Command {
         /// Any bucket of the shard.
         bucket: Bucket,
     },
+    /// Sets a favorite that an operator imports. Whether the user may see the post is not asked:
+    /// it was so once. A repetition changes nothing. Replies [`Reply::Done`].
+    ImportFavorite {
+        /// Which.
+        post: PostId,
+        /// Who.
+        user: UserId,
+    },
 }
 
 impl Record for Command {
@@ -162,7 +171,8 @@ impl Command {
             | Self::DeletePost { post, .. }
             | Self::SetFavorite { post, .. }
             | Self::AddComment { post, .. }
-            | Self::DeleteComment { post, .. } => post.bucket(),
+            | Self::DeleteComment { post, .. }
+            | Self::ImportFavorite { post, .. } => post.bucket(),
         }
     }
 }
@@ -340,6 +350,17 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// The post that was imported under a key, deleted or not; asked of the bucket that it was
+    /// created in. [`Answer::Imported`].
+    FindImported {
+        /// Its identity.
+        key: ImportKey,
+    },
+    /// Where posts came from, in the order asked. [`Answer::Origins`].
+    GetOrigins {
+        /// Which; all of this shard.
+        posts: Vec<PostId>,
+    },
 }
 
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.
@@ -375,6 +396,11 @@ pub enum Answer {
     },
     /// See [`Query::Export`].
     Exported(Vec<ExportedPost>),
+    /// See [`Query::FindImported`].
+    Imported(Option<PostId>),
+    /// `None`: there is no such post. `Some(None)`: it was written here. See
+    /// [`Query::GetOrigins`].
+    Origins(Vec<Option<Option<ImportKey>>>),
 }
 
 /// The body of a post, shared with the cache. UTF-8.
@@ -446,6 +472,8 @@ pub struct Comment {
 pub struct ExportedPost {
     /// The post.
     pub summary: Arc<Summary>,
+    /// Its identity, if it was imported.
+    pub import: Option<ImportKey>,
     /// Its body.
     pub body: Body,
     /// Who favors it.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::actors::post::cache::CachedTags;
 use crate::actors::post::message::{
-    Answer, Comment, Error, ExportedPost, PostView, Query, SortKey, Summary,
+    Answer, Comment, Error, ExportedPost, ImportKey, PostView, Query, SortKey, Summary,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::reads::Reads;
-use crate::actors::post::tables::{self, CommentRow, MAGNITUDE_EXACT, SummaryRow, TagRow};
+use crate::actors::post::tables::{
+    self, CommentRow, ImportRow, MAGNITUDE_EXACT, SummaryRow, TagRow,
+};
 use crate::actors::post::visibility::{Relation, Surface, may_see};
 use crate::actors::state_machine::{Step, Stop, refuse};
 use crate::actors::user::message::Viewer;
@@ -73,6 +75,14 @@ impl Reads<'_> {
             }
             Query::ListTags { limit } => Ok(Step::Done(self.list_tags(*limit)?)),
             Query::Export { after, limit } => Ok(Step::Done(self.export(*after, *limit)?)),
+            Query::FindImported { key } => {
+                let key = tables::import_key(None, &key.0);
+                Ok(Step::Done(Answer::Imported(self.imported(&key)?)))
+            }
+            Query::GetOrigins { posts } => {
+                let origins = posts.iter().map(|post| self.origin(*post));
+                Ok(Step::Done(Answer::Origins(origins.collect::<Result<_, _>>()?)))
+            }
         }
     }
 
@@ -185,6 +195,7 @@ impl Reads<'_> {
             let (key, value) = row?;
             let post = tables::post_of_key(&key)?;
             let summary: SummaryRow = codec::decode(&value)?;
+            let import = summary.import;
             let mut favorites = Vec::new();
             for row in self.tables.prefix(tables::FAVORITES, &key, &key)? {
                 favorites.push(tables::user_of_favorite_key(&row?.0)?);
@@ -196,6 +207,7 @@ impl Reads<'_> {
             rows += favorites.len() + comments.len();
             exported.push(ExportedPost {
                 summary: Arc::new(summary.into_summary(post)),
+                import,
                 body: self.body_uncached(post)?,
                 favorites,
                 comments,
@@ -205,6 +217,19 @@ impl Reads<'_> {
             }
         }
         Ok(Answer::Exported(exported))
+    }
+
+    fn imported(&self, key: &[u8]) -> Result<Option<PostId>, StoreError> {
+        match tables::read(&self.tables, tables::IMPORTS, key)? {
+            Some(ImportRow::Post(post)) => Ok(Some(post)),
+            Some(ImportRow::Comment { .. }) | None => Ok(None),
+        }
+    }
+
+    fn origin(&self, post: PostId) -> Result<Option<Option<ImportKey>>, StoreError> {
+        let key = tables::post_key(post);
+        let row: Option<SummaryRow> = tables::read(&self.tables, tables::SUMMARIES, &key)?;
+        Ok(row.map(|row| row.import))
     }
 
     /// The post, if the viewer may see it at its address.

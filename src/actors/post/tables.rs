@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::actors::post::message::{Comment, Summary, Visibility};
+use crate::actors::post::message::{Comment, ImportKey, Summary, Visibility};
 use crate::actors::state_machine::{ReadTables, Table};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::{self, CodecError, Record};
@@ -73,6 +73,8 @@ pub(super) struct SummaryRow {
     pub(super) publish_at: Option<Stamp>,
     pub(super) link_token: [u8; 16],
     pub(super) version: u64,
+    /// Identity of an imported post.
+    pub(super) import: Option<ImportKey>,
 }
 
 impl Record for SummaryRow {

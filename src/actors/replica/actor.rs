@@ -123,7 +123,7 @@ impl Actor for ReplicaActor {
         // Waits for a commit.
         let opened = tokio::task::spawn_blocking(move || opener.group(group)).await?;
         let log = match opened {
-            Err(_) if lane.is_failed() => return Err(lane_failed().into()),
+            Err(_) if !lane.is_open() => return Err(lane_failed().into()),
             opened => opened?,
         };
         let applied = arguments.applier.applied();
@@ -175,9 +175,9 @@ impl Actor for ReplicaActor {
 }
 
 impl State {
-    /// A failed lane is not this replica's fault, and spends only the lane's budget.
+    /// A lane that failed or was closed is not this replica's fault, and spends only the lane's budget.
     fn failure(&self, error: StoreError) -> ActorProcessingErr {
-        if self.lane.is_failed() { lane_failed().into() } else { error.into() }
+        if self.lane.is_open() { error.into() } else { lane_failed().into() }
     }
 
     fn opened(&mut self, myself: ActorRef<ReplicaMessage>, OpenedReplica(replica): OpenedReplica) {

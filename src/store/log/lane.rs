@@ -163,6 +163,11 @@ impl LogLane {
         Ok(GroupLog::new(self.shared.clone(), group, incarnation))
     }
 
+    /// Whether the lane takes requests: it was neither closed nor has it failed.
+    pub fn is_open(&self) -> bool {
+        self.shared.database().is_some()
+    }
+
     /// Whether the lane answers with nothing but errors and has to be reopened.
     pub fn is_failed(&self) -> bool {
         self.failure().is_some()

@@ -32,9 +32,10 @@ fn golden_bytes_of_rows() {
         publish_at: Some(Stamp(9)),
         link_token: TOKEN,
         version: 2,
+        import: None,
     };
     let head = [36, 1, 1, 1, b'T', 0, 1, 2, 195, 169, 3, 251, 44, 1, 5, 0, 1, 9];
-    golden(&row, &[&head[..], &TOKEN, &[2]].concat());
+    golden(&row, &[&head[..], &TOKEN, &[2, 0]].concat());
     let body = encode_body("é");
     assert_eq!(body, [37, 1, 195, 169][..]);
     assert_eq!(decode_body(&body).unwrap(), "é".as_bytes());

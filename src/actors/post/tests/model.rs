@@ -227,6 +227,7 @@ impl Model {
                 comments.remove(&number);
                 Ok(Reply::Done)
             }
+            Command::ImportFavorite { .. } => unreachable!("the histories import nothing"),
             Command::PublishDue { .. } => {
                 self.publish_due(now);
                 Ok(Reply::Done)

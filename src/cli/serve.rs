@@ -1,0 +1,74 @@
+//! `quire serve`: runs a node until a signal or until it gives up.
+
+use std::io::Write;
+
+use clap::Args;
+
+use crate::actors::seams::Clock;
+use crate::cli::failure::Failure;
+use crate::cli::logging;
+use crate::cli::options::NodeOptions;
+use crate::cli::signals::Signals;
+use crate::node::Node;
+
+/// Options of `quire serve`.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    node: NodeOptions,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let config = self.node.load()?;
+        logging::start(&config.log);
+        let mut signals = Signals::listen()?;
+        let node = tokio::select! {
+            biased;
+            // Nothing was answered yet, and what is on disk is safe at any moment.
+            () = signals.next() => return Ok(()),
+            node = Node::start(&config, Clock::system()) => node?,
+        };
+        print_addresses(&node);
+        until_stopped(node, &mut signals).await
+    }
+}
+
+/// Tells where the node listens; scripts read it.
+pub(super) fn print_addresses(node: &Node) {
+    let mut out = std::io::stdout().lock();
+    if let (Some(api), Some(ops)) = (node.address, node.ops_address) {
+        // Nobody may be reading, which is no reason to stop.
+        let _ = writeln!(out, "api http://{api}\noperations http://{ops}");
+        let _ = out.flush();
+        tracing::info!(%api, operations = %ops, "the node runs");
+    }
+}
+
+/// Runs until a signal or until the root gives up, and stops in order: not ready, accept no more,
+/// finish what is in flight, checkpoint, stop the tree. A second signal exits at once.
+pub(super) async fn until_stopped(node: Node, signals: &mut Signals) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        () = signals.next() => {}
+        ended = node.wait() => {
+            ended?;
+            return Err(Failure::runtime("the node ended by itself: see the log, and start again"));
+        }
+    }
+    tracing::info!("stopping; a second signal exits at once");
+    node.drain();
+    tokio::select! {
+        biased;
+        stopped = node.stop() => stopped?,
+        () = signals.next() => at_once(),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends the process. Nothing that was acknowledged is lost: the log has it.
+pub(super) fn at_once() -> ! {
+    eprintln!("quire: stopped at once by a second signal: the next start replays the log");
+    std::process::exit(i32::from(crate::cli::failure::RUNTIME));
+}

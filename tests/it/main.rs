@@ -1,0 +1,10 @@
+//! Tests of the whole program: a process, and HTTP. One binary, so that it links once.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and says where")]
+
+mod api;
+mod bad_input;
+mod crash;
+mod data_dir;
+mod lifecycle;
+mod overload;
+mod support;

@@ -1,0 +1,128 @@
+//! Ten times as many clients as the node grants places: who is refused learns it at once and in
+//! the right form, and who is served loses little.
+//!
+//! `QUIRE_OVERLOAD_SECONDS` makes the runs longer, for figures.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::support::people::article;
+use crate::support::{HttpClient, TestNode, register};
+
+/// Requests that the node works on at the same time.
+const PLACES: usize = 64;
+const CROWD: usize = 10 * PLACES;
+
+/// What one run has measured.
+#[derive(Default)]
+struct Figures {
+    served: u64,
+    refused: u64,
+    /// Of the refusals, in microseconds; sorted in the end.
+    refusal_times: Vec<u32>,
+    seconds: f64,
+}
+
+impl Figures {
+    fn goodput(&self) -> f64 {
+        self.served as f64 / self.seconds
+    }
+
+    fn refusal_ms(&self, quantile: f64) -> f64 {
+        let last = self.refusal_times.len().saturating_sub(1) as f64;
+        let at = self.refusal_times.get((last * quantile) as usize);
+        at.map_or(0.0, |time| f64::from(*time) / 1000.0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overload_is_refused_and_costs_little() {
+    let given = std::env::var("QUIRE_OVERLOAD_SECONDS").ok();
+    let seconds = given.as_ref().map_or(1, |text| text.parse().expect("seconds are a number"));
+    let time = Duration::from_secs(seconds);
+    let node = TestNode::builder().set("requests_max", PLACES).start().await;
+    let mut jake = register(&node, "jake").await;
+    for n in 0..40 {
+        jake.post("/api/articles", &article(&format!("Number {n}"), &["tag"])).await.expect(201);
+    }
+    closed_loop(&node, PLACES, Duration::from_millis(300)).await;
+    let idle = resident_kib(&node);
+    let peak = closed_loop(&node, PLACES, time).await;
+    let at_peak = resident_kib(&node);
+    let crowd = closed_loop(&node, CROWD, time).await;
+    let at_crowd = resident_kib(&node);
+
+    let ratio = crowd.goodput() / peak.goodput();
+    let memory = at_crowd as f64 / at_peak as f64;
+    println!(
+        "peak: {PLACES} connections, {:.0} requests/s; crowd: {CROWD} connections, {:.0} served/s \
+         ({ratio:.2} of peak), {} refused, refusals p50 {:.1} ms, p99 {:.1} ms; \
+         memory {idle} KiB before, {at_peak} KiB at peak, {at_crowd} KiB with the crowd ({memory:.2})",
+        peak.goodput(),
+        crowd.goodput(),
+        crowd.refused,
+        crowd.refusal_ms(0.5),
+        crowd.refusal_ms(0.99),
+    );
+    assert!(peak.served > 0 && peak.refused == 0, "{} were refused at peak", peak.refused);
+    assert!(crowd.refused > 0, "nobody was refused: this was no overload");
+    assert!(ratio > 0.5, "goodput fell to {ratio:.2} of peak");
+    assert!(memory < 2.0, "memory grew {memory:.2} times");
+
+    // Afterwards everything is as before.
+    node.ops().get("/readyz").await.expect(200);
+    jake.create("After", &[]).await;
+    let metrics = node.ops().get("/metrics").await.expect(200).text();
+    let counted = metrics.lines().find_map(|line| {
+        line.strip_prefix("quire_http_requests_refused_total ")?.parse::<u64>().ok()
+    });
+    assert!(counted.is_some_and(|counted| counted >= crowd.refused), "{counted:?}");
+}
+
+/// Clients that send the next request as soon as the last one is answered.
+async fn closed_loop(node: &TestNode, clients: usize, time: Duration) -> Figures {
+    let mut tasks = JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..clients {
+        tasks.spawn(one_client(node.client(), began + time));
+    }
+    let all = tasks.join_all().await;
+    let mut figures = Figures { seconds: began.elapsed().as_secs_f64(), ..Figures::default() };
+    for one in all {
+        figures.served += one.served;
+        figures.refused += one.refused;
+        figures.refusal_times.extend(one.refusal_times);
+    }
+    figures.refusal_times.sort_unstable();
+    figures
+}
+
+async fn one_client(mut client: HttpClient, end: Instant) -> Figures {
+    let mut figures = Figures::default();
+    while Instant::now() < end {
+        let began = Instant::now();
+        let answer = client.get("/api/articles?limit=20").await;
+        match answer.status {
+            200 => figures.served += 1,
+            503 => {
+                let is_told = answer.header("retry-after").is_some_and(|wait| {
+                    wait.parse::<u32>().is_ok_and(|seconds| seconds > 0)
+                });
+                assert!(is_told, "{answer:?}");
+                assert!(answer.json()["errors"].is_object(), "{}", answer.text());
+                figures.refused += 1;
+                figures.refusal_times.push(began.elapsed().as_micros() as u32);
+            }
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+    figures
+}
+
+/// Memory of the process, from the kernel.
+fn resident_kib(node: &TestNode) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
