@@ -67,6 +67,9 @@ pub struct Options {
     /// Serve one set and wait, to profile: load it with `--profile feed`
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// No writes mixed into reads
+    #[arg(long)]
+    only_reads: bool,
     /// Seconds of a run, instead of 10
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
@@ -168,8 +171,8 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
         return quire_server::fill(&folder, sizes, options.shards.unwrap_or(1));
     }
     machine::pin(machine::cores().0);
-    // With one core a second worker would only steal time from the first.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // The same for all: what the program takes on one core.
+    let runtime = quire::cli::runtime()?;
     runtime.block_on(async {
         if role == Role::Quire {
             return quire_server::serve(&folder, !options.no_checkpoints).await;

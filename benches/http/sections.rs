@@ -144,9 +144,10 @@ fn table(options: &Options) -> Result<(), Failed> {
     let Sizes { users, posts, follows, favorites } = options.sizes();
     println!("- {users} users, {posts} posts of 5 kB, {follows} follows, {favorites} favorites");
     println!(
-        "- medians of {} runs of {} s; 5 % writes mixed into reads",
+        "- medians of {} runs of {} s; {} writes mixed into reads",
         options.runs(),
-        options.duration().as_secs()
+        options.duration().as_secs(),
+        if options.only_reads { "no" } else { "5 %" }
     );
     let counts = options.shard_counts();
     let targets: Result<Vec<Target>, Failed> =
@@ -205,11 +206,11 @@ fn measure(
     for run in 0..options.runs() {
         for (place, target) in targets.iter().enumerate() {
             let plan = Plan { connections, ..target.plan(options) };
-            let mut mix = Mix::new(&target.keys, operation, run as u64);
+            let mut mix = mix(options, &target.keys, operation, run as u64);
             outcomes[place].push(load::run(&plan, &mut mix)?);
         }
         let plan = Plan { connections, ..plan(limit, options) };
-        let mut mix = Mix::new(&targets[0].keys, operation, run as u64);
+        let mut mix = mix(options, &targets[0].keys, operation, run as u64);
         outcomes[targets.len()].push(load::run(&plan, &mut mix)?);
     }
     let figures: Vec<Figures> = outcomes.iter().map(|runs| Figures::medians(runs)).collect();
@@ -223,6 +224,11 @@ fn measure(
         println!("\n{} answers failed, the first: {:?}\n", outcome.failed, outcome.failure);
     }
     Ok(())
+}
+
+fn mix<'a>(options: &Options, keys: &'a Keys, operation: Operation, seed: u64) -> Mix<'a> {
+    let mix = Mix::new(keys, operation, seed);
+    if options.only_reads { mix.only_reads() } else { mix }
 }
 
 /// Real answers for the bare server: of many the one of median length.
@@ -382,7 +388,7 @@ fn profile(options: &Options, name: &str) -> Result<(), Failed> {
     let target = Target::start(options.sizes(), options.shards.unwrap_or(1), true)?;
     println!("- process {}", target.server.pid);
     for run in 0..options.runs() as u64 {
-        let mut mix = Mix::new(&target.keys, operation, run);
+        let mut mix = mix(options, &target.keys, operation, run);
         let figures = Figures::medians(&[load::run(&target.plan(options), &mut mix)?]);
         report::row(name, CONNECTIONS, "Quire", &figures, None);
     }
