@@ -22,6 +22,7 @@ pub mod passwords;
 pub mod people;
 pub mod query;
 pub mod request;
+pub mod scratch;
 pub mod serve;
 pub mod slug;
 pub mod tokens;
