@@ -125,7 +125,8 @@ pub struct Sources {
 }
 
 /// Variables that begin with `QUIRE_` but are not configuration: they steer tests.
-const NOT_CONFIGURATION: &[&str] = &["seed", "power_cuts", "crash_rounds"];
+const NOT_CONFIGURATION: &[&str] =
+    &["seed", "power_cuts", "crash_rounds", "recovery_posts", "update_docs"];
 
 impl Sources {
     /// The `QUIRE_*` variables of this process.

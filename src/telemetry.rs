@@ -82,6 +82,9 @@ pub struct Metrics {
     pub(crate) requests: Seconds<RouteLabels>,
     pub(crate) requests_refused: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) process_resident: Gauge,
+    pub(crate) process_files: Gauge,
+    pub(crate) process_sampled: Gauge,
 }
 
 impl Metrics {
@@ -109,6 +112,9 @@ impl Metrics {
             requests: Family::new_with_constructor(seconds),
             requests_refused: Counter::default(),
             connections: Gauge::default(),
+            process_resident: Gauge::default(),
+            process_files: Gauge::default(),
+            process_sampled: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -160,6 +166,19 @@ impl Metrics {
             self.requests_refused.clone(),
         );
         r.register("http_connections", "open connections", self.connections.clone());
+        r.register_with_unit(
+            "process_resident",
+            "resident memory of the process",
+            Unit::Bytes,
+            self.process_resident.clone(),
+        );
+        r.register("process_files", "open file descriptors", self.process_files.clone());
+        r.register_with_unit(
+            "process_sampled",
+            "when the process was sampled, Unix time",
+            Unit::Seconds,
+            self.process_sampled.clone(),
+        );
     }
 
     /// The OpenMetrics text of everything.

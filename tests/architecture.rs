@@ -11,7 +11,7 @@ use std::process::Command;
 /// Longest file of the program, in lines without tests.
 const LINES_MAX: usize = 500;
 /// Files that are longer, with the length they must not pass: to be cut when next touched.
-const LONG_FILES: &[(&str, usize)] = &[("src/actors/shard.rs", 640)];
+const LONG_FILES: &[(&str, usize)] = &[("src/actors/post/message.rs", 540)];
 
 /// Layer, and what it must not name.
 const FORBIDDEN: &[(&str, &[&str])] = &[
@@ -25,7 +25,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// What one spot needs of another, each for a reason.
-const ALLOWED: &[(&str, &str, &str)] = &[];
+const ALLOWED: &[(&str, &str, &str)] =
+    &[("src/http/operator.rs", "transfer", "imports into and exports from a running node")];
 
 /// Library, and where alone it may be named.
 const LIBRARIES: &[(&str, &[&str])] = &[
@@ -33,7 +34,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("redb", &["src/store/"]),
     ("openraft", &["src/actors/replica/"]),
     ("axum", &["src/http/", "src/node/"]),
-    ("hyper", &["src/http/"]),
+    ("hyper", &["src/http/", "src/cli/client.rs"]),
     ("ractor", &["src/actors/", "src/http/listener.rs"]),
     ("jsonwebtoken", &["src/http/"]),
     ("argon2", &["src/http/"]),
@@ -96,7 +97,12 @@ fn a_foreign_type_stays_in_one_folder() {
             }
             for (number, line) in source.lines.iter().enumerate() {
                 if names_path(line, library) {
-                    wrong.push(format!("{}:{}: {library}: {}", source.path, number + 1, line.trim()));
+                    wrong.push(format!(
+                        "{}:{}: {library}: {}",
+                        source.path,
+                        number + 1,
+                        line.trim()
+                    ));
                 }
             }
         }
@@ -143,18 +149,20 @@ fn no_tracked_file_names_a_machine() {
         println!("skipped: this is not a checkout");
         return;
     };
-    let places: Vec<String> = ["home", "work", "root", "Users"]
-        .into_iter()
-        .map(|place| format!("/{place}/"))
-        .collect();
+    let places: Vec<String> =
+        ["home", "work", "root", "Users"].into_iter().map(|place| format!("/{place}/")).collect();
     let mut wrong = Vec::new();
     for name in String::from_utf8(listed.stdout).unwrap().split_terminator('\0') {
         let Ok(text) = fs::read_to_string(root().join(name)) else { continue };
         for (number, line) in text.lines().enumerate() {
-            let begins = |at: usize| line[..at].chars().next_back().is_none_or(|before| {
-                !before.is_alphanumeric() && !"/._-}>:)]".contains(before)
-            });
-            let found = |place: &String| line.match_indices(place.as_str()).any(|(at, _)| begins(at));
+            let begins = |at: usize| {
+                line[..at]
+                    .chars()
+                    .next_back()
+                    .is_none_or(|before| !before.is_alphanumeric() && !"/._-}>:)]".contains(before))
+            };
+            let found =
+                |place: &String| line.match_indices(place.as_str()).any(|(at, _)| begins(at));
             if places.iter().any(found) {
                 wrong.push(format!("{name}:{}: {}", number + 1, line.trim()));
             }
@@ -166,7 +174,10 @@ fn no_tracked_file_names_a_machine() {
 #[test]
 fn the_rules_see_what_they_forbid() {
     assert_eq!(named_modules("use crate::http::App;"), ["http"]);
-    assert_eq!(named_modules("    x(crate::store::codec::decode(y), crate::ids::A)"), ["store", "ids"]);
+    assert_eq!(
+        named_modules("    x(crate::store::codec::decode(y), crate::ids::A)"),
+        ["store", "ids"]
+    );
     assert_eq!(named_modules("use crate::{actors, http::{a, b}};"), ["actors", "http"]);
     assert!(named_modules("let crates = 1;").is_empty());
     assert!(names_path("use redb::Database;", "redb"));
@@ -234,8 +245,9 @@ fn named_for_tests(folder: &Path, name: &str) -> bool {
             let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with('#'));
             let attributes: Vec<&&str> = attributes.collect();
             let is_path = attributes.iter().any(|line| line.contains(&format!("\"{name}.rs\"")));
-            let for_tests = attributes.iter().any(|line| line.starts_with("#[cfg(test)]")
-                || line.starts_with("#[cfg(all(test"));
+            let for_tests = attributes
+                .iter()
+                .any(|line| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test"));
             (is_named || is_path) && for_tests
         })
     })

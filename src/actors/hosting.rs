@@ -2,7 +2,9 @@
 //!
 //! Building a service is separate from running it: this is all that running one more takes.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -21,7 +23,8 @@ use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, Sup
 use crate::ids::{GroupId, NodeId, ShardId};
 use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
 use crate::store::error::StoreError;
-use crate::store::log::LogLane;
+use crate::store::file::named;
+use crate::store::log::{LaneOptions, LogLane};
 use crate::store::shard_file::ShardStore;
 use crate::telemetry::Metrics;
 
@@ -171,6 +174,46 @@ pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> Superviso
         .child(checkpointer.shutdown(FLUSH_TIMEOUT))
 }
 
+/// Opens the log of the node before anything is started: what is wrong with it stays wrong however
+/// often an actor tries again.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn open_log(path: &Path) -> Result<Arc<LogLane>, StoreError> {
+    std::thread::scope(|scope| {
+        opened(path, scope.spawn(|| LogLane::open(path, LaneOptions::default())))
+    })
+}
+
+/// Compares the log with what the shards hold, for the same reason.
+///
+/// # Errors
+/// When a shard and its part of the log do not belong together.
+pub(crate) fn check_states(
+    log: &LogLane,
+    stores: &[ShardStore],
+    first_group: u32,
+) -> Result<(), StoreError> {
+    for (index, store) in stores.iter().enumerate() {
+        let group = log.group(GroupId(first_group + index as u32))?;
+        replica::check_state(&group.state(), &store.applied())
+            .map_err(|error| named(store.path(), error))?;
+    }
+    Ok(())
+}
+
+/// redb panics over some kinds of damage.
+fn opened<T>(
+    path: &Path,
+    opening: ScopedJoinHandle<'_, Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let damaged = |_panic| StoreError::Damaged {
+        path: path.into(),
+        detail: "it cannot be read to the end".into(),
+    };
+    opening.join().map_err(damaged)?
+}
+
 /// Opens the files of a service's shards, in parallel: recovery of one must not wait for another.
 ///
 /// # Errors
@@ -184,9 +227,6 @@ pub(crate) fn open_stores<S: StateMachine>(
             .iter()
             .map(|path| scope.spawn(move || ShardStore::open(path, S::TABLES, cache_bytes)))
             .collect();
-        opening
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or(Err(StoreError::Stopped)))
-            .collect()
+        opening.into_iter().zip(paths).map(|(thread, path)| opened(path, thread)).collect()
     })
 }

@@ -1,4 +1,5 @@
 //! Actors: the runtime that runs any service, and the services.
+mod batch;
 pub mod call;
 mod checkpoint;
 pub(crate) mod hosting;
@@ -12,6 +13,7 @@ mod shard_cell;
 mod shard_metrics;
 pub mod state_machine;
 pub mod supervisor;
+pub(crate) mod telemetry;
 pub mod user;
 
 #[cfg(test)]

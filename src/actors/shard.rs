@@ -13,6 +13,8 @@
 //! is order of arrival; S5 stamps that are applied grow strictly; S6 a panic in `apply` leaves no
 //! trace of its command and does not touch its neighbours.
 
+mod apply;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
 use crate::actors::shard_cell::ShardCell;
@@ -31,8 +33,7 @@ use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
-use crate::store::codec::{self, Record};
-use crate::store::error::StoreError;
+use crate::store::codec;
 use crate::store::shard_file::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -91,24 +92,6 @@ pub(crate) struct QueryEnvelope<S: StateMachine> {
     pub(crate) answer: AnswerPort<S>,
 }
 
-/// What is written to the log: many commands, one entry.
-#[derive(Debug, Serialize, Deserialize)]
-struct Batch {
-    commands: Vec<BatchedCommand>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct BatchedCommand {
-    id: CommandId,
-    stamp: Stamp,
-    deadline: Stamp,
-    payload: Bytes,
-}
-
-impl Record for Batch {
-    const KIND: u8 = 2;
-}
-
 /// All that a restart needs.
 pub(crate) struct Arguments<S: StateMachine> {
     /// The shard's cell, which survives the actor.
@@ -147,7 +130,7 @@ pub(crate) struct State<S: StateMachine> {
 struct InFlight<S: StateMachine> {
     number: u64,
     /// First bytes of the entry: how it is recognised when it comes back.
-    tag: [u8; 16],
+    tag: [u8; TAG_BYTES],
     commands: Vec<CommandEnvelope<S>>,
     proposed: Instant,
 }
@@ -159,14 +142,6 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.0.iter().for_each(AbortHandle::abort);
     }
-}
-
-/// What became of one command.
-enum Verdict<S: StateMachine> {
-    Replied(S::Reply),
-    Refused(S::Refusal),
-    Expired,
-    Poison,
 }
 
 impl<S: StateMachine> Actor for ShardActor<S> {
@@ -304,7 +279,7 @@ impl<S: StateMachine> State<S> {
             return Ok(());
         }
         let Some(replica) = self.replica.clone() else { return Ok(()) };
-        let (commands, entry) = {
+        let (commands, batch) = {
             let cell = self.cell.clone();
             let guard = cell.store.owned(self.generation)?;
             self.gather(&guard)
@@ -314,16 +289,13 @@ impl<S: StateMachine> State<S> {
         }
         self.batches += 1;
         let number = self.batches;
-        let tag: [u8; 16] = rand::random();
-        let mut bytes =
-            Vec::with_capacity(entry.commands.iter().map(|c| c.payload.len() + 48).sum());
-        bytes.extend_from_slice(&tag);
-        bytes.extend_from_slice(&codec::encode(&entry));
+        let tag: [u8; TAG_BYTES] = rand::random();
+        let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
         self.in_flight = Some(InFlight { number, tag, commands, proposed: Instant::now() });
         let myself = myself.clone();
         replica.propose(
-            bytes.into(),
+            bytes,
             Box::new(move |error| {
                 let _ = myself.cast(ShardMessage::ProposeFailed(number, error));
             }),
@@ -386,145 +358,6 @@ impl<S: StateMachine> State<S> {
     fn after_apply(&mut self, myself: &ActorRef<ShardMessage<S>>) {
         self.queue_flush(myself);
         self.schedule_wake(myself);
-    }
-
-    /// Pulls committed entries before `next` that this actor lacks (its predecessor may have died
-    /// between commit and apply).
-    fn catch_up(&mut self, next: LogIndex) -> Result<(), ActorProcessingErr> {
-        loop {
-            let applied = self.cell.store.applied().index;
-            if applied.next() >= next {
-                return Ok(());
-            }
-            let Some(replica) = self.replica.clone().or_else(|| self.cell.current_replica()) else {
-                return Ok(());
-            };
-            let entries = replica.committed_after(applied, CATCH_UP_BYTES)?;
-            if entries.is_empty() {
-                return Ok(());
-            }
-            for entry in &entries {
-                self.apply_entry(entry)?;
-            }
-        }
-    }
-
-    /// Applies one entry: all its commands, in order, then the replies (S1, S2).
-    fn apply_entry(&mut self, entry: &CommittedEntry) -> Result<(), ActorProcessingErr> {
-        let started = Instant::now();
-        let cell = self.cell.clone();
-        let mut guard = cell.store.owned(self.generation)?;
-        let applied = guard.progress.applied.index;
-        if entry.index <= applied {
-            return Ok(());
-        }
-        if entry.index != applied.next() {
-            return Err(format!("entry {} does not follow {}", entry.index.0, applied.0).into());
-        }
-        let mut verdicts = Vec::new();
-        let mut own = None;
-        if let Some(bytes) = &entry.batch {
-            own = self.recognise(bytes);
-            let batch: Batch = codec::decode(bytes.get(16..).unwrap_or_default())?;
-            verdicts.reserve(batch.commands.len());
-            for (number, command) in batch.commands.into_iter().enumerate() {
-                verdicts.push(self.apply_command(&mut guard, entry.index, number, command)?);
-            }
-        }
-        guard.progress.applied.index = entry.index;
-        guard.progress.applied.position = entry.position.clone();
-        let (stamp, unwritten) = (guard.progress.last_stamp, guard.unwritten_bytes());
-        drop(guard);
-        cell.applied_to(entry.index, stamp, unwritten);
-        if let Some(batch) = own {
-            cell.metrics.committed(batch.proposed);
-            for (envelope, verdict) in batch.commands.into_iter().zip(verdicts) {
-                let _span = envelope.span.enter();
-                tracing::debug!(shard = %cell.id, log_index = entry.index.0, "committed");
-                answer::<S>(envelope.reply, Ok(verdict));
-            }
-        }
-        cell.metrics.handled("apply", started);
-        Ok(())
-    }
-
-    /// The batch of this actor that the entry holds, if it is that.
-    fn recognise(&mut self, bytes: &Bytes) -> Option<InFlight<S>> {
-        self.in_flight.take_if(|batch| bytes.starts_with(&batch.tag))
-    }
-
-    fn apply_command(
-        &mut self,
-        shard: &mut ShardState,
-        index: LogIndex,
-        number: usize,
-        command: BatchedCommand,
-    ) -> Result<Verdict<S>, ActorProcessingErr> {
-        let stamp = command.stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
-        if let Some(outcome) = shard.remembered.get(&command.id) {
-            return Ok(decode_verdict::<S>(outcome)?);
-        }
-        shard.progress.last_stamp = stamp;
-        let verdict = if stamp > command.deadline {
-            self.cell.metrics.expired();
-            Verdict::Expired
-        } else {
-            self.attempt(shard, index, number, stamp, &command.payload)?
-        };
-        let outcome = encode_verdict::<S>(&verdict);
-        shard.progress.digest = chain(shard.progress.digest, &outcome);
-        shard.remembered.insert(stamp, command.id, command.deadline, outcome);
-        if matches!(verdict, Verdict::Replied(_)) {
-            // Last, for it is the service's code: should it panic, the command is remembered.
-            self.service.committed();
-        }
-        Ok(verdict)
-    }
-
-    /// Runs `apply`, containing a panic (S6). This is the one place that catches panics of a
-    /// service: the alternative, letting the actor die, would take the batch's neighbours along
-    /// and need a second record of who was being applied (ADR 0003).
-    fn attempt(
-        &mut self,
-        shard: &mut ShardState,
-        index: LogIndex,
-        number: usize,
-        stamp: Stamp,
-        payload: &Bytes,
-    ) -> Result<Verdict<S>, ActorProcessingErr> {
-        for _ in 0..APPLY_ATTEMPTS {
-            let Ok(command) = codec::decode::<S::Command>(payload) else {
-                // Only a damaged or foreign log holds this; every replica sees the same.
-                break;
-            };
-            let mut staged = shard.take_staged();
-            let service = &mut self.service;
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                service.apply(&mut shard.tables(&mut staged), stamp, command)
-            }));
-            match outcome {
-                Ok(Ok(outcome)) => {
-                    shard.put_staged(staged, true);
-                    return Ok(Verdict::Replied(outcome.reply));
-                }
-                Ok(Err(Stop::Refused(refusal))) => {
-                    shard.put_staged(staged, false);
-                    return Ok(Verdict::Refused(refusal));
-                }
-                Ok(Err(Stop::Store(error))) => return Err(error.into()),
-                Err(_) => {
-                    shard.put_staged(staged, false);
-                    self.service = S::load(&shard.read())?;
-                }
-            }
-        }
-        tracing::error!(
-            shard = %self.cell.id, log_index = index.0, number,
-            "a command cannot be applied; it is kept as a dead letter"
-        );
-        self.cell.metrics.poisoned();
-        shard.bury(index, number, payload.clone());
-        Ok(Verdict::Poison)
     }
 
     /// Puts the batch back: it is proposed again under the same command ids, so even if it was
@@ -596,44 +429,4 @@ impl<S: StateMachine> State<S> {
         }
         Ok(())
     }
-}
-
-fn answer<S: StateMachine>(reply: Option<ReplyPort<S>>, verdict: Result<Verdict<S>, StoreError>) {
-    let Some(reply) = reply else { return };
-    let _ = reply.send(match verdict {
-        Ok(Verdict::Replied(reply)) => Ok(reply),
-        Ok(Verdict::Refused(refusal)) => Err(CallError::Refused(refusal)),
-        Ok(Verdict::Expired) => Err(CallError::DeadlineExceeded),
-        Ok(Verdict::Poison) | Err(_) => Err(CallError::Internal),
-    });
-}
-
-fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
-    let (tag, payload) = match verdict {
-        Verdict::Replied(reply) => (0, codec::encode(reply)),
-        Verdict::Refused(refusal) => (1, codec::encode(refusal)),
-        Verdict::Expired => (2, Vec::new()),
-        Verdict::Poison => (3, Vec::new()),
-    };
-    let mut bytes = Vec::with_capacity(1 + payload.len());
-    bytes.push(tag);
-    bytes.extend_from_slice(&payload);
-    bytes.into()
-}
-
-fn decode_verdict<S: StateMachine>(bytes: &[u8]) -> Result<Verdict<S>, StoreError> {
-    match bytes {
-        [0, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
-        [1, payload @ ..] => Ok(Verdict::Refused(codec::decode(payload)?)),
-        [2] => Ok(Verdict::Expired),
-        [3] => Ok(Verdict::Poison),
-        _ => Err(codec::CodecError::Malformed("unknown outcome".into()).into()),
-    }
-}
-
-/// FNV-1a over the outcome, continued from the digest so far.
-fn chain(digest: u64, outcome: &[u8]) -> u64 {
-    outcome.iter().fold(digest ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

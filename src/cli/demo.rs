@@ -10,6 +10,7 @@ use crate::actors::seams::Clock;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::NodeOptions;
+use crate::cli::output::{say, tell};
 use crate::cli::progress::Progress;
 use crate::cli::serve::{print_addresses, until_stopped};
 use crate::cli::signals::Signals;
@@ -128,14 +129,14 @@ async fn fill(node: &Node) -> Result<(), Failure> {
     }
     drop(progress);
     let seconds = began.elapsed().as_secs_f32();
-    println!("{USERS} users, {POSTS} posts, {line} records in {seconds:.1} s");
+    say(&format!("{USERS} users, {POSTS} posts, {line} records in {seconds:.1} s"));
     Ok(())
 }
 
 fn greet(node: &Node) {
     print_addresses(node);
     let Some(api) = node.address else { return };
-    println!(
+    say(&format!(
         "
 Sign in as {DEMO_USER}: email {DEMO_EMAIL}, password {PASSWORD}
 
@@ -144,7 +145,7 @@ Sign in as {DEMO_USER}: email {DEMO_EMAIL}, password {PASSWORD}
   curl -H 'Content-Type: application/json' -d '{{\"user\":{{\"email\":\"{DEMO_EMAIL}\",\"password\":\"{PASSWORD}\"}}}}' http://{api}/api/users/login
 
 ctrl-c stops it"
-    );
+    ));
 }
 
 /// A folder that is removed with all that is in it.
@@ -166,7 +167,7 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("`{}` was not removed: {error}", self.0.display());
+            tell(&format!("`{}` was not removed: {error}", self.0.display()));
         }
     }
 }

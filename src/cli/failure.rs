@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::cli::output::tell;
 use crate::config::ConfigError;
 use crate::node::NodeError;
 use crate::store::error::StoreError;
@@ -10,7 +11,7 @@ use crate::store::error::StoreError;
 pub const RUNTIME: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
-/// The data is damaged, locked, read-only, or newer than the program.
+/// The data is damaged, locked, read-only, or newer than the program, or there is no room for it.
 pub const DATA: u8 = 3;
 /// An address cannot be bound.
 pub const BIND: u8 = 4;
@@ -35,7 +36,7 @@ impl Failure {
 
     /// Prints the line.
     pub fn report(self) -> ExitCode {
-        eprintln!("quire: {}", one_line(&self.line));
+        tell(&format!("quire: {}", one_line(&self.line)));
         ExitCode::from(self.code)
     }
 
@@ -77,7 +78,9 @@ impl From<StoreError> for Failure {
             | StoreError::Newer { .. }
             | StoreError::Damaged { .. }
             | StoreError::ReadOnly { .. } => Self { code: DATA, line },
-            StoreError::Full => Self::runtime(format!("{line}: make room and start again")),
+            StoreError::Full => {
+                Self { code: DATA, line: format!("{line}: make room and start again") }
+            }
             StoreError::Io(_) | StoreError::Fenced | StoreError::Stopped => {
                 Self::runtime(format!("{line}: look at the disk and the log, and start again"))
             }
@@ -122,7 +125,7 @@ mod tests {
         assert_eq!(of(StoreError::Newer { path: path.clone(), found: 2, known: 1 }), DATA);
         assert_eq!(of(StoreError::Damaged { path: path.clone(), detail: String::new() }), DATA);
         assert_eq!(of(StoreError::ReadOnly { path }), DATA);
-        assert_eq!(of(StoreError::Full), RUNTIME);
+        assert_eq!(of(StoreError::Full), DATA);
         assert_eq!(Failure::from(ConfigError::Value("x".into())).code, USAGE);
         let address = ([127, 0, 0, 1], 1).into();
         let error = std::io::ErrorKind::AddrInUse.into();

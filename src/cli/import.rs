@@ -9,6 +9,7 @@ use crate::cli::data::Data;
 use crate::cli::failure::{Failure, one_line};
 use crate::cli::logging;
 use crate::cli::options::DataOptions;
+use crate::cli::output::{say, tell};
 use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
 use crate::config::Config;
@@ -146,7 +147,9 @@ impl Report {
 
     fn add(&mut self, chunk: &Chunk, applied: &Applied) {
         self.counts.merge(&applied.counts);
-        for problem in chunk.problems.iter().chain(&applied.problems) {
+        let mut problems: Vec<_> = chunk.problems.iter().chain(&applied.problems).collect();
+        problems.sort_by_key(|problem| problem.line);
+        for problem in problems {
             self.problems += 1;
             if self.problems <= PROBLEMS_TOLD {
                 let file = chunk.file.display();
@@ -172,13 +175,16 @@ impl Report {
                     tally.skipped
                 ));
             }
-            println!("{line}");
+            say(&line);
         }
         if passed.comments_without_text > 0 {
-            println!("{} comments passed over: they carry no text", passed.comments_without_text);
+            say(&format!(
+                "{} comments passed over: they carry no text",
+                passed.comments_without_text
+            ));
         }
         if problems > PROBLEMS_TOLD {
-            eprintln!("and {} more bad lines", problems - PROBLEMS_TOLD);
+            tell(&format!("and {} more bad lines", problems - PROBLEMS_TOLD));
         }
         match problems {
             0 => Ok(()),

@@ -13,6 +13,7 @@ pub mod failure;
 mod import;
 mod logging;
 mod options;
+mod output;
 mod progress;
 mod serve;
 mod signals;

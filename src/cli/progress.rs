@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::output::tell;
+
 /// Pause between plain lines: the first comes only when work takes longer than this.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -37,7 +39,7 @@ impl Progress {
             None if self.told.elapsed() >= LINE_EVERY => {
                 self.told = Instant::now();
                 let percent = (done * 100).checked_div(self.total).unwrap_or(100);
-                eprintln!("{}: {percent} %", self.what);
+                tell(&format!("{}: {percent} %", self.what));
             }
             None => {}
         }
@@ -46,8 +48,8 @@ impl Progress {
     /// Prints a line without disturbing the bar.
     pub(super) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell(text)),
+            None => tell(text),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::actors::seams::Clock;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::NodeOptions;
+use crate::cli::output::tell;
 use crate::cli::signals::Signals;
 use crate::node::Node;
 
@@ -69,6 +70,6 @@ pub(super) async fn until_stopped(node: Node, signals: &mut Signals) -> Result<(
 
 /// Ends the process. Nothing that was acknowledged is lost: the log has it.
 pub(super) fn at_once() -> ! {
-    eprintln!("quire: stopped at once by a second signal: the next start replays the log");
+    tell("quire: stopped at once by a second signal: the next start replays the log");
     std::process::exit(i32::from(crate::cli::failure::RUNTIME));
 }

@@ -6,6 +6,7 @@ use crate::cli::data::Data;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::DataOptions;
+use crate::cli::output::say;
 use crate::http::operator::{TokenAnswer, TokenRequest, token_of};
 
 /// Options of `quire token`.
@@ -25,7 +26,7 @@ impl Token {
         let data = Data::open_existing(&config).await?;
         let token = token(&data, self.user).await;
         data.close().await?;
-        println!("{}", token?);
+        say(&token?);
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ use crate::error::ErrorCode;
 use crate::http::error::{Failure, Shape};
 use crate::http::limits::Limits;
 use crate::http::request::{REQUEST_ID, RequestId};
+use crate::http::serve::NoCapacity;
 use crate::telemetry::{Metrics, RouteLabels};
 
 /// How long a browser may remember a preflight, in seconds.
@@ -174,7 +175,9 @@ where
     F: Future<Output = Result<Response, Infallible>>,
 {
     let Some(_place) = route.edge.admit().await else {
-        return Failure::new(ErrorCode::Overloaded).into_response();
+        let mut refused = Failure::new(ErrorCode::Overloaded).into_response();
+        refused.extensions_mut().insert(NoCapacity);
+        return refused;
     };
     let template = route.template;
     let span = tracing::debug_span!("request", %method, route = template, request_id = id.as_str());

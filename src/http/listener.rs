@@ -5,8 +5,9 @@
 //! **When it fails** its connections are cut; the socket stays open with the node, so that clients
 //! that connect meanwhile wait in the kernel's queue for the successor.
 
+use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router as Routes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -23,11 +24,33 @@ pub enum ListenerMessage {
     Ended,
 }
 
+/// A bound socket. It outlives the actors that accept on it, until it is closed for good.
+#[derive(Clone)]
+pub struct Socket(Arc<Mutex<Option<TcpListener>>>);
+
+impl Socket {
+    /// Keeps a socket open.
+    pub fn new(listener: TcpListener) -> Self {
+        Self(Arc::new(Mutex::new(Some(listener))))
+    }
+
+    /// Once the actor has stopped, too, clients are refused and no longer wait in the kernel's
+    /// queue for a successor.
+    pub fn close(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn duplicate(&self) -> io::Result<TcpListener> {
+        let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()
+    }
+}
+
 /// All that a restart needs.
 #[derive(Clone)]
 pub struct Arguments {
     /// The bound socket; each generation accepts on a duplicate of it.
-    pub socket: Arc<TcpListener>,
+    pub socket: Socket,
     /// What is served.
     pub routes: Routes,
     /// What a client may hold on to.
@@ -64,7 +87,7 @@ impl Actor for ListenerActor {
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let Arguments { socket, routes, limits, metrics } = arguments;
-        let socket = socket.try_clone()?;
+        let socket = socket.duplicate()?;
         socket.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let (stop, stopped) = oneshot::channel();

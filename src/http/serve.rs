@@ -7,11 +7,11 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router as Routes;
-use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -30,6 +30,14 @@ use crate::telemetry::Metrics;
 /// Pause after a failed accept: it is nearly always a lack of file descriptors, which another
 /// connection must give back first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection is not read after a refusal for lack of capacity. Far less than the second
+/// that `Retry-After` asks for, so nobody who heeds it waits.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Marks a response that refuses for lack of capacity.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoCapacity;
 
 /// Serves until `stop` is done, then until what is in flight is done or its time is over.
 pub async fn serve(
@@ -100,13 +108,15 @@ impl Connection {
         let _counted = Counted::new(self.metrics.clone());
         // Responses are written whole: waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let io = TokioIo::new(StallGuard::new(stream, self.limits.write_stall));
+        let refused = Arc::new(AtomicBool::new(false));
+        let guard = StallGuard::new(stream, self.limits.write_stall, refused.clone());
+        let io = TokioIo::new(guard);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_time)
             .max_header_size(self.limits.head_bytes)
             .max_buf_size(self.limits.head_bytes.max(MIN_BUFFER_BYTES))
-            .serve_connection(io, Handler(self.routes));
+            .serve_connection(io, Handler { routes: self.routes, refused });
         let mut connection = std::pin::pin!(connection);
         let mut stopping = self.stopping;
         let stopped = async { stopping.wait_for(|stopping| *stopping).await.is_ok() };
@@ -128,15 +138,27 @@ impl Connection {
 const MIN_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The routes as hyper calls them.
-struct Handler(Routes);
+struct Handler {
+    routes: Routes,
+    /// Set when a request was refused for lack of capacity.
+    refused: Arc<AtomicBool>,
+}
 
 impl HyperService<hyper::Request<Incoming>> for Handler {
     type Response = Response;
     type Error = Infallible;
-    type Future = <Routes as Service<Request>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        self.0.clone().call(request.map(axum::body::Body::new))
+        let handled = self.routes.clone().call(request.map(axum::body::Body::new));
+        let refused = self.refused.clone();
+        Box::pin(async move {
+            let response = handled.await?;
+            if response.extensions().get::<NoCapacity>().is_some() {
+                refused.store(true, Ordering::Relaxed);
+            }
+            Ok(response)
+        })
     }
 }
 
@@ -158,15 +180,21 @@ impl Drop for Counted {
 
 /// A stream that fails when its peer takes nothing for too long: a client that does not read would
 /// otherwise hold its place, and the response, for ever. Costs nothing while writes go through.
+///
+/// After a refusal for lack of capacity it is not read for [`REFUSED_PAUSE`]: who was told to come
+/// back later and asks again at once waits in the kernel, instead of taking the time of those who
+/// are served. (Refusing costs nearly as much as a small read.)
 struct StallGuard {
     stream: TcpStream,
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    refused: Arc<AtomicBool>,
+    paused: Option<Pin<Box<Sleep>>>,
 }
 
 impl StallGuard {
-    fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { stream, limit, stalled: None }
+    fn new(stream: TcpStream, limit: Duration, refused: Arc<AtomicBool>) -> Self {
+        Self { stream, limit, stalled: None, refused, paused: None }
     }
 
     fn guard<T>(
@@ -193,6 +221,13 @@ impl AsyncRead for StallGuard {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.refused.swap(false, Ordering::Relaxed) {
+            self.paused = Some(Box::pin(tokio::time::sleep(REFUSED_PAUSE)));
+        }
+        if let Some(pause) = &mut self.paused {
+            std::task::ready!(pause.as_mut().poll(context));
+            self.paused = None;
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -17,6 +17,7 @@ const KEY_BYTES: usize = 32;
 
 const ABOUT: &str = "quire.json";
 const LOCK: &str = "lock";
+const LOG: &str = "log";
 const KEY: &str = "signing.key";
 const OPS_ADDRESS: &str = "ops.addr";
 
@@ -56,7 +57,7 @@ impl DataDir {
         let about = match std::fs::read_to_string(&file) {
             Ok(text) => read_about(&file, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                refuse_orphans(path)?;
+                refuse_orphans(path, ABOUT)?;
                 let node = rand::random::<u64>() >> 1;
                 let about = About { format: DIRECTORY_FORMAT, node, shards };
                 let text = serde_json::to_string_pretty(&about).expect("it is plain data");
@@ -75,7 +76,19 @@ impl DataDir {
 
     /// The file of a log lane.
     pub fn lane(&self, lane: u16) -> PathBuf {
-        self.path.join(format!("log-{lane}.redb"))
+        self.path.join(format!("{LOG}-{lane}.redb"))
+    }
+
+    /// Shards without a log have lost it: the log is made before any of them.
+    ///
+    /// # Errors
+    /// When that is so.
+    pub fn check_log(&self) -> Result<(), StoreError> {
+        let log = self.lane(0);
+        match log.try_exists().map_err(|error| os_error(&log, &error))? {
+            true => Ok(()),
+            false => refuse_orphans(&self.path, &format!("{LOG}-0.redb")),
+        }
     }
 
     /// The file of a shard.
@@ -171,13 +184,13 @@ fn read_about(file: &Path, text: &str) -> Result<About, StoreError> {
     Ok(about)
 }
 
-/// Data without its description is damage: starting empty beside it would hide it.
-fn refuse_orphans(path: &Path) -> Result<(), StoreError> {
+/// Data without its description or its log is damage: starting empty beside it would hide it.
+fn refuse_orphans(path: &Path, missing: &str) -> Result<(), StoreError> {
     let entries = std::fs::read_dir(path).map_err(|error| os_error(path, &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| os_error(path, &error))?;
         if entry.path().extension().is_some_and(|extension| extension == "redb") {
-            let detail = format!("there is data in it, but no `{ABOUT}`");
+            let detail = format!("there is data in it, but no `{missing}`");
             return Err(StoreError::Damaged { path: path.into(), detail });
         }
     }

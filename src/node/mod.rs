@@ -1,6 +1,7 @@
 //! A node: the data directory, the tree, and everything on it, as one thing to start and stop.
 pub mod data_dir;
 mod run;
+mod tree;
 
 pub use run::{Node, NodeError};
 

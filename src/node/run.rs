@@ -8,36 +8,36 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::hosting::{Ground, Hosted, SHARD_BUDGET, host, open_stores, store_spec};
+use crate::actors::hosting::{
+    Ground, Hosted, SHARD_BUDGET, check_states, host, open_log, open_stores,
+};
 use crate::actors::lane::Disk;
-use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::seams::Clock;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{
-    ChildSpec, GaveUp, NoteEvent, RestartBudget, RootHandle, StartError, Strategy, StuckThread,
-    SupervisorSpec, ThreadWatchdog, Tree, TreeOptions,
+    GaveUp, RootHandle, StartError, StuckThread, ThreadWatchdog, Tree, spec_table,
 };
 use crate::actors::{post, user};
 use crate::config::Config;
 use crate::http::limits::Limits;
-use crate::http::listener::{self, ListenerActor};
-use crate::http::operator::{self, OperatorKey};
-use crate::http::ops::{self, OpsState, Readiness};
+use crate::http::listener::Socket;
+use crate::http::operator::OperatorKey;
+use crate::http::ops::Readiness;
 use crate::http::passwords::PasswordPool;
 use crate::http::tokens::{SigningKey, Tokens};
-use crate::http::{self, App, Parts};
-use crate::ids::{NodeId, ShardId};
+use crate::http::{App, Parts};
+use crate::ids::NodeId;
 use crate::node::data_dir::DataDir;
+use crate::node::tree::{View, http_spec, root_spec, tree_options};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
-use crate::telemetry::{Metrics, RestartLabels};
+use crate::store::log::LogLane;
+use crate::telemetry::Metrics;
 
 /// Raft groups are numbered by service, so that one service can grow without moving another's.
 const GROUPS_PER_SERVICE: u32 = 1024;
 const USER_GROUPS: u32 = GROUPS_PER_SERVICE;
 const POST_GROUPS: u32 = 2 * GROUPS_PER_SERVICE;
-/// A supervisor of supervisors gives up when what stands below it gave up so often.
-const UPPER_BUDGET: RestartBudget = RestartBudget::new(3, Duration::from_secs(60));
 /// Sign-ins and registrations that may wait for a thread that hashes.
 const PASSWORDS_WAITING: usize = 256;
 /// How long past its limit a handler may block its thread before the process ends.
@@ -56,6 +56,8 @@ pub struct Node {
     root: RootHandle,
     view: View,
     checkpoints: Arc<Checkpoints>,
+    api_socket: Option<Socket>,
+    specs: String,
     _watchdog: ThreadWatchdog,
 }
 
@@ -84,16 +86,6 @@ pub enum NodeError {
     /// The system refused something else.
     #[error("{0}")]
     System(#[from] std::io::Error),
-}
-
-/// What readiness is made of; shared with the operations listener.
-#[derive(Clone)]
-struct View {
-    replicas: Arc<Vec<(ShardId, watch::Receiver<ReplicaStatus>)>>,
-    draining: Arc<AtomicBool>,
-    disk: Disk,
-    /// Set once the tree is made, which holds the listener that asks.
-    tree: Arc<std::sync::OnceLock<Tree>>,
 }
 
 impl Node {
@@ -135,8 +127,12 @@ impl Node {
             disk: Disk::default(),
             shard_budget: SHARD_BUDGET,
         };
-        let users = open::<user::Service>(&ground, &data_dir, config, USER_GROUPS)?;
-        let posts = open::<post::Service>(&ground, &data_dir, config, POST_GROUPS)?;
+        // The log comes first: shards without one have lost it.
+        data_dir.check_log()?;
+        let log = open_log(&data_dir.lane(0))?;
+        let users = open::<user::Service>(&ground, &data_dir, &log, config, USER_GROUPS)?;
+        let posts = open::<post::Service>(&ground, &data_dir, &log, config, POST_GROUPS)?;
+        log.close();
         let replicas = users.replicas.into_iter().chain(posts.replicas).collect();
         let view = View {
             replicas: Arc::new(replicas),
@@ -154,24 +150,17 @@ impl Node {
             limits: limits.clone(),
             clock,
         });
-        let services = SupervisorSpec::new("services", Strategy::OneForOne)
-            .budget(UPPER_BUDGET)
-            .child(ChildSpec::supervisor(posts.spec))
-            .child(ChildSpec::supervisor(users.spec));
-        let mut node = SupervisorSpec::new("node", Strategy::RestForOne)
-            .budget(UPPER_BUDGET)
-            .child(ChildSpec::supervisor(store_spec(&ground, data_dir.lane(0))))
-            .child(ChildSpec::supervisor(services));
-        let (mut address, mut ops_address) = (None, None);
+        let (mut address, mut ops_address, mut api_socket) = (None, None, None);
+        let mut listeners = None;
         if let Some((api, ops)) = sockets {
             address = Some(api.local_addr()?);
             ops_address = Some(ops.local_addr()?);
             let key = OperatorKey::of_secret(&data_dir.signing_key()?);
-            node = node.child(http_spec(api, ops, &app, key, &view));
+            let api = api_socket.insert(Socket::new(api)).clone();
+            listeners = Some(http_spec(api, Socket::new(ops), &app, key, &view));
         }
-        let root = SupervisorSpec::new("quire", Strategy::OneForOne)
-            .budget(RestartBudget::new(1, Duration::from_secs(60)))
-            .child(ChildSpec::supervisor(node));
+        let root = root_spec(&ground, data_dir.lane(0), [posts.spec, users.spec], listeners);
+        let specs = spec_table(&root);
         let tree = Tree::new(root, tree_options(&metrics))
             .expect("the ids in the tree are constants and numbers");
         let _ = view.tree.set(tree.clone());
@@ -192,6 +181,8 @@ impl Node {
             root,
             view,
             checkpoints,
+            api_socket,
+            specs,
             _watchdog: watchdog,
         })
     }
@@ -199,6 +190,11 @@ impl Node {
     /// The supervision tree, to look at.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// The child specs of the tree as a Markdown table, as `supervision.md` shows it.
+    pub fn spec_table(&self) -> &str {
+        &self.specs
     }
 
     /// The data directory.
@@ -239,30 +235,12 @@ impl Node {
     /// When the tree gave up. The log still has everything then.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.drain();
+        if let Some(socket) = &self.api_socket {
+            socket.close();
+        }
         let stopped = self.root.stop().await;
         self.checkpoints.close();
         Ok(stopped?)
-    }
-}
-
-impl View {
-    fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Relaxed) {
-            reasons.push("the node is draining".to_owned());
-        }
-        if self.disk.is_full() {
-            reasons.push("the disk is full".to_owned());
-        }
-        if !self.tree.get().is_some_and(Tree::all_running) {
-            reasons.push("an actor is being restarted".to_owned());
-        }
-        for (shard, status) in self.replicas.iter() {
-            if !status.borrow().leads {
-                reasons.push(format!("shard {shard} has no leader"));
-            }
-        }
-        Readiness { ready: reasons.is_empty(), reasons }
     }
 }
 
@@ -273,12 +251,14 @@ fn bind(address: SocketAddr) -> Result<TcpListener, NodeError> {
 fn open<S: StateMachine>(
     ground: &Ground,
     data_dir: &DataDir,
+    log: &LogLane,
     config: &Config,
     first_group: u32,
 ) -> Result<Hosted<S>, StoreError> {
     let shards = 0..data_dir.about().shards;
     let paths: Vec<PathBuf> = shards.map(|shard| data_dir.shard(S::NAME, shard)).collect();
     let stores = open_stores::<S>(&paths, config.cache_bytes)?;
+    check_states(log, &stores, first_group)?;
     Ok(host::<S>(ground, stores, first_group))
 }
 
@@ -301,50 +281,6 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// The listeners: last to start, first to stop.
-fn http_spec(
-    api: TcpListener,
-    ops: TcpListener,
-    app: &App,
-    key: OperatorKey,
-    view: &View,
-) -> ChildSpec {
-    let limits = &app.limits;
-    let (asked, shown) = (view.clone(), view.clone());
-    let state = OpsState {
-        ready: Arc::new(move || asked.readiness()),
-        tree: Arc::new(move || {
-            let tree = shown.tree.get().map(Tree::snapshot);
-            serde_json::to_value(tree).unwrap_or_default()
-        }),
-        metrics: app.metrics.clone(),
-    };
-    let api = listener_spec("api", api, http::routes(app.clone()), limits, &app.metrics);
-    let routes = ops::routes(state, limits).merge(operator::routes(app, key, limits));
-    let ops = listener_spec("ops", ops, routes, limits, &app.metrics);
-    // Stopped in reverse: operations goes on answering while the API drains.
-    let spec =
-        SupervisorSpec::new("http", Strategy::OneForOne).budget(UPPER_BUDGET).child(ops).child(api);
-    ChildSpec::supervisor(spec)
-}
-
-fn listener_spec(
-    id: &'static str,
-    socket: TcpListener,
-    routes: axum::Router,
-    limits: &Limits,
-    metrics: &Arc<Metrics>,
-) -> ChildSpec {
-    let arguments = listener::Arguments {
-        socket: Arc::new(socket),
-        routes,
-        limits: limits.clone(),
-        metrics: metrics.clone(),
-    };
-    ChildSpec::actor(id, move |_| (ListenerActor, arguments.clone()))
-        .shutdown(limits.drain_time + Duration::from_secs(2))
-}
-
 /// A handler that blocks its thread cannot be killed: the init system restarts the process.
 fn end_process(draining: &AtomicBool, stuck: &StuckThread) {
     draining.store(true, Ordering::Relaxed);
@@ -354,21 +290,4 @@ fn end_process(draining: &AtomicBool, stuck: &StuckThread) {
         stuck.path
     );
     std::process::exit(1);
-}
-
-/// Counts restarts; the tree itself logs them.
-fn tree_options(metrics: &Arc<Metrics>) -> TreeOptions {
-    let metrics = metrics.clone();
-    TreeOptions {
-        observer: Arc::new(move |note| {
-            if let NoteEvent::Restarting { cause, .. } = &note.event {
-                let path = note.path.to_owned();
-                metrics
-                    .restarts
-                    .get_or_create(&RestartLabels { path, cause: cause.as_str() })
-                    .inc();
-            }
-        }),
-        ..TreeOptions::default()
-    }
 }

@@ -53,3 +53,24 @@ async fn what_was_answered_is_there_after_a_stop_and_a_start() {
     }
     node.stop().await.unwrap();
 }
+
+/// `QUIRE_UPDATE_DOCS=1` writes the table instead of comparing it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_of_child_specs_in_the_document_is_current() {
+    let folder = tempfile::tempdir().unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { listen: any, ops_listen: any, ..config(&folder, 1) };
+    let node = Node::start(&config, Clock::system()).await.unwrap();
+    let table = node.spec_table().to_owned();
+    node.stop().await.unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/supervision.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (begin, end) = ("<!-- specs:begin -->\n", "<!-- specs:end -->");
+    let (head, rest) = text.split_once(begin).unwrap();
+    let (shown, tail) = rest.split_once(end).unwrap();
+    if std::env::var_os("QUIRE_UPDATE_DOCS").is_some() {
+        std::fs::write(path, format!("{head}{begin}{table}{end}{tail}")).unwrap();
+        return;
+    }
+    assert_eq!(shown, table, "run it with QUIRE_UPDATE_DOCS=1");
+}

@@ -27,9 +27,10 @@ use crate::transfer::record::{
 };
 use crate::transfer::turns::Turns;
 
-/// Records worked on at a time: enough to fill a batch while the one before becomes durable, few
-/// beside the permits of a shard, so that readers of a running node keep theirs.
-const IN_FLIGHT: usize = 64;
+/// Records worked on at a time: enough to fill a batch while the one before becomes durable (a
+/// record takes up to four calls, one after the other), few beside the permits of a shard, so that
+/// others of a running node keep theirs.
+const IN_FLIGHT: usize = 256;
 /// Passwords that may wait to be hashed: all records in flight.
 const PASSWORDS_WAITING: usize = IN_FLIGHT;
 

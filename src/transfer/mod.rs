@@ -19,3 +19,6 @@ pub mod record;
 pub mod source;
 mod stackexchange;
 mod turns;
+
+#[cfg(test)]
+mod tests;

@@ -272,9 +272,9 @@ pub enum Query {
         /// For whom.
         viewer: Option<Arc<Viewer>>,
         /// How many keys the edge will pass over once it has merged the shards' keys; at most
-        /// [`OFFSET_MAX`].
+        /// [`crate::config::OFFSET_MAX`].
         offset: usize,
-        /// How many keys after those; at most [`LIMIT_MAX`].
+        /// How many keys after those; at most [`crate::config::PAGE_MAX`].
         limit: usize,
         /// How far the answer has come.
         progress: Progress,
@@ -286,9 +286,9 @@ pub enum Query {
         filters: Vec<Filter>,
         /// For whom.
         viewer: Option<Arc<Viewer>>,
-        /// How many to pass over; at most [`OFFSET_MAX`].
+        /// How many to pass over; at most [`crate::config::OFFSET_MAX`].
         offset: usize,
-        /// How many; at most [`LIMIT_MAX`].
+        /// How many; at most [`crate::config::PAGE_MAX`].
         limit: usize,
         /// How far the answer has come.
         progress: Progress,
@@ -299,9 +299,9 @@ pub enum Query {
         /// For whom.
         viewer: Arc<Viewer>,
         /// How many keys the edge will pass over once it has merged the shards' keys; at most
-        /// [`OFFSET_MAX`].
+        /// [`crate::config::OFFSET_MAX`].
         offset: usize,
-        /// How many keys after those; at most [`LIMIT_MAX`].
+        /// How many keys after those; at most [`crate::config::PAGE_MAX`].
         limit: usize,
         /// How far the answer has come.
         progress: Progress,
@@ -310,9 +310,9 @@ pub enum Query {
     FeedPage {
         /// For whom.
         viewer: Arc<Viewer>,
-        /// How many to pass over; at most [`OFFSET_MAX`].
+        /// How many to pass over; at most [`crate::config::OFFSET_MAX`].
         offset: usize,
-        /// How many; at most [`LIMIT_MAX`].
+        /// How many; at most [`crate::config::PAGE_MAX`].
         limit: usize,
         /// How far the answer has come.
         progress: Progress,

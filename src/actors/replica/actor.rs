@@ -361,7 +361,7 @@ fn configuration(shard: ShardId) -> Result<Arc<Config>, StoreError> {
 }
 
 /// Refuses a log and a state that do not belong together (R4).
-fn check_state(log: &GroupLogState, applied: &AppliedState) -> Result<(), StoreError> {
+pub(crate) fn check_state(log: &GroupLogState, applied: &AppliedState) -> Result<(), StoreError> {
     if applied.index < log.purged {
         return Err(behind_purged_log(applied.index, log.purged));
     }

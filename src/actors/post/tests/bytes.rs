@@ -32,10 +32,10 @@ fn golden_bytes_of_rows() {
         publish_at: Some(Stamp(9)),
         link_token: TOKEN,
         version: 2,
-        import: None,
+        import: Some(ImportKey([3; 16])),
     };
     let head = [36, 1, 1, 1, b'T', 0, 1, 2, 195, 169, 3, 251, 44, 1, 5, 0, 1, 9];
-    golden(&row, &[&head[..], &TOKEN, &[2, 0]].concat());
+    golden(&row, &[&head[..], &TOKEN, &[2, 1], &[3; 16]].concat());
     let body = encode_body("é");
     assert_eq!(body, [37, 1, 195, 169][..]);
     assert_eq!(decode_body(&body).unwrap(), "é".as_bytes());
@@ -93,6 +93,7 @@ fn golden_bytes_of_a_command_and_a_reply() {
     let head = [32, 1, 6, 9, 2, 1, 0, 1];
     golden(&command, &[&head[..], &TOKEN, &[1, b'C', 1, 5, 1], &[3; 16]].concat());
     golden(&Command::PublishDue { bucket: Bucket::new(5) }, &[32, 1, 8, 5]);
+    golden(&Command::ImportFavorite { post: PostId(9), user: BOB }, &[32, 1, 9, 9, 2]);
     golden(&Reply::Post { id: PostId(9), version: 2 }, &[33, 1, 1, 9, 2]);
     golden(&Error::VersionMismatch { current: 2 }, &[34, 1, 4, 2]);
     golden(&Event::CommentAdded { post: PostId(9), user: BOB, number: 1 }, &[35, 1, 3, 9, 2, 1]);

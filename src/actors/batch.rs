@@ -1,0 +1,105 @@
+//! What a shard writes to its log, and what becomes of it: batches of commands, and verdicts.
+//!
+//! An entry is 16 bytes by which the shard that proposed it recognises it, then the encoded
+//! [`Batch`].
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::actors::call::CallError;
+use crate::actors::shard::ReplyPort;
+use crate::actors::state_machine::StateMachine;
+use crate::ids::{CommandId, Stamp};
+use crate::store::codec::{self, Record};
+use crate::store::error::StoreError;
+
+/// Bytes before the batch in an entry.
+pub(super) const TAG_BYTES: usize = 16;
+
+/// What is written to the log: many commands, one entry.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Batch {
+    pub(super) commands: Vec<BatchedCommand>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct BatchedCommand {
+    pub(super) id: CommandId,
+    pub(super) stamp: Stamp,
+    pub(super) deadline: Stamp,
+    pub(super) payload: Bytes,
+}
+
+impl Record for Batch {
+    const KIND: u8 = 2;
+}
+
+impl Batch {
+    /// The entry: the tag, then the batch.
+    pub(super) fn to_entry(&self, tag: [u8; TAG_BYTES]) -> Bytes {
+        let payload: usize = self.commands.iter().map(|command| command.payload.len() + 48).sum();
+        let mut bytes = Vec::with_capacity(TAG_BYTES + payload);
+        bytes.extend_from_slice(&tag);
+        bytes.extend_from_slice(&codec::encode(self));
+        bytes.into()
+    }
+
+    /// The batch of an entry.
+    ///
+    /// # Errors
+    /// When the entry was not made by [`Self::to_entry`].
+    pub(super) fn of_entry(entry: &[u8]) -> Result<Self, StoreError> {
+        Ok(codec::decode(entry.get(TAG_BYTES..).unwrap_or_default())?)
+    }
+}
+
+/// What became of one command.
+pub(super) enum Verdict<S: StateMachine> {
+    Replied(S::Reply),
+    Refused(S::Refusal),
+    Expired,
+    Poison,
+}
+
+pub(super) fn answer<S: StateMachine>(
+    reply: Option<ReplyPort<S>>,
+    verdict: Result<Verdict<S>, StoreError>,
+) {
+    let Some(reply) = reply else { return };
+    let _ = reply.send(match verdict {
+        Ok(Verdict::Replied(reply)) => Ok(reply),
+        Ok(Verdict::Refused(refusal)) => Err(CallError::Refused(refusal)),
+        Ok(Verdict::Expired) => Err(CallError::DeadlineExceeded),
+        Ok(Verdict::Poison) | Err(_) => Err(CallError::Internal),
+    });
+}
+
+pub(super) fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
+    let (tag, payload) = match verdict {
+        Verdict::Replied(reply) => (0, codec::encode(reply)),
+        Verdict::Refused(refusal) => (1, codec::encode(refusal)),
+        Verdict::Expired => (2, Vec::new()),
+        Verdict::Poison => (3, Vec::new()),
+    };
+    let mut bytes = Vec::with_capacity(1 + payload.len());
+    bytes.push(tag);
+    bytes.extend_from_slice(&payload);
+    bytes.into()
+}
+
+pub(super) fn decode_verdict<S: StateMachine>(bytes: &[u8]) -> Result<Verdict<S>, StoreError> {
+    match bytes {
+        [0, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
+        [1, payload @ ..] => Ok(Verdict::Refused(codec::decode(payload)?)),
+        [2] => Ok(Verdict::Expired),
+        [3] => Ok(Verdict::Poison),
+        _ => Err(codec::CodecError::Malformed("unknown outcome".into()).into()),
+    }
+}
+
+/// FNV-1a over the outcome, continued from the digest so far.
+pub(super) fn chain(digest: u64, outcome: &[u8]) -> u64 {
+    outcome.iter().fold(digest ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
