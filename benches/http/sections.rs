@@ -15,6 +15,8 @@ use crate::{Failed, Options, folder, machine};
 const CONNECTIONS: usize = 64;
 /// Connections of the write tests.
 const WRITE_CONNECTIONS: [usize; 2] = [64, 512];
+/// Sets are made anew when they are older: their tokens live for 30 days.
+const SET_AGE_MAX: Duration = Duration::from_secs(20 * 24 * 60 * 60);
 /// How long a server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the making of a set may take.
@@ -117,12 +119,17 @@ fn role(name: &str, folder: &std::path::Path) -> Vec<String> {
     vec!["--role".into(), name.into(), "--folder".into(), folder.display().to_string()]
 }
 
-/// The folder of a set, made once and kept.
+/// The folder of a set, made once and kept until the format of the data changes: then it must be
+/// deleted by hand.
 fn set(sizes: Sizes, shards: u16) -> Result<PathBuf, Failed> {
     let name = format!("set-{}-{shards}", sizes.folder());
     let (done, making) = (folder().join(&name), folder().join(format!("{name}.making")));
-    if done.exists() {
-        return Ok(done);
+    let made = done.metadata().and_then(|about| about.modified()).ok();
+    if let Some(age) = made.and_then(|made| made.elapsed().ok()) {
+        if age < SET_AGE_MAX {
+            return Ok(done);
+        }
+        std::fs::remove_dir_all(&done)?;
     }
     if making.exists() {
         std::fs::remove_dir_all(&making)?;
@@ -188,6 +195,18 @@ fn table(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
+/// A run that tells of answers that failed.
+fn run_checked(plan: &Plan, mix: &mut Mix<'_>) -> Result<Outcome, Failed> {
+    let outcome = load::run(plan, mix)?;
+    if let Some(failure) = &outcome.failure {
+        println!("\n{} answers failed, the first: {failure:?}\n", outcome.failed);
+    }
+    if outcome.measured.total() == 0 {
+        return Err("nothing was answered".into());
+    }
+    Ok(outcome)
+}
+
 /// One operation against every server, their runs interleaved so that whatever else the machine
 /// does meets all of them.
 fn measure(
@@ -207,11 +226,11 @@ fn measure(
         for (place, target) in targets.iter().enumerate() {
             let plan = Plan { connections, ..target.plan(options) };
             let mut mix = mix(options, &target.keys, operation, run as u64);
-            outcomes[place].push(load::run(&plan, &mut mix)?);
+            outcomes[place].push(run_checked(&plan, &mut mix)?);
         }
         let plan = Plan { connections, ..plan(limit, options) };
         let mut mix = mix(options, &targets[0].keys, operation, run as u64);
-        outcomes[targets.len()].push(load::run(&plan, &mut mix)?);
+        outcomes[targets.len()].push(run_checked(&plan, &mut mix)?);
     }
     let figures: Vec<Figures> = outcomes.iter().map(|runs| Figures::medians(runs)).collect();
     let limit = figures[targets.len()];
@@ -220,9 +239,6 @@ fn measure(
         report::row(operation.name(), connections, &server, own, Some(ratio(own, &limit)));
     }
     report::row(operation.name(), connections, limit_name, &limit, None);
-    for outcome in outcomes.iter().flatten().filter(|outcome| outcome.failed > 0).take(1) {
-        println!("\n{} answers failed, the first: {:?}\n", outcome.failed, outcome.failure);
-    }
     Ok(())
 }
 
@@ -274,9 +290,9 @@ fn offset(options: &Options) -> Result<(), Failed> {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for run in 0..options.runs() as u64 {
             let mut mix = Mix::new(&target.keys, operation, run).only_reads();
-            alone.push(load::run(&target.plan(options), &mut mix)?);
+            alone.push(run_checked(&target.plan(options), &mut mix)?);
             let mut mix = Mix::new(&target.keys, operation, run).only_reads().with_deep_pages(10);
-            beside.push(load::run(&target.plan(options), &mut mix)?);
+            beside.push(run_checked(&target.plan(options), &mut mix)?);
         }
         let (alone, beside) = (Figures::medians(&alone), Figures::medians(&beside));
         let times = beside.p99_ms / alone.p99_ms;
@@ -299,7 +315,7 @@ fn checkpoint(options: &Options) -> Result<(), Failed> {
             let rate = Some(CREATES_PER_SECOND);
             let plan = Plan { connections: 512, rate, ..target.plan(options) };
             let mut mix = Mix::new(&target.keys, Operation::Create, run);
-            outcomes.push(load::run(&plan, &mut mix)?);
+            outcomes.push(run_checked(&plan, &mut mix)?);
         }
         let Figures { rate, p50_ms, p99_ms, p999_ms, cpu_us, .. } = Figures::medians(&outcomes);
         println!("| {name} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {p999_ms:.2} | {cpu_us:.1} |");
@@ -318,7 +334,7 @@ fn memory(options: &Options) -> Result<(), Failed> {
         let (started, _) = machine::memory(target.server.pid);
         for (operation, _) in READS {
             let mut mix = Mix::new(&target.keys, operation, 1);
-            load::run(&target.plan(options), &mut mix)?;
+            run_checked(&target.plan(options), &mut mix)?;
         }
         let (now, peak) = machine::memory(target.server.pid);
         let [started, now, peak] = [started, now, peak].map(|bytes| bytes as f64 / 1e6);
@@ -346,7 +362,7 @@ fn scale(options: &Options) -> Result<(), Failed> {
         for run in 0..options.runs() as u64 {
             for (outcomes, target) in figures.iter_mut().zip(&targets) {
                 let mut mix = Mix::new(&target.keys, operation, run);
-                outcomes.push(load::run(&target.plan(options), &mut mix)?);
+                outcomes.push(run_checked(&target.plan(options), &mut mix)?);
             }
         }
         let [few, many] = figures.map(|outcomes| Figures::medians(&outcomes).cpu_us);
@@ -365,7 +381,7 @@ fn startup(options: &Options) -> Result<(), Failed> {
     let mut times = Vec::new();
     for run in 0..options.runs() as u64 {
         let mut mix = Mix::new(&target.keys, Operation::Create, run);
-        load::run(&Plan { connections: 512, ..target.plan(options) }, &mut mix)?;
+        run_checked(&Plan { connections: 512, ..target.plan(options) }, &mut mix)?;
         let request = Mix::new(&target.keys, Operation::Article { signed_in: false }, 1).one();
         target.server.kill();
         let began = Instant::now();
@@ -389,7 +405,7 @@ fn profile(options: &Options, name: &str) -> Result<(), Failed> {
     println!("- process {}", target.server.pid);
     for run in 0..options.runs() as u64 {
         let mut mix = mix(options, &target.keys, operation, run);
-        let figures = Figures::medians(&[load::run(&target.plan(options), &mut mix)?]);
+        let figures = Figures::medians(&[run_checked(&target.plan(options), &mut mix)?]);
         report::row(name, CONNECTIONS, "Quire", &figures, None);
     }
     Ok(())
