@@ -147,7 +147,12 @@ fn shard_spec<S: StateMachine>(
 /// Callers wait while a shard restarts: the first restart is immediate, then short pauses; a second
 /// without a crash and the next one is a first again (the budget bounds how often).
 fn quick() -> Backoff {
-    Backoff { initial: Duration::from_millis(5), max: Duration::from_secs(2), ..Backoff::default() }
+    Backoff {
+        initial: Duration::from_millis(5),
+        max: Duration::from_secs(1),
+        healthy_after: Duration::from_secs(1),
+        ..Backoff::default()
+    }
 }
 
 /// The supervisor of the store: its lanes.

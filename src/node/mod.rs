@@ -1,5 +1,6 @@
 //! A node: the data directory, the tree, and everything on it, as one thing to start and stop.
 pub mod data_dir;
+mod lane_watch;
 mod run;
 mod tree;
 

@@ -14,9 +14,7 @@ use crate::actors::hosting::{
 use crate::actors::lane::Disk;
 use crate::actors::seams::Clock;
 use crate::actors::state_machine::StateMachine;
-use crate::actors::supervisor::{
-    GaveUp, RootHandle, StartError, StuckThread, ThreadWatchdog, Tree, spec_table,
-};
+use crate::actors::supervisor::{GaveUp, RootHandle, StartError, ThreadWatchdog, Tree, spec_table};
 use crate::actors::{post, user};
 use crate::config::Config;
 use crate::http::limits::Limits;
@@ -28,6 +26,7 @@ use crate::http::tokens::{SigningKey, Tokens};
 use crate::http::{App, Parts};
 use crate::ids::NodeId;
 use crate::node::data_dir::DataDir;
+use crate::node::lane_watch::LaneWatch;
 use crate::node::tree::{View, http_spec, root_spec, tree_options};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
@@ -42,6 +41,10 @@ const POST_GROUPS: u32 = 2 * GROUPS_PER_SERVICE;
 const PASSWORDS_WAITING: usize = 256;
 /// How long past its limit a handler may block its thread before the process ends.
 const WATCHDOG_GRACE: Duration = Duration::from_secs(10);
+
+/// Longest sync of the log. Callers have given up long before; a disk that takes longer will not
+/// come back by waiting.
+const SYNC_MAX: Duration = Duration::from_secs(30);
 
 /// A running node.
 pub struct Node {
@@ -58,7 +61,7 @@ pub struct Node {
     checkpoints: Arc<Checkpoints>,
     api_socket: Option<Socket>,
     specs: String,
-    _watchdog: ThreadWatchdog,
+    _watchdogs: (ThreadWatchdog, LaneWatch),
 }
 
 /// Why a node does not run (any more).
@@ -167,7 +170,12 @@ impl Node {
         let root = tree.start().await?;
         let (draining, grace) = (view.draining.clone(), WATCHDOG_GRACE);
         let watchdog = ThreadWatchdog::start(tree.clone(), grace, move |stuck| {
-            end_process(&draining, &stuck);
+            let handler = format!("`{}` has blocked its thread", stuck.path);
+            end_process(&draining, &handler, stuck.running_for);
+        })?;
+        let draining = view.draining.clone();
+        let lane_watch = LaneWatch::start(ground.lane.subscribe(), SYNC_MAX, move |time| {
+            end_process(&draining, "the disk has not finished a sync", time);
         })?;
         if let Some(ops_address) = ops_address {
             data_dir.publish_ops(ops_address)?;
@@ -183,7 +191,7 @@ impl Node {
             checkpoints,
             api_socket,
             specs,
-            _watchdog: watchdog,
+            _watchdogs: (watchdog, lane_watch),
         })
     }
 
@@ -281,13 +289,10 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// A handler that blocks its thread cannot be killed: the init system restarts the process.
-fn end_process(draining: &AtomicBool, stuck: &StuckThread) {
+/// A blocked thread cannot be killed: the init system restarts the process.
+fn end_process(draining: &AtomicBool, what: &str, time: Duration) {
     draining.store(true, Ordering::Relaxed);
-    let seconds = stuck.running_for.as_secs();
-    eprintln!(
-        "quire: `{}` has blocked its thread for {seconds} s and cannot be stopped: ending the process",
-        stuck.path
-    );
+    let seconds = time.as_secs();
+    eprintln!("quire: {what} for {seconds} s and cannot be stopped: ending the process");
     std::process::exit(1);
 }

@@ -10,13 +10,16 @@
 //! **Invariants**: F1 the file always holds exactly the effects of the log up to its `applied`;
 //! F2 rows, remembered commands and `applied` change together; F3 at most one sealed memtable.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 #[cfg(test)]
 use redb::StorageBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LogIndex, Stamp};
@@ -29,6 +32,9 @@ use crate::store::tables::{FileView, ReadTables, Tables};
 
 /// Format of the shard file that this program writes.
 pub const SHARD_FORMAT: u32 = 1;
+
+/// Dead letters kept, the newest: who finds a command that panics could send many.
+const DEAD_LETTERS_MAX: usize = 1_000;
 
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_meta");
 const REMEMBERED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_remembered");
@@ -77,7 +83,7 @@ pub(crate) struct ShardState {
     /// `None` while the file could not be reopened after an error.
     view: Option<FileView>,
     spare: Memtable,
-    dead_letters: Vec<(Bytes, Bytes)>,
+    dead_letters: VecDeque<(Bytes, Bytes)>,
     pub(crate) progress: Progress,
     pub(crate) durable: AppliedState,
     pub(crate) remembered: Remembered,
@@ -88,7 +94,7 @@ struct Sealed {
     rows: Memtable,
     progress: Progress,
     remembered: Remembered,
-    dead_letters: Vec<(Bytes, Bytes)>,
+    dead_letters: VecDeque<(Bytes, Bytes)>,
 }
 
 impl ShardState {
@@ -126,7 +132,10 @@ impl ShardState {
     pub(crate) fn bury(&mut self, index: LogIndex, number: usize, command: Bytes) {
         let mut key = index.0.to_be_bytes().to_vec();
         key.extend_from_slice(&(number as u32).to_be_bytes());
-        self.dead_letters.push((key.into(), command));
+        if self.dead_letters.len() >= DEAD_LETTERS_MAX {
+            self.dead_letters.pop_front();
+        }
+        self.dead_letters.push_back((key.into(), command));
     }
 
     /// Estimated memory of what no checkpoint has written yet, in bytes.
@@ -205,7 +214,7 @@ impl ShardStore {
             sealed: None,
             view: Some(view),
             spare: Memtable::new(tables.len()),
-            dead_letters: Vec::new(),
+            dead_letters: VecDeque::new(),
             durable: applied.clone(),
             progress: Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest },
             remembered,
@@ -353,6 +362,9 @@ impl ShardStore {
             let mut file = transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
             for (key, command) in &sealed.dead_letters {
                 file.insert(&key[..], &command[..]).map_err(io_error)?;
+            }
+            while file.len().map_err(io_error)? > DEAD_LETTERS_MAX as u64 {
+                file.pop_first().map_err(io_error)?;
             }
             let mut file = transaction.open_table(META).map_err(io_error)?;
             let meta = codec::encode(&Meta {

@@ -156,3 +156,20 @@ fn a_power_cut_leaves_the_last_checkpoint_or_the_one_that_was_being_written() {
         assert_eq!(all(&store), expected(found), "cut {cut}");
     }
 }
+
+#[test]
+fn only_the_newest_dead_letters_are_kept() {
+    let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
+    for index in 1..=3 {
+        for number in 0..DEAD_LETTERS_MAX {
+            store.lock().bury(LogIndex(index), number, Bytes::from_static(b"poison"));
+        }
+        write(&store, index, &[]);
+        store.checkpoint().unwrap();
+    }
+    let slot = store.db.lock().unwrap();
+    let table = slot.as_ref().unwrap().begin_read().unwrap().open_table(DEAD_LETTERS).unwrap();
+    assert_eq!(table.len().unwrap(), DEAD_LETTERS_MAX as u64);
+    let (oldest, _) = table.first().unwrap().unwrap();
+    assert_eq!(oldest.value()[..8], 3_u64.to_be_bytes());
+}

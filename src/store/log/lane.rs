@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::{Database, StorageBackend};
 
@@ -81,6 +81,8 @@ pub(super) struct LaneShared {
     /// whoever still holds a handle.
     pub database: RwLock<Option<Database>>,
     pub failure: OnceLock<StoreError>,
+    /// Since when the thread has been making a batch durable.
+    pub committing: Mutex<Option<Instant>>,
     pub queued_requests: AtomicUsize,
     pub queued_bytes: AtomicUsize,
     pub groups: Mutex<HashMap<GroupId, Arc<GroupShared>>>,
@@ -121,6 +123,7 @@ impl LogLane {
             options,
             database: RwLock::new(Some(database)),
             failure: OnceLock::new(),
+            committing: Mutex::new(None),
             queued_requests: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             groups: Mutex::default(),
@@ -161,6 +164,11 @@ impl LogLane {
         }));
         answered.recv().unwrap_or(Err(StoreError::Stopped))?;
         Ok(GroupLog::new(self.shared.clone(), group, incarnation))
+    }
+
+    /// How long the commit that runs has been running: a sync that hangs cannot be interrupted.
+    pub fn committing_for(&self) -> Option<Duration> {
+        lock(&self.shared.committing).map(|began| began.elapsed())
     }
 
     /// Whether the lane takes requests: it was neither closed nor has it failed.

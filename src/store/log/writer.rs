@@ -190,7 +190,10 @@ impl Writer {
         self.skip_finished_purges()?;
         if writes || !records.is_empty() || (batch.is_empty() && !self.purges.is_empty()) {
             let started = Instant::now();
-            self.write(batch, &records, bytes)?;
+            *lock(&self.shared.committing) = Some(started);
+            let written = self.write(batch, &records, bytes);
+            *lock(&self.shared.committing) = None;
+            written?;
             if let Some(observer) = &self.shared.options.observer {
                 observer.committed(batch.len(), bytes, started.elapsed());
             }
