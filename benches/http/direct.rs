@@ -6,11 +6,11 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::mpsc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use axum::{Json, Router};
 use redb::{Database, Durability, TableDefinition};
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -77,7 +77,10 @@ pub async fn serve(
 type Answer = (StatusCode, [(axum::http::HeaderName, axum::http::HeaderValue); 3], Bytes);
 
 /// Body, summary, and a row in the list of everything, of the author and of each tag, with counts.
-async fn create(State(writer): State<Writer>, Json(sent): Json<ArticleBody>) -> Answer {
+async fn create(State(writer): State<Writer>, sent: Bytes) -> Answer {
+    let Ok(sent) = serde_json::from_slice::<ArticleBody>(&sent) else {
+        return (StatusCode::BAD_REQUEST, HEADERS, Bytes::new());
+    };
     let Article { title, description, body, tag_list } = sent.article;
     let (id, time): (u64, u64) = (rand::random(), rand::random());
     let author: u16 = rand::random();
