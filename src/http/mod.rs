@@ -22,6 +22,7 @@ pub mod passwords;
 pub mod people;
 pub mod query;
 pub mod request;
+pub mod scratch;
 pub mod serve;
 pub mod signin_limit;
 pub mod slug;

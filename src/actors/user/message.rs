@@ -239,6 +239,7 @@ impl std::fmt::Debug for Reply {
         match self {
             Self::Done => f.write_str("Done"),
             Self::Borne(borne) => f.debug_tuple("Borne").field(borne).finish(),
+            Self::Claimed(attempt) => f.debug_tuple("Claimed").field(attempt).finish(),
             Self::Account { account, released: _ } => {
                 f.debug_struct("Account").field("account", account).finish_non_exhaustive()
             }

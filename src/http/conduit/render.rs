@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::actors::post::message::{Body, Comment, PostView, RENDERED_BODY_MAX, Summary};
 use crate::actors::user::message::{Account, Card, Viewer};
 use crate::http::people::Cards;
+use crate::http::scratch;
 use crate::http::slug::slug;
 use crate::ids::{Stamp, UserId};
 
@@ -68,7 +69,7 @@ pub fn article(
     let following = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
     let kept = kept_body(&view.summary, body);
     let size = kept.map_or(body.len() + body.len() / 8, str::len);
-    let mut out = Vec::with_capacity(size + article_size(view, author));
+    let mut out = scratch::buffer(size + article_size(view, author));
     put(&mut out, r#"{"article":"#);
     put_article(&mut out, view, author, following);
     put(&mut out, r#","body":"#);
@@ -77,7 +78,9 @@ pub fn article(
         None => put_string(&mut out, text_of(body)),
     }
     put(&mut out, "}}");
-    json_with(status, out)
+    let mut response = json(scratch::into_bytes(out));
+    *response.status_mut() = status;
+    response
 }
 
 /// `articles`, without bodies, and how many there are in all.
@@ -88,7 +91,7 @@ pub fn articles(
     viewer: Option<&Viewer>,
 ) -> Response {
     let sizes = posts.iter().map(|view| article_size(view, cards.get(view.summary.author)));
-    let mut out = Vec::with_capacity(sizes.sum::<usize>() + AROUND_BYTES);
+    let mut out = scratch::buffer(sizes.sum::<usize>() + AROUND_BYTES);
     put(&mut out, r#"{"articles":["#);
     for (place, view) in posts.iter().enumerate() {
         if place > 0 {
@@ -102,7 +105,7 @@ pub fn articles(
     put(&mut out, r#"],"articlesCount":"#);
     put_number(&mut out, total);
     put(&mut out, "}");
-    json(out)
+    json(scratch::into_bytes(out))
 }
 
 /// `articles`: none.

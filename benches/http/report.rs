@@ -1,0 +1,76 @@
+//! Tables in Markdown, ready for the README.
+
+use crate::load::Outcome;
+
+/// The medians of some runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// Requests per second, whatever is mixed in included.
+    pub rate: f64,
+    /// Of the measured operation, in milliseconds.
+    pub p50_ms: f64,
+    /// Of the measured operation, in milliseconds.
+    pub p99_ms: f64,
+    /// Of the measured operation, in milliseconds.
+    pub p999_ms: f64,
+    /// CPU time of the server per request, in microseconds.
+    pub cpu_us: f64,
+}
+
+impl Figures {
+    /// The median of each figure by itself.
+    pub fn medians(outcomes: &[Outcome]) -> Self {
+        let of = |figure: fn(&Outcome) -> f64| {
+            let mut values: Vec<f64> = outcomes.iter().map(figure).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        };
+        Self {
+            rate: of(Outcome::rate),
+            p50_ms: of(|outcome| outcome.measured.quantile_ms(0.5)),
+            p99_ms: of(|outcome| outcome.measured.quantile_ms(0.99)),
+            p999_ms: of(|outcome| outcome.measured.quantile_ms(0.999)),
+            cpu_us: of(Outcome::cpu_us),
+        }
+    }
+}
+
+/// The head of the main table.
+pub fn head() {
+    println!();
+    println!(
+        "| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar |"
+    );
+    println!("|---|--:|---|--:|--:|--:|--:|--:|---|");
+}
+
+/// A ratio and the least that it should be.
+#[derive(Debug, Clone, Copy)]
+pub struct Ratio {
+    /// What it is.
+    pub value: f64,
+    /// What it should be at least.
+    pub bar: f64,
+}
+
+/// One row of the main table.
+pub fn row(
+    operation: &str,
+    connections: usize,
+    server: &str,
+    figures: &Figures,
+    ratio: Option<Ratio>,
+) {
+    let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = figures;
+    let (ratio, bar) = ratio.map_or_else(Default::default, |Ratio { value, bar }| {
+        (format!("{value:.2}"), format!("≥ {bar:.2}: {}", verdict(value >= bar)))
+    });
+    println!(
+        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} | {bar} |"
+    );
+}
+
+/// Whether a bar is reached.
+pub fn verdict(reached: bool) -> &'static str {
+    if reached { "yes" } else { "**no**" }
+}

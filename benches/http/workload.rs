@@ -1,0 +1,235 @@
+//! Operations, and the mixes of requests that measure them.
+
+use std::io;
+use std::path::Path;
+
+use crate::content;
+use crate::load::{Class, Source};
+use crate::random::{Random, Zipf};
+
+/// How uneven keys are: the exponent that YCSB uses.
+const ZIPF: f64 = 0.99;
+/// Writes in a read test, per thousand requests.
+const WRITES: usize = 50;
+/// Creates among those writes, per thousand requests; the others set and clear favorites.
+const CREATES: usize = 10;
+/// Different new articles; the id makes each creation another one.
+const ARTICLES: usize = 256;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// One article by its slug.
+    Article {
+        /// With a token.
+        signed_in: bool,
+    },
+    /// 20 articles and the true total: half of everything, half of a tag.
+    List {
+        /// With a token.
+        signed_in: bool,
+    },
+    /// 20 articles of followed authors, and the true total.
+    Feed,
+    /// All tags.
+    Tags,
+    /// A new article.
+    Create,
+    /// A reader favors an article.
+    Favorite,
+}
+
+impl Operation {
+    /// As tables show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Article { signed_in: false } => "article",
+            Self::Article { signed_in: true } => "article, signed in",
+            Self::List { signed_in: false } => "list of 20",
+            Self::List { signed_in: true } => "list of 20, signed in",
+            Self::Feed => "feed",
+            Self::Tags => "tags",
+            Self::Create => "create",
+            Self::Favorite => "favorite",
+        }
+    }
+}
+
+/// What requests name.
+pub struct Keys {
+    slugs: Vec<String>,
+    tokens: Vec<String>,
+    posts_zipf: Zipf,
+    users_zipf: Zipf,
+    tags_zipf: Zipf,
+}
+
+impl Keys {
+    /// Reads what a server with the data wrote: `slugs` and `tokens`, one a line.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        let lines = |name: &str| -> io::Result<Vec<String>> {
+            let text = std::fs::read_to_string(folder.join(name))?;
+            Ok(text.lines().map(str::to_owned).collect())
+        };
+        let (slugs, tokens) = (lines("slugs")?, lines("tokens")?);
+        Ok(Self {
+            posts_zipf: Zipf::new(slugs.len(), ZIPF, 11),
+            users_zipf: Zipf::new(tokens.len(), ZIPF, 12),
+            tags_zipf: Zipf::new(content::TAGS, ZIPF, 13),
+            slugs,
+            tokens,
+        })
+    }
+}
+
+/// Requests of one operation and what is mixed in.
+pub struct Mix<'a> {
+    keys: &'a Keys,
+    operation: Operation,
+    /// Writes mixed in, per thousand.
+    writes: usize,
+    /// Pages at offset 10,000 mixed in, per thousand.
+    deep: usize,
+    random: Random,
+    articles: Vec<String>,
+}
+
+impl<'a> Mix<'a> {
+    /// The operation with its writes mixed in, as the table measures it.
+    pub fn new(keys: &'a Keys, operation: Operation, seed: u64) -> Self {
+        let writes = match operation {
+            Operation::Create | Operation::Favorite => 0,
+            Operation::Article { .. }
+            | Operation::List { .. }
+            | Operation::Feed
+            | Operation::Tags => WRITES,
+        };
+        let mut random = Random::new(seed);
+        let articles = (0..ARTICLES).map(|_| content::article_json(&mut random)).collect();
+        Self { keys, operation, writes, deep: 0, random, articles }
+    }
+
+    /// The same without writes.
+    pub fn only_reads(mut self) -> Self {
+        self.writes = 0;
+        self
+    }
+
+    /// The same with pages at offset 10,000 mixed in, so many of a thousand.
+    pub fn with_deep_pages(mut self, per_mille: usize) -> Self {
+        self.deep = per_mille;
+        self
+    }
+
+    /// One request of the operation itself, to look at its answer.
+    pub fn one(&mut self) -> Vec<u8> {
+        let mut request = Vec::new();
+        self.write(self.operation, &mut request);
+        request
+    }
+
+    fn write(&mut self, operation: Operation, request: &mut Vec<u8>) {
+        let Self { keys, random, .. } = self;
+        match operation {
+            Operation::Article { signed_in } => {
+                head(request, &["GET /api/articles/", slug(keys, random)]);
+                token(request, signed_in.then(|| reader(keys, random)));
+            }
+            Operation::List { signed_in } => {
+                if random.below(2) == 0 {
+                    head(request, &["GET /api/articles"]);
+                } else {
+                    let tag = content::tag(keys.tags_zipf.draw(random));
+                    head(request, &["GET /api/articles?tag=", &tag]);
+                }
+                token(request, signed_in.then(|| reader(keys, random)));
+            }
+            Operation::Feed => {
+                head(request, &["GET /api/articles/feed"]);
+                token(request, Some(reader(keys, random)));
+            }
+            Operation::Tags => {
+                head(request, &["GET /api/tags"]);
+                token(request, None);
+            }
+            Operation::Create => {
+                let body = &self.articles[random.below(ARTICLES)];
+                head(request, &["POST /api/articles"]);
+                let length = body.len().to_string();
+                for part in ["content-type: application/json\r\ncontent-length: ", &length, "\r\n"]
+                {
+                    request.extend_from_slice(part.as_bytes());
+                }
+                token(request, Some(reader(keys, random)));
+                request.extend_from_slice(body.as_bytes());
+            }
+            Operation::Favorite => {
+                let slug = slug(keys, random);
+                head(request, &["POST /api/articles/", slug, "/favorite"]);
+                // Evenly, or most favorites would be there already.
+                let reader = &keys.tokens[random.below(keys.tokens.len())];
+                request.extend_from_slice(b"content-length: 0\r\n");
+                token(request, Some(reader));
+            }
+        }
+    }
+
+    fn unfavorite(&mut self, request: &mut Vec<u8>) {
+        let Self { keys, random, .. } = self;
+        head(request, &["DELETE /api/articles/", slug(keys, random), "/favorite"]);
+        token(request, Some(reader(keys, random)));
+    }
+
+    fn deep_page(&mut self, request: &mut Vec<u8>) {
+        head(request, &["GET /api/articles?limit=20&offset=10000"]);
+        token(request, None);
+    }
+}
+
+impl Source for Mix<'_> {
+    fn next(&mut self, request: &mut Vec<u8>) -> Class {
+        let number = self.random.below(1000);
+        if number < self.writes {
+            match number {
+                ..CREATES => self.write(Operation::Create, request),
+                _ if number.is_multiple_of(4) => self.unfavorite(request),
+                _ => self.write(Operation::Favorite, request),
+            }
+            return Class::Other;
+        }
+        if number < self.writes + self.deep {
+            self.deep_page(request);
+            return Class::Other;
+        }
+        self.write(self.operation, request);
+        Class::Measured
+    }
+}
+
+fn slug<'a>(keys: &'a Keys, random: &mut Random) -> &'a str {
+    &keys.slugs[keys.posts_zipf.draw(random)]
+}
+
+fn reader<'a>(keys: &'a Keys, random: &mut Random) -> &'a str {
+    &keys.tokens[keys.users_zipf.draw(random)]
+}
+
+fn head(request: &mut Vec<u8>, line: &[&str]) {
+    for part in line {
+        request.extend_from_slice(part.as_bytes());
+    }
+    request.extend_from_slice(b" HTTP/1.1\r\nhost: localhost\r\n");
+}
+
+/// The rest of the head.
+fn token(request: &mut Vec<u8>, token: Option<&str>) {
+    if let Some(token) = token {
+        request.extend_from_slice(b"authorization: Token ");
+        request.extend_from_slice(token.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+}
