@@ -13,6 +13,7 @@
 
 pub mod event;
 pub mod message;
+mod view;
 
 mod service;
 

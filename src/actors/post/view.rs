@@ -1,0 +1,90 @@
+//! Posts and comments as queries answer them.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::actors::post::message::{ImportKey, Visibility};
+use crate::ids::{PostId, Stamp, UserId};
+
+/// The body of a post, shared with the cache. UTF-8.
+pub type Body = Bytes;
+
+/// Largest body whose rendering is kept: beyond this the copy costs more memory than time.
+pub const RENDERED_BODY_MAX: usize = 32 * 1024;
+
+/// A post without its body, decoded once and shared.
+#[derive(Debug)]
+pub struct Summary {
+    /// Which.
+    pub id: PostId,
+    /// Who wrote it.
+    pub author: UserId,
+    /// Title.
+    pub title: String,
+    /// Description.
+    pub description: String,
+    /// In the order sent.
+    pub tags: Vec<String>,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// When it was made.
+    pub created_at: Stamp,
+    /// Last change of what a reader sees of the text; later than any earlier value by at least a
+    /// millisecond, because the edge shows milliseconds.
+    pub updated_at: Stamp,
+    /// First publication, if any.
+    pub published_at: Option<Stamp>,
+    /// Time of publication of a scheduled post.
+    pub publish_at: Option<Stamp>,
+    /// Secret part of the link of an unlisted post.
+    pub link_token: [u8; 16],
+    /// Moves with every change of the text or visibility; the entity tag.
+    pub version: u64,
+    /// The summary as the edge renders it, kept here so that it lives exactly as long; the service
+    /// never looks at it.
+    pub rendered: OnceLock<Box<str>>,
+    /// The body as the edge renders it (a JSON string), likewise.
+    pub rendered_body: OnceLock<Box<str>>,
+}
+
+/// A post as one viewer sees it.
+#[derive(Debug, Clone)]
+pub struct PostView {
+    /// What all see alike.
+    pub summary: Arc<Summary>,
+    /// How many favor it.
+    pub favorites: u64,
+    /// Whether the viewer does.
+    pub favorited: bool,
+}
+
+/// A comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comment {
+    /// Within the post, from 1.
+    pub number: u32,
+    /// Who.
+    pub author: UserId,
+    /// Text.
+    pub body: String,
+    /// When.
+    pub created_at: Stamp,
+    /// Last change.
+    pub updated_at: Stamp,
+}
+
+/// A post with everything on it, for export.
+#[derive(Debug)]
+pub struct ExportedPost {
+    /// The post.
+    pub summary: Arc<Summary>,
+    /// Its identity, if it was imported.
+    pub import: Option<ImportKey>,
+    /// Its body.
+    pub body: Body,
+    /// Who favors it.
+    pub favorites: Vec<UserId>,
+    /// Its comments.
+    pub comments: Vec<Comment>,
+}
