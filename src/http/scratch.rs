@@ -2,8 +2,8 @@
 //! for every response makes the allocator give the page back and fetch a zeroed one each time, which
 //! was measured as a twentieth of a read.
 //!
-//! **Invariants**: B1 a thread keeps at most [`KEPT_BUFFERS`] buffers of at most
-//! [`KEPT_BUFFER_BYTES_MAX`] each; B2 a kept buffer is empty.
+//! **Invariants**: B1 a thread keeps at most `KEPT_BUFFERS` buffers of at most
+//! `KEPT_BUFFER_BYTES_MAX` each; B2 a kept buffer is empty.
 
 use std::cell::RefCell;
 
