@@ -92,10 +92,6 @@ impl<S: StateMachine> Router<S> {
         if cell.disk.is_full() {
             return Err(CallError::DiskFull);
         }
-        if cell.is_overfull() {
-            cell.metrics.overloaded();
-            return Err(CallError::Overloaded);
-        }
         let permit = Arc::new(self.permit(cell, &cell.command_permits)?);
         let id = call.command.unwrap_or_else(CommandId::random);
         let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());

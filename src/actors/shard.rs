@@ -44,7 +44,8 @@ const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
 /// service held in memory, which is loaded afresh in between.
 const APPLY_ATTEMPTS: u32 = 2;
 
-/// Pause before a batch is proposed again that the replica did not take.
+/// Pause before a batch is proposed that could not be: the replica did not take it, or too much is
+/// unwritten.
 const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 /// A small batch is proposed at the earliest so long after the one before. A batch costs as much as
 /// several commands; without the pause nearly every write among many reads is a batch of its own,
@@ -329,6 +330,12 @@ impl<S: StateMachine> State<S> {
             return Ok(());
         }
         let Some(replica) = self.replica.clone() else { return Ok(()) };
+        if self.cell.is_overfull() {
+            // Checkpoints have fallen behind, or fail: memory must have a bound. Writers wait, and
+            // are refused when more wait than may.
+            self.flush_later(myself);
+            return Ok(());
+        }
         let (commands, batch) = {
             let cell = self.cell.clone();
             let guard = cell.store.owned(self.generation)?;
@@ -427,8 +434,13 @@ impl<S: StateMachine> State<S> {
             self.pending.push_front(envelope);
         }
         // A replica that stopped says so later; one that only refused is asked again.
+        self.flush_later(myself);
+    }
+
+    fn flush_later(&mut self, myself: &ActorRef<ShardMessage<S>>) {
         self.flush_queued = true;
-        myself.send_after(PROPOSE_PAUSE, || ShardMessage::Flush);
+        let timer = myself.send_after(PROPOSE_PAUSE, || ShardMessage::Flush);
+        self.tasks.keep(timer.abort_handle());
     }
 
     fn replica_changed(
