@@ -15,6 +15,7 @@
 //! of an earlier process was replayed: a reader sees every acknowledged write.
 
 mod apply;
+mod wake;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +36,6 @@ use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
-use crate::store::codec;
 use crate::store::shard_file::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -469,41 +469,6 @@ impl<S: StateMachine> State<S> {
             for envelope in std::mem::take(&mut self.early) {
                 let _ = myself.cast(ShardMessage::Query(envelope));
             }
-        }
-        Ok(())
-    }
-
-    fn schedule_wake(&mut self, myself: &ActorRef<ShardMessage<S>>) {
-        let next = self.service.next_wake();
-        if next == self.wake_at {
-            return;
-        }
-        self.wake_at = next;
-        let Some(at) = next else { return };
-        let micros = at.0.saturating_sub(self.cell.clock.now().0);
-        let timer = myself.send_after(Duration::from_micros(micros), || ShardMessage::Wake);
-        self.tasks.keep(timer.abort_handle());
-    }
-
-    fn wake(&mut self, myself: &ActorRef<ShardMessage<S>>) -> Result<(), ActorProcessingErr> {
-        self.wake_at = None;
-        let now = self.cell.now();
-        let due = self.service.next_wake().is_some_and(|at| at <= now);
-        let command = due.then(|| self.service.tick()).flatten();
-        if let Some(command) = command {
-            self.pending.push_back(CommandEnvelope {
-                id: CommandId::random(),
-                deadline: now.plus_ms(crate::config::COMMAND_DEADLINE.as_millis() as u64),
-                payload: codec::encode(&command).into(),
-                sent: Instant::now(),
-                _permit: None,
-                _waiting: self.cell.metrics.waiting(),
-                reply: None,
-                span: tracing::Span::none(),
-            });
-            self.queue_flush(myself);
-        } else {
-            self.schedule_wake(myself);
         }
         Ok(())
     }

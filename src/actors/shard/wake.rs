@@ -1,0 +1,50 @@
+//! The part of the shard actor that wakes a service at the time it asked for.
+
+use std::time::{Duration, Instant};
+
+use ractor::{ActorProcessingErr, ActorRef};
+
+use crate::actors::shard::{CommandEnvelope, ShardMessage, State};
+use crate::actors::state_machine::StateMachine;
+use crate::ids::CommandId;
+use crate::store::codec;
+
+impl<S: StateMachine> State<S> {
+    pub(super) fn schedule_wake(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        let next = self.service.next_wake();
+        if next == self.wake_at {
+            return;
+        }
+        self.wake_at = next;
+        let Some(at) = next else { return };
+        let micros = at.0.saturating_sub(self.cell.clock.now().0);
+        let timer = myself.send_after(Duration::from_micros(micros), || ShardMessage::Wake);
+        self.tasks.keep(timer.abort_handle());
+    }
+
+    pub(super) fn wake(
+        &mut self,
+        myself: &ActorRef<ShardMessage<S>>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.wake_at = None;
+        let now = self.cell.now();
+        let due = self.service.next_wake().is_some_and(|at| at <= now);
+        let command = due.then(|| self.service.tick()).flatten();
+        if let Some(command) = command {
+            self.pending.push_back(CommandEnvelope {
+                id: CommandId::random(),
+                deadline: now.plus_ms(crate::config::COMMAND_DEADLINE.as_millis() as u64),
+                payload: codec::encode(&command).into(),
+                sent: Instant::now(),
+                _permit: None,
+                _waiting: self.cell.metrics.waiting(),
+                reply: None,
+                span: tracing::Span::none(),
+            });
+            self.queue_flush(myself);
+        } else {
+            self.schedule_wake(myself);
+        }
+        Ok(())
+    }
+}
