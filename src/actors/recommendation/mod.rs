@@ -1,0 +1,23 @@
+//! The recommendation service: its pure core.
+
+mod engine;
+pub mod event;
+mod features;
+mod fixed;
+mod gather;
+pub mod item;
+pub mod learner;
+mod neighbours;
+mod pace;
+mod post;
+mod reader;
+mod recommend;
+mod scratch;
+pub mod settings;
+pub mod signature;
+mod tag;
+mod top_list;
+pub mod weights;
+
+pub use engine::Engine;
+pub use scratch::Scratch;

@@ -1,0 +1,122 @@
+//! What is kept of a post.
+
+use crate::actors::recommendation::fixed;
+use crate::actors::recommendation::neighbours::Neighbours;
+use crate::actors::recommendation::settings::{Settings, WINDOWS};
+use crate::actors::recommendation::signature::Signature;
+use crate::ids::PostId;
+
+/// Tags of a post that count; further ones are ignored.
+pub(super) const TAGS_MAX: usize = 5;
+/// In place of a slot: nobody, nothing.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Whether a post may be recommended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Only heard of: something was read that nobody published yet.
+    Unknown,
+    /// Everybody may see it.
+    Listed,
+    /// A draft, unpublished, or for few.
+    Hidden,
+    /// Gone for ever.
+    Deleted,
+}
+
+/// A post. About 200 bytes without its neighbours.
+#[derive(Debug, Clone)]
+pub(super) struct Post {
+    pub(super) id: PostId,
+    /// Version of the last news that took effect.
+    pub(super) version: u64,
+    /// First publication.
+    pub(super) born_ms: u64,
+    /// Latest counted read.
+    pub(super) touched_ms: u64,
+    /// Readers, fading with each half-life.
+    counters: [u32; WINDOWS],
+    /// Counted readers, ever.
+    pub(super) readers: u32,
+    /// Times it was shown as a recommendation.
+    pub(super) shown: u32,
+    /// User slot, or [`NONE`].
+    pub(super) author: u32,
+    /// Tag slots; [`NONE`] after the last.
+    tags: [u32; TAGS_MAX],
+    pub(super) status: Status,
+    pub(super) signature: Signature,
+    pub(super) neighbours: Neighbours,
+}
+
+impl Post {
+    pub(super) fn unknown(id: PostId) -> Self {
+        Self {
+            id,
+            version: 0,
+            born_ms: 0,
+            touched_ms: 0,
+            counters: [0; WINDOWS],
+            readers: 0,
+            shown: 0,
+            author: NONE,
+            tags: [NONE; TAGS_MAX],
+            status: Status::Unknown,
+            signature: Signature::default(),
+            neighbours: Neighbours::default(),
+        }
+    }
+
+    pub(super) fn is_listed(&self) -> bool {
+        self.status == Status::Listed
+    }
+
+    pub(super) fn tags(&self) -> &[u32] {
+        let end = self.tags.iter().position(|tag| *tag == NONE).unwrap_or(TAGS_MAX);
+        &self.tags[..end]
+    }
+
+    pub(super) fn set_tags(&mut self, tags: impl Iterator<Item = u32>) {
+        self.tags = [NONE; TAGS_MAX];
+        for (place, tag) in self.tags.iter_mut().zip(tags) {
+            *place = tag;
+        }
+    }
+
+    /// Counts a reader.
+    pub(super) fn count(&mut self, settings: &Settings, now_ms: u64, weight: u32) {
+        for (counter, half_life_ms) in self.counters.iter_mut().zip(settings.half_lives_ms) {
+            *counter = fixed::add(*counter, self.touched_ms, now_ms, half_life_ms, weight);
+        }
+        self.touched_ms = self.touched_ms.max(now_ms);
+        self.readers = self.readers.saturating_add(1);
+    }
+
+    /// Readers in a window as of now.
+    pub(super) fn readers_in(&self, settings: &Settings, window: usize, now_ms: u64) -> f32 {
+        let half_life_ms = settings.half_lives_ms[window];
+        fixed::value(self.counters[window], self.touched_ms, now_ms, half_life_ms)
+    }
+
+    /// Its place in the trend of a window, against other posts; 0: nobody read it.
+    pub(super) fn trend_order(&self, settings: &Settings, window: usize) -> u64 {
+        match self.counters[window] {
+            0 => 0,
+            counter => fixed::order(counter, self.touched_ms, settings.half_lives_ms[window]),
+        }
+    }
+
+    /// The state in words, for a digest.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let counters = self.counters.iter().map(|counter| u64::from(*counter));
+        let tags = self.tags.iter().map(|tag| u64::from(*tag));
+        let counts = u64::from(self.readers) << 32 | u64::from(self.shown);
+        let author = u64::from(self.author) << 32 | self.status as u64;
+        [self.id.0, self.version, self.born_ms, self.touched_ms, counts, author]
+            .into_iter()
+            .chain(self.signature.0)
+            .chain(counters)
+            .chain(tags)
+            .chain(self.neighbours.words())
+    }
+}

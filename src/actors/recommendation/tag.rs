@@ -1,0 +1,98 @@
+//! What is kept of tags.
+
+use rustc_hash::FxHashMap;
+
+use crate::actors::recommendation::fixed::{self, ONE};
+use crate::actors::recommendation::post::Post;
+use crate::actors::recommendation::settings::Settings;
+use crate::actors::recommendation::top_list::TopList;
+
+/// Places in each list of a tag.
+const PLACES: usize = 24;
+/// The windows of a tag's trends: an hour and some days. One of them is near enough for a tag.
+pub(super) const TAG_WINDOWS: [usize; 2] = [2, 5];
+
+/// A tag.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tag {
+    pub(super) newest: TopList,
+    pub(super) trends: [TopList; TAG_WINDOWS.len()],
+    /// Reads of its posts, fading with the half-life of the slow window.
+    readers: u32,
+    touched_ms: u64,
+}
+
+impl Tag {
+    /// Reads of its posts in the slow window.
+    pub(super) fn readers(&self, settings: &Settings, now_ms: u64) -> f32 {
+        let half_life_ms = settings.half_lives_ms[TAG_WINDOWS[1]];
+        fixed::value(self.readers, self.touched_ms, now_ms, half_life_ms)
+    }
+}
+
+/// All tags, by name and by slot.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tags {
+    slots: FxHashMap<Box<str>, u32>,
+    all: Vec<Tag>,
+}
+
+impl Tags {
+    /// The slot of a name, a new one if there is none.
+    pub(super) fn slot(&mut self, name: &str) -> u32 {
+        if let Some(slot) = self.slots.get(name) {
+            return *slot;
+        }
+        let slot = self.all.len() as u32;
+        self.slots.insert(name.into(), slot);
+        self.all.push(Tag::default());
+        slot
+    }
+
+    /// The slot of a name, if it has one.
+    pub(super) fn find(&self, name: &str) -> Option<u32> {
+        self.slots.get(name).copied()
+    }
+
+    pub(super) fn get(&self, slot: u32) -> &Tag {
+        &self.all[slot as usize]
+    }
+
+    pub(super) fn count(&mut self, slot: u32, settings: &Settings, now_ms: u64) {
+        let tag = &mut self.all[slot as usize];
+        let half_life_ms = settings.half_lives_ms[TAG_WINDOWS[1]];
+        tag.readers = fixed::add(tag.readers, tag.touched_ms, now_ms, half_life_ms, ONE);
+        tag.touched_ms = tag.touched_ms.max(now_ms);
+    }
+
+    pub(super) fn list(&mut self, slot: u32, post: u32, born_ms: u64) {
+        self.all[slot as usize].newest.set(post, born_ms, PLACES);
+    }
+
+    pub(super) fn list_trend(&mut self, slot: u32, post_slot: u32, post: &Post, settings: &Settings) {
+        let tag = &mut self.all[slot as usize];
+        for (trend, window) in tag.trends.iter_mut().zip(TAG_WINDOWS) {
+            trend.set(post_slot, post.trend_order(settings, window), PLACES);
+        }
+    }
+
+    pub(super) fn unlist(&mut self, slot: u32, post: u32) {
+        let tag = &mut self.all[slot as usize];
+        tag.newest.remove(post);
+        tag.trends.iter_mut().for_each(|trend| trend.remove(post));
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let lists = self.all.iter().flat_map(|tag| std::iter::once(&tag.newest).chain(&tag.trends));
+        self.all.capacity() * size_of::<Tag>()
+            + self.slots.capacity() * (size_of::<(Box<str>, u32)>() + 1)
+            + self.slots.keys().map(|name| name.len()).sum::<usize>()
+            + lists.map(TopList::heap_bytes).sum::<usize>()
+    }
+
+    /// The state in words, for a digest.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.all.iter().flat_map(|tag| [u64::from(tag.readers), tag.touched_ms])
+    }
+}
