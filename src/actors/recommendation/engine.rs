@@ -43,6 +43,8 @@ pub struct Engine {
     pub(super) trends: [TopList; WINDOWS],
     pub(super) pace: Pace,
     pub(super) weights: Weights,
+    pub(super) traffic: [u32; WINDOWS],
+    pub(super) traffic_ms: u64,
     /// Posts that nobody published yet.
     unknown: usize,
     /// Sum of all pairs, fading with them.
@@ -64,6 +66,8 @@ impl Engine {
             trends: std::array::from_fn(|_| TopList::default()),
             pace: Pace::default(),
             weights: Weights::default(),
+            traffic: [0; WINDOWS],
+            traffic_ms: 0,
             unknown: 0,
             pairs: Neighbours::default(),
         }
@@ -176,12 +180,25 @@ impl Engine {
         let post = &mut self.posts[slot as usize];
         let reader = &mut self.readers[who as usize];
         let now_ms = at.as_millis();
+        post.active_ms = post.active_ms.max(now_ms);
         if post.status == Status::Deleted || post.author == who || reader.has_read(slot) {
             return;
         }
         if reader.may_count(&self.settings, now_ms) {
+            // taste
+            let w = 1;
+            let tr = (1.0 + 64.0 * crate::actors::recommendation::fixed::value(self.traffic[w], self.traffic_ms, now_ms, self.settings.half_lives_ms[w])).log2();
+            let share = (0.05 + post.readers_in(&self.settings, w, now_ms)).log2() - tr;
+            let age = (1.0 + now_ms.saturating_sub(post.born_ms) as f32 / 60_000.0).log2();
+            reader.taste = Some(match reader.taste { None => (age, share), Some((a, s)) => (a + 0.2 * (age - a), s + 0.2 * (share - s)) });
+            for w in 0..WINDOWS {
+                self.traffic[w] = crate::actors::recommendation::fixed::add(self.traffic[w], self.traffic_ms, now_ms, self.settings.half_lives_ms[w], ONE / 64);
+            }
+            self.traffic_ms = self.traffic_ms.max(now_ms);
+            let continued = reader.recent().next().is_some_and(|(_, at)| now_ms / 1000 < u64::from(at) + 1800);
             self.pace.saw(&self.trends, slot);
-            post.count(&self.settings, now_ms, ONE);
+            post.count(&self.settings, now_ms, ONE, continued);
+            if post.hot_s == 0 && self.trends[self.pace.best()].posts().take(10).any(|p| p == slot) { post.hot_s = (now_ms / 1000) as u32; }
             self.pair(who, slot, now_ms);
             self.list_trends(slot);
             let post = &self.posts[slot as usize];

@@ -9,7 +9,7 @@ use crate::actors::recommendation::settings::WINDOWS;
 use crate::actors::recommendation::signature::Signature;
 
 /// Length of a row; a multiple of eight. Unused ones are 0.
-pub(super) const FEATURES: usize = 32;
+pub(super) const FEATURES: usize = 48;
 
 /// Readers in each half-life.
 const READERS: usize = 0;
@@ -33,7 +33,19 @@ const READERS_EVER: usize = TAG_TREND + 1;
 const HISTORY: usize = READERS_EVER + 1;
 const PAUSE: usize = HISTORY + 1;
 const BIRTH_RANK: usize = PAUSE + 1;
-const _: () = assert!(BIRTH_RANK < FEATURES);
+const SHARE: usize = BIRTH_RANK + 1; // 4
+const TRAFFIC: usize = SHARE + 4;
+const HOT_PASSED: usize = TRAFFIC + 1;
+const HOT_AGE: usize = HOT_PASSED + 1;
+const AGE_TASTE: usize = HOT_AGE + 1;
+const SHARE_TASTE: usize = AGE_TASTE + 1;
+const CONTINUED: usize = SHARE_TASTE + 1;
+const NEXT_LIFT: usize = CONTINUED + 1;
+const LIFT_MAX: usize = NEXT_LIFT + 1;
+const SESSION: usize = LIFT_MAX + 1;
+const SESSION_LIFT: usize = SESSION + 1;
+const ACTIVE: usize = SESSION_LIFT + 1;
+const _: () = assert!(ACTIVE < FEATURES);
 
 /// Weights before anything was learned: new, much read, near to the history.
 pub(super) const GUESS: [(usize, f32); 8] = [
@@ -68,6 +80,10 @@ pub(super) fn extract(engine: &Engine, asker: Asker<'_>, now_ms: u64, scratch: &
     let last_ms = asker.recent.first().map_or(0, |(_, at_s)| u64::from(*at_s) * 1000);
     let history = log2p(asker.reads.len() as f32);
     let pause = log2p(now_ms.saturating_sub(last_ms) as f32 / 60_000.0);
+    let traffic: [f32; WINDOWS] = std::array::from_fn(|w| {
+        (1.0 + 64.0 * crate::actors::recommendation::fixed::value(engine.traffic[w], engine.traffic_ms, now_ms, settings.half_lives_ms[w])).log2()
+    });
+    let session = asker.recent.iter().take_while(|(_, at)| now_ms / 1000 < u64::from(*at) + 1800).count();
     for (candidate, row) in candidates.iter().zip(features.chunks_exact_mut(FEATURES)) {
         let post = &engine.posts[candidate.post as usize];
         for window in 0..WINDOWS {
@@ -113,11 +129,34 @@ pub(super) fn extract(engine: &Engine, asker: Asker<'_>, now_ms: u64, scratch: &
             row[TEXT_MAX] = max * 4.0;
             row[TEXT_MEAN] = sum / texts_len as f32 * 4.0;
         }
+        for w in 0..4 {
+            row[SHARE + w] = row[READERS + w] - traffic[w];
+        }
+        row[TRAFFIC] = traffic[1];
+        if post.hot_s > 0 {
+            let hp = asker.recent.iter().take_while(|(_, at_s)| *at_s >= post.hot_s).count();
+            row[HOT_PASSED] = 1.0 + log2p(hp as f32);
+            row[HOT_AGE] = log2p((now_ms / 1000).saturating_sub(u64::from(post.hot_s)) as f32 / 60.0);
+        }
+        if let Some(taste) = asker.taste {
+            row[AGE_TASTE] = (row[AGE] - taste.0).abs();
+            row[SHARE_TASTE] = (row[SHARE + 1] - taste.1).abs();
+        }
+        let cont = crate::actors::recommendation::fixed::value(post.continued, post.touched_ms, now_ms, settings.half_lives_ms[3]);
+        row[CONTINUED] = ((cont + 1.0) / (post.readers_in(settings, 3, now_ms) + 2.0)).log2();
+        row[NEXT_LIFT] = candidate.next_lift;
+        row[LIFT_MAX] = candidate.because_lift;
+        row[SESSION] = log2p(session as f32);
+        row[SESSION_LIFT] = candidate.lift_session;
+        row[ACTIVE] = log2p(now_ms.saturating_sub(post.active_ms.max(post.born_ms)) as f32 / 60_000.0);
         row[READERS_EVER] = log2p(post.readers as f32);
         row[HISTORY] = history;
         row[PAUSE] = pause;
     }
     rank_births(engine, scratch);
+    static MASK: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
+    let mask = MASK.get_or_init(|| std::env::var("MASK").map_or(vec![], |m| m.split(',').flat_map(|x| { let mut p = x.split('-').map(|y| y.parse::<usize>().unwrap()); let a = p.next().unwrap(); let b = p.next().unwrap_or(a); a..=b }).collect()));
+    for row in scratch.features.chunks_exact_mut(FEATURES) { for m in mask { row[*m] = 0.0; } }
 }
 
 /// The place of a candidate among the newest posts.

@@ -32,6 +32,8 @@ pub(super) struct Asker<'a> {
     pub(super) interests: &'a [(u32, u32)],
     pub(super) authors: &'a [(u32, u32)],
     pub(super) choices: Option<&'a Choices>,
+    pub(super) taste: Option<(f32, f32)>,
+    pub(super) now_s: u64,
 }
 
 impl Asker<'_> {
@@ -142,7 +144,7 @@ impl Taker<'_> {
         let listed = self.scratch.candidates.len();
         let total = engine.pairs_total() as f32;
         let mut fade = 1.0;
-        for (nth, (read, _)) in self.asker.recent.iter().enumerate() {
+        for (nth, (read, at_s)) in self.asker.recent.iter().enumerate() {
             let row = &engine.posts[*read as usize].neighbours;
             let together_sum = (row.together_sum as f32).max(1.0);
             let next_sum = (row.next_sum as f32).max(1.0);
@@ -165,7 +167,11 @@ impl Taker<'_> {
                 let share = (other.together_sum as f32).max(1.0) / total.max(1.0);
                 let lift = fade * (1.0 + together / (64.0 * LIFT_PRIOR * share)).log2();
                 candidate.lift += lift;
+                if self.asker.now_s < u64::from(*at_s) + 1800 {
+                    candidate.lift_session += lift;
+                }
                 if nth == 0 {
+                    candidate.next_lift = (1.0 + f32::from(neighbour.next) / (64.0 * 4.0 * share)).log2();
                     candidate.lift_last = lift;
                     candidate.next = f32::from(neighbour.next) / (next_sum + LIFT_PRIOR);
                 }

@@ -23,7 +23,7 @@ pub struct LearnerSettings {
 
 impl Default for LearnerSettings {
     fn default() -> Self {
-        Self { linear_rate: 0.05, hidden_rate: 0.05, gradient_max: 1.0, decay: 0.0, memory: 1.0 }
+        Self { linear_rate: 0.002, hidden_rate: 0.04, gradient_max: 10.0, decay: 0.0, memory: 1.0 }
     }
 }
 
@@ -47,15 +47,18 @@ pub struct Learner {
     variance: [f32; FEATURES],
     lessons: f32,
     gradient: Vec<f32>,
+    average: Weights,
 }
 
 impl Learner {
     /// A learner that goes on from weights.
     pub fn new(settings: LearnerSettings, weights: Weights) -> Self {
+        let start = std::env::var("SQ").map_or(10.0, |v| v.parse().unwrap());
         Self {
             settings,
+            average: weights.clone(),
             weights,
-            squares: vec![1e-2; VALUES],
+            squares: vec![start; VALUES],
             mean: [0.0; FEATURES],
             variance: [1.0; FEATURES],
             lessons: 0.0,
@@ -65,7 +68,7 @@ impl Learner {
 
     /// What it knows by now.
     pub fn weights(&self) -> &Weights {
-        &self.weights
+        &self.average
     }
 
     /// Learns that of the candidates in `scratch` the one with this index was chosen.
@@ -122,6 +125,13 @@ impl Learner {
             *value -= rate * (gradient / square.sqrt() + decay * *value);
         }
         self.weights.raise_version();
+        static K: std::sync::OnceLock<f32> = std::sync::OnceLock::new();
+        let k = *K.get_or_init(|| std::env::var("AVG").map_or(1.0, |v| v.parse().unwrap()));
+        let share = 1.0 / (1.0 + self.lessons / 4.0).min(k);
+        let w = self.weights.values();
+        for (n, a) in self.average.values_mut().iter_mut().enumerate() {
+            *a += share * (w[n] - *a);
+        }
     }
 
     /// Follows the mean and size of the features, so that each counts alike whatever its unit.

@@ -44,6 +44,9 @@ pub(super) struct Post {
     pub(super) author: u32,
     /// Tag slots; [`NONE`] after the last.
     tags: [u32; TAGS_MAX],
+    pub(super) hot_s: u32,
+    pub(super) continued: u32,
+    pub(super) active_ms: u64,
     pub(super) status: Status,
     pub(super) signature: Signature,
     pub(super) neighbours: Neighbours,
@@ -61,6 +64,9 @@ impl Post {
             shown: 0,
             author: NONE,
             tags: [NONE; TAGS_MAX],
+            hot_s: 0,
+            continued: 0,
+            active_ms: 0,
             status: Status::Unknown,
             signature: Signature::default(),
             neighbours: Neighbours::default(),
@@ -84,7 +90,8 @@ impl Post {
     }
 
     /// Counts a reader.
-    pub(super) fn count(&mut self, settings: &Settings, now_ms: u64, weight: u32) {
+    pub(super) fn count(&mut self, settings: &Settings, now_ms: u64, weight: u32, continued: bool) {
+        self.continued = fixed::add(self.continued, self.touched_ms, now_ms, settings.half_lives_ms[3], if continued { weight } else { 0 });
         for (counter, half_life_ms) in self.counters.iter_mut().zip(settings.half_lives_ms) {
             *counter = fixed::add(*counter, self.touched_ms, now_ms, half_life_ms, weight);
         }

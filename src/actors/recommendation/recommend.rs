@@ -7,7 +7,7 @@ use crate::actors::recommendation::scratch::Scratch;
 use crate::ids::{PostId, Stamp, UserId};
 
 impl Engine {
-    pub(super) fn asker<'a>(&'a self, user: Option<u32>, recent: &'a [(u32, u32)]) -> Asker<'a> {
+    pub(super) fn asker<'a>(&'a self, user: Option<u32>, recent: &'a [(u32, u32)], now_s: u64) -> Asker<'a> {
         let reader = user.map(|slot| &self.readers[slot as usize]);
         Asker {
             user,
@@ -15,6 +15,8 @@ impl Engine {
             recent,
             interests: reader.map_or(&[], |reader| &reader.tags),
             authors: reader.map_or(&[], |reader| &reader.authors),
+            now_s,
+            taste: reader.and_then(|r| r.taste),
             choices: reader.and_then(|reader| reader.choices.as_deref()),
         }
     }
@@ -30,7 +32,7 @@ impl Engine {
                 n += 1;
             }
         }
-        let asker = self.asker(slot, &recent[..n]);
+        let asker = self.asker(slot, &recent[..n], now.as_millis() / 1000);
         gather(self, asker, &[], scratch);
         extract(self, asker, now.as_millis(), scratch);
     }

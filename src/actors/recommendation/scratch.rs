@@ -22,6 +22,8 @@ pub(super) struct Candidate {
     /// Share of the readers of the reader's reads that read it too.
     pub(super) together: f32,
     /// The recent read that says most for it.
+    pub(super) next_lift: f32,
+    pub(super) lift_session: f32,
     pub(super) because: u32,
     pub(super) because_lift: f32,
 }
@@ -35,6 +37,8 @@ impl Candidate {
             lift_last: 0.0,
             next: 0.0,
             together: 0.0,
+            next_lift: 0.0,
+            lift_session: 0.0,
             because: EMPTY,
             because_lift: 0.0,
         }
