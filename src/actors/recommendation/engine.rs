@@ -3,9 +3,9 @@
 use rustc_hash::FxHashMap;
 
 use crate::actors::recommendation::event::{Event, Feedback};
-use crate::actors::recommendation::fixed::ONE;
-use crate::actors::recommendation::neighbours::{Neighbours, PAIR};
-use crate::actors::recommendation::pace::Pace;
+use crate::actors::recommendation::gather::is_same_visit;
+use crate::actors::recommendation::use crate::actors::recommendation::neighbours::{Neighbours, PAIR, SPEEDS};
+use crate::actors::recommendation::pace::{self, Pace};
 use crate::actors::recommendation::post::{NONE, Post, Status};
 use crate::actors::recommendation::reader::{Reader, choose};
 use crate::actors::recommendation::settings::{Settings, WINDOWS};
@@ -29,7 +29,7 @@ const NEARNESS: [u16; 20] =
 /// Everything but the weights follows from the events and their order, to the bit: there is no
 /// floating point in it, no clock, and no order of a hash map. Ids are interned: a *slot* is the
 /// place of a post, user or tag in its table, in the order in which they were first heard of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     pub(super) settings: Settings,
     pub(super) posts: Vec<Post>,
@@ -43,8 +43,6 @@ pub struct Engine {
     pub(super) trends: [TopList; WINDOWS],
     pub(super) pace: Pace,
     pub(super) weights: Weights,
-    pub(super) traffic: [u32; WINDOWS],
-    pub(super) traffic_ms: u64,
     /// Posts that nobody published yet.
     unknown: usize,
     /// Sum of all pairs, fading with them.
@@ -66,8 +64,6 @@ impl Engine {
             trends: std::array::from_fn(|_| TopList::default()),
             pace: Pace::default(),
             weights: Weights::default(),
-            traffic: [0; WINDOWS],
-            traffic_ms: 0,
             unknown: 0,
             pairs: Neighbours::default(),
         }
@@ -185,24 +181,15 @@ impl Engine {
             return;
         }
         if reader.may_count(&self.settings, now_ms) {
-            // taste
-            let w = 1;
-            let tr = (1.0 + 64.0 * crate::actors::recommendation::fixed::value(self.traffic[w], self.traffic_ms, now_ms, self.settings.half_lives_ms[w])).log2();
-            let share = (0.05 + post.readers_in(&self.settings, w, now_ms)).log2() - tr;
-            let age = (1.0 + now_ms.saturating_sub(post.born_ms) as f32 / 60_000.0).log2();
-            reader.taste = Some(match reader.taste { None => (age, share), Some((a, s)) => (a + 0.2 * (age - a), s + 0.2 * (share - s)) });
-            for w in 0..WINDOWS {
-                self.traffic[w] = crate::actors::recommendation::fixed::add(self.traffic[w], self.traffic_ms, now_ms, self.settings.half_lives_ms[w], ONE / 64);
-            }
-            self.traffic_ms = self.traffic_ms.max(now_ms);
-            let continued = reader.recent().next().is_some_and(|(_, at)| now_ms / 1000 < u64::from(at) + 1800);
+            let last_s = reader.recent().next().map(|(_, at_s)| at_s);
+            let is_continued = last_s.is_some_and(|last_s| is_same_visit(last_s, now_ms / 1000));
             self.pace.saw(&self.trends, slot);
-            post.count(&self.settings, now_ms, ONE, continued);
-            if post.hot_s == 0 && self.trends[self.pace.best()].posts().take(10).any(|p| p == slot) { post.hot_s = (now_ms / 1000) as u32; }
+            self.pace.count(&self.settings, now_ms);
+            post.count(&self.settings, now_ms, is_continued);
             self.pair(who, slot, now_ms);
             self.list_trends(slot);
-            let post = &self.posts[slot as usize];
-            for tag in post.tags() {
+            self.note_hot(slot, now_ms);
+            for tag in self.posts[slot as usize].tags() {
                 self.tags.count(*tag, &self.settings, now_ms);
             }
         }
@@ -212,17 +199,27 @@ impl Engine {
         reader.add_read(&self.settings, slot, now_ms);
     }
 
+    /// Notes when a post comes into the trend: who was here since and did not read it, passed it
+    /// over.
+    fn note_hot(&mut self, slot: u32, now_ms: u64) {
+        let mut hottest = self.trends[self.pace.best()].posts().take(pace::PLACES);
+        let post = &mut self.posts[slot as usize];
+        if post.hot_s == 0 && hottest.any(|hot| hot == slot) {
+            post.hot_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+        }
+    }
+
     /// Pairs a post with the recent reads of a reader, in both directions.
     fn pair(&mut self, reader: u32, slot: u32, now_ms: u64) {
         let most = self.settings.neighbours_max;
-        let period = (now_ms / (self.settings.pair_half_life_ms / 4).max(1)) as u32;
+        let periods = self.settings.pair_half_lives_ms.map(|ms| (now_ms / (ms / 4).max(1)) as u32);
         let recent = self.readers[reader as usize].recent();
         for ((other, _), nearness) in recent.zip(NEARNESS) {
             let together = nearness * PAIR / NEARNESS[0];
             let next = if nearness == NEARNESS[0] { PAIR } else { 0 };
-            self.posts[other as usize].neighbours.add(slot, together, next, period, most);
-            self.posts[slot as usize].neighbours.add(other, together, 0, period, most);
-            self.pairs.add(0, 2 * together, next, period, 0);
+            self.posts[other as usize].neighbours.add(slot, together, next, periods, most);
+            self.posts[slot as usize].neighbours.add(other, together, 0, periods, most);
+            self.pairs.add(0, 2 * together, next, periods, 0);
         }
     }
 
@@ -317,8 +314,8 @@ impl Engine {
     }
 
     /// Weight of all pairs.
-    pub(super) fn pairs_total(&self) -> u32 {
-        self.pairs.together_sum
+    pub(super) fn pairs_total(&self) -> [u32; SPEEDS] {
+        self.pairs.sums().together
     }
 
     /// The state of a tag, where it has one.

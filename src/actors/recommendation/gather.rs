@@ -2,6 +2,8 @@
 
 use crate::actors::recommendation::engine::Engine;
 use crate::actors::recommendation::item::Source;
+use crate::actors::recommendation::math::log2p;
+use crate::actors::recommendation::neighbours::{PAIR, SPEEDS};
 use crate::actors::recommendation::post::Post;
 use crate::actors::recommendation::reader::Choices;
 use crate::actors::recommendation::scratch::{Candidate, EXCLUDED, Scratch};
@@ -17,8 +19,12 @@ const INTEREST_LISTS_MAX: usize = 4;
 const PER_SMALL_LIST: usize = 8;
 /// How much less an older read says.
 const FADE_PER_READ: f32 = 0.85;
-/// How many reads outweigh the popularity of a post in its lift.
-const LIFT_PRIOR: f32 = 16.0;
+/// Pairs that are taken for chance, in the weight of a pair.
+const PRIOR: f32 = 16.0;
+/// How many pairs of a post's fair share outweigh what was seen.
+const PRIOR_READS: f32 = 16.0 * PAIR as f32;
+/// Reads within this time are one visit.
+const VISIT_S: u64 = 30 * 60;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +38,6 @@ pub(super) struct Asker<'a> {
     pub(super) interests: &'a [(u32, u32)],
     pub(super) authors: &'a [(u32, u32)],
     pub(super) choices: Option<&'a Choices>,
-    pub(super) taste: Option<(f32, f32)>,
     pub(super) now_s: u64,
 }
 
@@ -65,6 +70,11 @@ pub(super) fn gather(engine: &Engine, asker: Asker<'_>, exclude: &[u32], scratch
     taker.take_together();
 }
 
+/// Whether a read at this time belongs to the visit that asks now.
+pub(super) fn is_same_visit(at_s: u32, now_s: u64) -> bool {
+    now_s < u64::from(at_s) + VISIT_S
+}
+
 struct Taker<'a> {
     engine: &'a Engine,
     asker: Asker<'a>,
@@ -87,10 +97,10 @@ impl Taker<'_> {
             if index == next {
                 // Muted posts stay in the map without being candidates; they are few.
                 if !self.asker.may_see(&self.engine.posts[post as usize]) {
-                    self.scratch.map.exclude(post);
+                    self.scratch.map.set(post, EXCLUDED);
                     continue;
                 }
-                self.scratch.candidates.push(Candidate::new(post, source));
+                self.scratch.candidates.push(self.candidate(post, source));
             }
             taken += 1;
         }
@@ -142,42 +152,35 @@ impl Taker<'_> {
     fn take_together(&mut self) {
         let engine = self.engine;
         let listed = self.scratch.candidates.len();
-        let total = engine.pairs_total() as f32;
         let mut fade = 1.0;
         for (nth, (read, at_s)) in self.asker.recent.iter().enumerate() {
             let row = &engine.posts[*read as usize].neighbours;
-            let together_sum = (row.together_sum as f32).max(1.0);
-            let next_sum = (row.next_sum as f32).max(1.0);
+            let is_visit = is_same_visit(*at_s, self.asker.now_s);
+            let sums = row.sums();
+            let together_rates = sums.together.map(|sum| fade / (sum as f32 + PRIOR));
+            let next_rates = sums.next.map(|sum| 1.0 / (sum as f32 + PRIOR));
             for neighbour in row.all() {
-                let next = self.scratch.candidates.len() as u16;
-                let index = self.scratch.map.get_or_insert(neighbour.post, next);
-                if index == EXCLUDED {
-                    continue;
-                }
-                if index == next {
-                    if self.scratch.candidates.len() >= CANDIDATES_MAX {
-                        continue;
+                let Some(candidate) = self.together(neighbour.post) else { continue };
+                for speed in 0..SPEEDS {
+                    let evidence = &mut candidate.pairs[speed];
+                    let chance = PRIOR_READS * candidate.share[speed];
+                    let together = f32::from(neighbour.together[speed]);
+                    evidence.together += together * together_rates[speed];
+                    let lift = fade * log2p(together / chance);
+                    evidence.lift += lift;
+                    if is_visit {
+                        evidence.visit += lift;
                     }
-                    self.scratch.candidates.push(Candidate::new(neighbour.post, Source::Together));
-                }
-                let candidate = &mut self.scratch.candidates[usize::from(index)];
-                let together = f32::from(neighbour.together);
-                candidate.together += fade * together / (together_sum + LIFT_PRIOR);
-                let other = &engine.posts[neighbour.post as usize].neighbours;
-                let share = (other.together_sum as f32).max(1.0) / total.max(1.0);
-                let lift = fade * (1.0 + together / (64.0 * LIFT_PRIOR * share)).log2();
-                candidate.lift += lift;
-                if self.asker.now_s < u64::from(*at_s) + 1800 {
-                    candidate.lift_session += lift;
-                }
-                if nth == 0 {
-                    candidate.next_lift = (1.0 + f32::from(neighbour.next) / (64.0 * 4.0 * share)).log2();
-                    candidate.lift_last = lift;
-                    candidate.next = f32::from(neighbour.next) / (next_sum + LIFT_PRIOR);
-                }
-                if lift > candidate.because_lift {
-                    candidate.because_lift = lift;
-                    candidate.because = *read;
+                    if nth == 0 {
+                        let next = f32::from(neighbour.next[speed]);
+                        evidence.last = lift;
+                        evidence.next = next * next_rates[speed];
+                        evidence.next_lift = log2p(next / chance);
+                    }
+                    if lift > candidate.because_lift {
+                        candidate.because_lift = lift;
+                        candidate.because = *read;
+                    }
                 }
             }
             fade *= FADE_PER_READ;
@@ -185,12 +188,40 @@ impl Taker<'_> {
         self.keep_strongest(listed);
     }
 
+    /// The candidate of a post, a new one if there is none.
+    fn together(&mut self, post: u32) -> Option<&mut Candidate> {
+        let next = self.scratch.candidates.len() as u16;
+        let index = self.scratch.map.get_or_insert(post, next);
+        if index == EXCLUDED {
+            return None;
+        }
+        if index == next {
+            if self.scratch.candidates.len() >= CANDIDATES_MAX {
+                self.scratch.map.set(post, EXCLUDED);
+                return None;
+            }
+            let candidate = self.candidate(post, Source::Together);
+            self.scratch.candidates.push(candidate);
+        }
+        Some(&mut self.scratch.candidates[usize::from(index)])
+    }
+
+    fn candidate(&self, post: u32, source: Source) -> Candidate {
+        let sums = self.engine.posts[post as usize].neighbours.sums();
+        let total = self.engine.pairs_total();
+        let share = |speed: usize| {
+            (sums.together[speed] as f32).max(1.0) / (total[speed] as f32).max(1.0)
+        };
+        Candidate::new(post, source, std::array::from_fn(share))
+    }
+
     /// Of the candidates that only co-reads brought, keeps the strongest.
     fn keep_strongest(&mut self, listed: usize) {
         let (engine, asker) = (self.engine, self.asker);
         let candidates = &mut self.scratch.candidates;
         let strongest = |a: &Candidate, b: &Candidate| {
-            b.together.total_cmp(&a.together).then(a.post.cmp(&b.post))
+            let sum = |c: &Candidate| c.pairs[0].together + c.pairs[1].together;
+            sum(b).total_cmp(&sum(a)).then(a.post.cmp(&b.post))
         };
         let mut kept = listed;
         if candidates.len() > listed {
@@ -202,7 +233,10 @@ impl Taker<'_> {
                 && asker.may_see(&engine.posts[candidate.post as usize])
             {
                 candidates[kept] = candidate;
+                self.scratch.map.set(candidate.post, kept as u16);
                 kept += 1;
+            } else {
+                self.scratch.map.set(candidate.post, EXCLUDED);
             }
         }
         candidates.truncate(kept);

@@ -15,18 +15,16 @@ pub struct LearnerSettings {
     pub hidden_rate: f32,
     /// Largest gradient of one value in one step.
     pub gradient_max: f32,
-    /// Share of its size that each weight loses in a step, times the rate.
-    pub decay: f32,
-    /// Share of the past in the sums of squared gradients that is kept in a step.
-    pub memory: f32,
 }
 
 impl Default for LearnerSettings {
     fn default() -> Self {
-        Self { linear_rate: 0.002, hidden_rate: 0.04, gradient_max: 10.0, decay: 0.0, memory: 1.0 }
+        Self { linear_rate: 0.002, hidden_rate: 0.04, gradient_max: 10.0 }
     }
 }
 
+/// What the sums of squared gradients start with: so that the first lessons do not jump.
+const SQUARES_START: f32 = 10.0;
 /// Candidates with a smaller probability teach nothing worth the time.
 const PROBABILITY_MIN: f32 = 1e-3;
 /// Lessons until the normalisation follows slowly.
@@ -47,18 +45,15 @@ pub struct Learner {
     variance: [f32; FEATURES],
     lessons: f32,
     gradient: Vec<f32>,
-    average: Weights,
 }
 
 impl Learner {
     /// A learner that goes on from weights.
     pub fn new(settings: LearnerSettings, weights: Weights) -> Self {
-        let start = std::env::var("SQ").map_or(10.0, |v| v.parse().unwrap());
         Self {
             settings,
-            average: weights.clone(),
             weights,
-            squares: vec![start; VALUES],
+            squares: vec![SQUARES_START; VALUES],
             mean: [0.0; FEATURES],
             variance: [1.0; FEATURES],
             lessons: 0.0,
@@ -68,7 +63,7 @@ impl Learner {
 
     /// What it knows by now.
     pub fn weights(&self) -> &Weights {
-        &self.average
+        &self.weights
     }
 
     /// Learns that of the candidates in `scratch` the one with this index was chosen.
@@ -111,8 +106,7 @@ impl Learner {
     }
 
     fn step(&mut self) {
-        let LearnerSettings { linear_rate, hidden_rate, gradient_max, decay, memory } =
-            self.settings;
+        let LearnerSettings { linear_rate, hidden_rate, gradient_max } = self.settings;
         let values = &mut self.weights.values_mut()[LINEAR..];
         let squares = &mut self.squares[LINEAR..];
         let gradient = &self.gradient[LINEAR..];
@@ -121,17 +115,10 @@ impl Learner {
         {
             let rate = if nth < INNER - LINEAR { linear_rate } else { hidden_rate };
             let gradient = gradient.clamp(-gradient_max, gradient_max);
-            *square = *square * memory + gradient * gradient;
-            *value -= rate * (gradient / square.sqrt() + decay * *value);
+            *square += gradient * gradient;
+            *value -= rate * gradient / square.sqrt();
         }
         self.weights.raise_version();
-        static K: std::sync::OnceLock<f32> = std::sync::OnceLock::new();
-        let k = *K.get_or_init(|| std::env::var("AVG").map_or(1.0, |v| v.parse().unwrap()));
-        let share = 1.0 / (1.0 + self.lessons / 4.0).min(k);
-        let w = self.weights.values();
-        for (n, a) in self.average.values_mut().iter_mut().enumerate() {
-            *a += share * (w[n] - *a);
-        }
     }
 
     /// Follows the mean and size of the features, so that each counts alike whatever its unit.

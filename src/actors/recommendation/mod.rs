@@ -7,6 +7,7 @@ mod fixed;
 mod gather;
 pub mod item;
 pub mod learner;
+mod math;
 mod neighbours;
 mod pace;
 mod post;

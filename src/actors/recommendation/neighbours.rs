@@ -1,59 +1,90 @@
 //! What is read together with a post.
 
-/// Another post, and how often it was read by the same readers.
+/// Half-lives that pairs are kept with: a short one for what goes together now, and a long one for
+/// what always does.
+pub(super) const SPEEDS: usize = 2;
+
+/// What one reader adds to a pair of reads that followed each other.
+pub(super) const PAIR: u16 = 64;
+
+/// Another post, and how often it was read by the same readers; in [`PAIR`], by speed. 12 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Neighbour {
     /// The other.
     pub(super) post: u32,
-    /// Readers of both, nearer reads counting more; in [`PAIR`].
-    pub(super) together: u16,
-    /// Readers that went from here to there with nothing in between; in [`PAIR`].
-    pub(super) next: u16,
+    /// Readers of both, nearer reads counting more.
+    pub(super) together: [u16; SPEEDS],
+    /// Readers that went from here to there with nothing in between.
+    pub(super) next: [u16; SPEEDS],
 }
 
-/// What one reader adds to a pair of reads that followed each other.
-pub(super) const PAIR: u16 = 64;
+impl Neighbour {
+    /// What goes together now counts more, or yesterday's pairs would keep out today's.
+    fn strength(&self) -> u32 {
+        let weight = |speed: usize| u32::from(self.together[speed]) + u32::from(self.next[speed]);
+        4 * weight(0) + weight(1)
+    }
+
+    fn is_near_end(&self) -> bool {
+        self.together.iter().chain(&self.next).any(|weight| *weight > u16::MAX / 2)
+    }
+}
+
+/// Sums of pairs, fading with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) together: [u32; SPEEDS],
+    pub(super) next: [u32; SPEEDS],
+}
 
 /// The neighbours of a post, in the order in which they came; the weakest makes room.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Neighbours {
     all: Vec<Neighbour>,
-    /// Sums of what is and was in `all`, fading with it.
-    pub(super) together_sum: u32,
-    pub(super) next_sum: u32,
-    /// The quarter half-life in which the weights are kept.
-    period: u32,
+    /// Of what is and was in `all`.
+    sums: Sums,
+    /// The quarter half-lives as of which the weights are kept.
+    periods: [u32; SPEEDS],
 }
 
 /// 2^(-n/4) in 2^-16.
 const QUARTERS: [u64; 4] = [65_536, 55_109, 46_341, 38_968];
 
 impl Neighbours {
-    /// Adds to a pair; `period` is the time in quarters of the half-life.
-    pub(super) fn add(&mut self, post: u32, together: u16, next: u16, period: u32, most: usize) {
-        self.fade(period);
-        if self.all.iter().any(|n| n.together > u16::MAX / 2 || n.next > u16::MAX / 2) {
-            self.scale(QUARTERS[0], 1);
+    /// Adds to a pair; `periods` is the time in quarters of each half-life.
+    pub(super) fn add(
+        &mut self,
+        post: u32,
+        together: u16,
+        next: u16,
+        periods: [u32; SPEEDS],
+        most: usize,
+    ) {
+        self.fade(periods);
+        for speed in 0..SPEEDS {
+            let Sums { together: all_together, next: all_next } = &mut self.sums;
+            all_together[speed] = all_together[speed].saturating_add(together.into());
+            all_next[speed] = all_next[speed].saturating_add(next.into());
         }
-        self.together_sum = self.together_sum.saturating_add(u32::from(together));
-        self.next_sum = self.next_sum.saturating_add(u32::from(next));
-        if let Some(known) = self.all.iter_mut().find(|n| n.post == post) {
-            known.together = known.together.saturating_add(together);
-            known.next = known.next.saturating_add(next);
+        if let Some(at) = self.all.iter().position(|neighbour| neighbour.post == post) {
+            if self.all[at].is_near_end() {
+                // Shares stay what they are.
+                (0..SPEEDS).for_each(|speed| self.scale(speed, QUARTERS[0], 1));
+            }
+            let known = &mut self.all[at];
+            known.together = known.together.map(|weight| weight.saturating_add(together));
+            known.next = known.next.map(|weight| weight.saturating_add(next));
             return;
         }
-        let new = Neighbour { post, together, next };
+        let new = Neighbour { post, together: [together; SPEEDS], next: [next; SPEEDS] };
         if self.all.len() < most {
             // In steps, so that few posts pay for room that they do not use.
             if self.all.len() == self.all.capacity() {
                 self.all.reserve_exact((self.all.len() / 2).max(4).min(most - self.all.len()));
             }
             self.all.push(new);
-            return;
-        }
-        // `min_by_key` finds the first of equals: the one that came earliest.
-        let strength = |n: &Neighbour| u32::from(n.together) + u32::from(n.next);
-        if let Some(weakest) = self.all.iter_mut().min_by_key(|n| strength(n)) {
+        } else if let Some(weakest) = self.all.iter_mut().min_by_key(|known| known.strength()) {
+            // Of equals the first, which came earliest.
             *weakest = new;
         }
     }
@@ -63,6 +94,16 @@ impl Neighbours {
         &self.all
     }
 
+    /// The sums, those of evicted neighbours included.
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
+    }
+
+    /// Forgets them all.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.all.capacity() * size_of::<Neighbour>()
@@ -70,31 +111,37 @@ impl Neighbours {
 
     /// The state in words, for a digest.
     pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        let sums = u64::from(self.together_sum) << 32 | u64::from(self.next_sum);
-        let pairs = self.all.iter().map(|n| {
-            u64::from(n.post) << 32 | u64::from(n.together) << 16 | u64::from(n.next)
+        let sums = self.sums.together.iter().chain(&self.sums.next).chain(&self.periods);
+        let pairs = self.all.iter().flat_map(|neighbour| {
+            let weights = neighbour.together.iter().chain(&neighbour.next);
+            let packed = weights.fold(0, |packed, weight| packed << 16 | u64::from(*weight));
+            [u64::from(neighbour.post), packed]
         });
-        [sums, u64::from(self.period)].into_iter().chain(pairs)
+        sums.map(|sum| u64::from(*sum)).chain(pairs)
     }
 
-    fn fade(&mut self, period: u32) {
-        // Late news weigh as if they came now: the difference is below a half-life.
-        let elapsed = period.saturating_sub(self.period);
-        if elapsed > 0 {
-            self.period = period;
-            self.scale(QUARTERS[(elapsed % 4) as usize], elapsed / 4);
+    fn fade(&mut self, periods: [u32; SPEEDS]) {
+        for (speed, period) in periods.into_iter().enumerate() {
+            // Late news weigh as if they came now: the difference is below a half-life.
+            let elapsed = period.saturating_sub(self.periods[speed]);
+            if elapsed > 0 {
+                self.periods[speed] = period;
+                self.scale(speed, QUARTERS[(elapsed % 4) as usize], elapsed / 4);
+            }
         }
     }
 
-    fn scale(&mut self, factor: u64, shift: u32) {
+    fn scale(&mut self, speed: usize, factor: u64, shift: u32) {
         let shift = 16 + shift.min(40);
         let scaled = |value: u64| (value * factor) >> shift;
-        for n in &mut self.all {
-            n.together = scaled(n.together.into()) as u16;
-            n.next = scaled(n.next.into()) as u16;
+        for neighbour in &mut self.all {
+            for weight in [&mut neighbour.together[speed], &mut neighbour.next[speed]] {
+                *weight = scaled((*weight).into()) as u16;
+            }
         }
-        self.together_sum = scaled(self.together_sum.into()) as u32;
-        self.next_sum = scaled(self.next_sum.into()) as u32;
+        for sum in [&mut self.sums.together[speed], &mut self.sums.next[speed]] {
+            *sum = scaled((*sum).into()) as u32;
+        }
     }
 }
 
@@ -102,28 +149,34 @@ impl Neighbours {
 mod tests {
     use super::*;
 
+    fn posts(row: &Neighbours) -> Vec<u32> {
+        row.all().iter().map(|neighbour| neighbour.post).collect()
+    }
+
     #[test]
-    fn the_weakest_makes_room_and_weights_fade() {
+    fn the_weakest_makes_room_and_weights_fade_at_their_speed() {
         let mut row = Neighbours::default();
-        row.add(1, PAIR, PAIR, 0, 2);
-        row.add(2, PAIR, 0, 0, 2);
-        row.add(3, PAIR, 0, 0, 2);
-        assert_eq!(row.all().iter().map(|n| n.post).collect::<Vec<_>>(), [1, 3]);
-        row.add(3, PAIR, 0, 4, 2);
-        assert_eq!(row.all()[0], Neighbour { post: 1, together: 32, next: 32 });
-        assert_eq!(row.all()[1].together, 32 + 64);
-        assert_eq!(row.together_sum, 3 * 32 + 64);
-        row.add(3, PAIR, 0, 1_000, 2);
-        assert_eq!(row.together_sum, 64);
+        row.add(1, PAIR, PAIR, [0, 0], 2);
+        row.add(2, PAIR, 0, [0, 0], 2);
+        row.add(3, PAIR, 0, [0, 0], 2);
+        assert_eq!(posts(&row), [1, 3]);
+        row.add(3, PAIR, 0, [4, 0], 2);
+        assert_eq!(row.all()[0], Neighbour { post: 1, together: [32, 64], next: [32, 64] });
+        assert_eq!(row.all()[1].together, [32 + 64, 128]);
+        assert_eq!(row.sums().together, [3 * 32 + 64, 4 * 64]);
+        row.add(3, PAIR, 0, [1_000, 1_000], 2);
+        assert_eq!(row.sums().together, [64, 64]);
+        row.clear();
+        assert_eq!((row.all().len(), row.sums()), (0, &Sums::default()));
     }
 
     #[test]
     fn a_pair_that_is_read_for_ever_does_not_overflow() {
         let mut row = Neighbours::default();
-        row.add(2, PAIR, 0, 0, 2);
+        row.add(2, PAIR, 0, [0, 0], 2);
         for _ in 0..100_000 {
-            row.add(1, PAIR, PAIR, 0, 2);
+            row.add(1, PAIR, PAIR, [0, 0], 2);
         }
-        assert!(row.all()[1].together > 16_000);
+        assert!(row.all()[1].together[1] > 16_000);
     }
 }

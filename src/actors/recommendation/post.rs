@@ -1,6 +1,6 @@
 //! What is kept of a post.
 
-use crate::actors::recommendation::fixed;
+use crate::actors::recommendation::fixed::{self, ONE};
 use crate::actors::recommendation::neighbours::Neighbours;
 use crate::actors::recommendation::settings::{Settings, WINDOWS};
 use crate::actors::recommendation::signature::Signature;
@@ -8,6 +8,8 @@ use crate::ids::PostId;
 
 /// Tags of a post that count; further ones are ignored.
 pub(super) const TAGS_MAX: usize = 5;
+/// The window in which readers are told apart by where they came from.
+const CONTINUED_WINDOW: usize = 3;
 /// In place of a slot: nobody, nothing.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -44,8 +46,11 @@ pub(super) struct Post {
     pub(super) author: u32,
     /// Tag slots; [`NONE`] after the last.
     tags: [u32; TAGS_MAX],
+    /// When it came into the trend, in seconds; 0: never.
     pub(super) hot_s: u32,
-    pub(super) continued: u32,
+    /// Readers that came from another post in the same visit, fading.
+    continued: u32,
+    /// When anything was done with it, counted or not.
     pub(super) active_ms: u64,
     pub(super) status: Status,
     pub(super) signature: Signature,
@@ -89,13 +94,16 @@ impl Post {
         }
     }
 
-    /// Counts a reader.
-    pub(super) fn count(&mut self, settings: &Settings, now_ms: u64, weight: u32, continued: bool) {
-        self.continued = fixed::add(self.continued, self.touched_ms, now_ms, settings.half_lives_ms[3], if continued { weight } else { 0 });
-        for (counter, half_life_ms) in self.counters.iter_mut().zip(settings.half_lives_ms) {
-            *counter = fixed::add(*counter, self.touched_ms, now_ms, half_life_ms, weight);
+    /// Counts a reader; `is_continued` when it was not the first read of a visit.
+    pub(super) fn count(&mut self, settings: &Settings, now_ms: u64, is_continued: bool) {
+        let (touched_ms, half_lives_ms) = (self.touched_ms, settings.half_lives_ms);
+        for (counter, half_life_ms) in self.counters.iter_mut().zip(half_lives_ms) {
+            *counter = fixed::add(*counter, touched_ms, now_ms, half_life_ms, ONE);
         }
-        self.touched_ms = self.touched_ms.max(now_ms);
+        let weight = if is_continued { ONE } else { 0 };
+        let half_life_ms = half_lives_ms[CONTINUED_WINDOW];
+        self.continued = fixed::add(self.continued, touched_ms, now_ms, half_life_ms, weight);
+        self.touched_ms = touched_ms.max(now_ms);
         self.readers = self.readers.saturating_add(1);
     }
 
@@ -103,6 +111,13 @@ impl Post {
     pub(super) fn readers_in(&self, settings: &Settings, window: usize, now_ms: u64) -> f32 {
         let half_life_ms = settings.half_lives_ms[window];
         fixed::value(self.counters[window], self.touched_ms, now_ms, half_life_ms)
+    }
+
+    /// Share of its readers of late that came from another post; not 0.
+    pub(super) fn continued_share(&self, settings: &Settings, now_ms: u64) -> f32 {
+        let half_life_ms = settings.half_lives_ms[CONTINUED_WINDOW];
+        let continued = fixed::value(self.continued, self.touched_ms, now_ms, half_life_ms);
+        (continued + 1.0) / (self.readers_in(settings, CONTINUED_WINDOW, now_ms) + 2.0)
     }
 
     /// Its place in the trend of a window, against other posts; 0: nobody read it.
@@ -119,7 +134,8 @@ impl Post {
         let tags = self.tags.iter().map(|tag| u64::from(*tag));
         let counts = u64::from(self.readers) << 32 | u64::from(self.shown);
         let author = u64::from(self.author) << 32 | self.status as u64;
-        [self.id.0, self.version, self.born_ms, self.touched_ms, counts, author]
+        let hot = u64::from(self.hot_s) << 32 | u64::from(self.continued);
+        [self.id.0, self.version, self.born_ms, self.touched_ms, self.active_ms, counts, author, hot]
             .into_iter()
             .chain(self.signature.0)
             .chain(counters)

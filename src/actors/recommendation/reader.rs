@@ -37,7 +37,6 @@ pub(super) struct Reader {
     pub(super) tags: Vec<Interest>,
     pub(super) authors: Vec<Interest>,
     pub(super) choices: Option<Box<Choices>>,
-    pub(super) taste: Option<(f32, f32)>,
     /// Reads that may still count, and since when.
     tokens: u16,
     refilled_ms: u64,
@@ -52,7 +51,6 @@ impl Reader {
             tags: Vec::new(),
             authors: Vec::new(),
             choices: None,
-            taste: None,
             tokens: 0,
             refilled_ms: 0,
         }

@@ -16,7 +16,6 @@ impl Engine {
             interests: reader.map_or(&[], |reader| &reader.tags),
             authors: reader.map_or(&[], |reader| &reader.authors),
             now_s,
-            taste: reader.and_then(|r| r.taste),
             choices: reader.and_then(|reader| reader.choices.as_deref()),
         }
     }
@@ -59,6 +58,10 @@ impl Engine {
         self.trends[w].posts().filter(|p| scratch.map.find(*p) != Some(u16::MAX)).take(10).map(|p| self.posts[p as usize].id).collect()
     }
     /// experiment
+    pub fn trend_list_n(&self, w: usize, scratch: &Scratch, n: usize) -> Vec<PostId> {
+        self.trends[w].posts().filter(|p| scratch.map.find(*p) != Some(u16::MAX)).take(n).map(|p| self.posts[p as usize].id).collect()
+    }
+    /// experiment
     pub fn newest_list(&self, scratch: &Scratch) -> Vec<PostId> {
         self.newest.posts().filter(|p| scratch.map.find(*p) != Some(u16::MAX)).take(10).map(|p| self.posts[p as usize].id).collect()
     }
@@ -66,8 +69,8 @@ impl Engine {
     pub fn n_candidates(&self, scratch: &Scratch) -> usize { scratch.candidates.len() }
     /// experiment
     pub fn co_list(&self, scratch: &Scratch) -> Vec<PostId> {
-        let mut c: Vec<_> = scratch.candidates.iter().filter(|c| c.together > 0.0).collect();
-        c.sort_by(|a, b| b.together.total_cmp(&a.together));
+        let mut c: Vec<_> = scratch.candidates.iter().filter(|c| c.pairs[1].together > 0.0).collect();
+        c.sort_by(|a, b| b.pairs[1].together.total_cmp(&a.pairs[1].together));
         c.into_iter().take(10).map(|c| self.posts[c.post as usize].id).collect()
     }
     /// experiment

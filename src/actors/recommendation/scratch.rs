@@ -1,11 +1,29 @@
 //! Memory for one question, reused for the next.
 
 use crate::actors::recommendation::item::Source;
+use crate::actors::recommendation::neighbours::SPEEDS;
 
 /// In place of a candidate: this post must not be recommended to this reader.
 pub(super) const EXCLUDED: u16 = u16::MAX;
 const EMPTY: u32 = u32::MAX;
 const PLACES_MIN: usize = 1024;
+
+/// What co-reads with a reader's recent reads say of a post.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evidence {
+    /// How much more often it is read with them than by chance, in bits, the nearer the more.
+    pub(super) lift: f32,
+    /// Of that, by the last read alone.
+    pub(super) last: f32,
+    /// Of that, by the reads of this visit.
+    pub(super) visit: f32,
+    /// Share of the readers of them that read it too.
+    pub(super) together: f32,
+    /// Share of the readers of the last one that went here next.
+    pub(super) next: f32,
+    /// How much more often than by chance that is, in bits.
+    pub(super) next_lift: f32,
+}
 
 /// A post that may be recommended, and what the history says of it.
 #[derive(Debug, Clone, Copy)]
@@ -13,32 +31,22 @@ pub(super) struct Candidate {
     pub(super) post: u32,
     /// Where it came from first.
     pub(super) source: Source,
-    /// How much more often it is read with the reader's reads than by chance, in bits.
-    pub(super) lift: f32,
-    /// The same for the last read alone.
-    pub(super) lift_last: f32,
-    /// Share of readers of the last read that went here next.
-    pub(super) next: f32,
-    /// Share of the readers of the reader's reads that read it too.
-    pub(super) together: f32,
+    /// What co-reads say, by speed.
+    pub(super) pairs: [Evidence; SPEEDS],
+    /// Its share of all pairs, by speed.
+    pub(super) share: [f32; SPEEDS],
     /// The recent read that says most for it.
-    pub(super) next_lift: f32,
-    pub(super) lift_session: f32,
     pub(super) because: u32,
     pub(super) because_lift: f32,
 }
 
 impl Candidate {
-    pub(super) fn new(post: u32, source: Source) -> Self {
+    pub(super) fn new(post: u32, source: Source, share: [f32; SPEEDS]) -> Self {
         Self {
             post,
             source,
-            lift: 0.0,
-            lift_last: 0.0,
-            next: 0.0,
-            together: 0.0,
-            next_lift: 0.0,
-            lift_session: 0.0,
+            pairs: [Evidence::default(); SPEEDS],
+            share,
             because: EMPTY,
             because_lift: 0.0,
         }
@@ -107,8 +115,8 @@ impl SlotMap {
         None
     }
 
-    /// Excludes a post that is in the map.
-    pub(super) fn exclude(&mut self, post: u32) {
+    /// Sets the number of a post that is in the map.
+    pub(super) fn set(&mut self, post: u32, value: u16) {
         let mut at = self.first(post);
         while self.places[at].0 != post {
             if self.places[at].0 == EMPTY {
@@ -116,7 +124,7 @@ impl SlotMap {
             }
             at = (at + 1) & (self.places.len() - 1);
         }
-        self.places[at].1 = EXCLUDED;
+        self.places[at].1 = value;
     }
 
     fn first(&self, post: u32) -> usize {

@@ -1,9 +1,12 @@
 //! What the engine can be tuned by. The values are not fitted to one stream: see
 //! `docs/recommendation-sensitivity.md` for what half and twice of each does.
 
+use crate::actors::recommendation::neighbours::SPEEDS;
+
 /// Number of half-lives that the readers of a post are counted with.
 pub const WINDOWS: usize = 7;
 const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// Bounds and half-lives of an engine. Every replica must have the same.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,8 +15,8 @@ pub struct Settings {
     /// before, so that one of them fits a stream of any pace from minutes to weeks within a factor
     /// of two; the ranker finds out which.
     pub half_lives_ms: [u64; WINDOWS],
-    /// Half-life of co-reads in milliseconds; at least 4.
-    pub pair_half_life_ms: u64,
+    /// Half-lives of co-reads in milliseconds; at least 4: what goes together now, and always.
+    pub pair_half_lives_ms: [u64; SPEEDS],
     /// Neighbours kept per post, at most.
     pub neighbours_max: usize,
     /// Recent reads of a reader that new reads are paired with and scores are made from.
@@ -38,13 +41,13 @@ impl Default for Settings {
         }
         Self {
             half_lives_ms,
-            pair_half_life_ms: 7 * 24 * 60 * MINUTE_MS,
+            pair_half_lives_ms: [2 * HOUR_MS, 7 * 24 * HOUR_MS],
             neighbours_max: 64,
             recent_max: 20,
             reads_max: 256,
             burst_max: 60,
             refill_ms: MINUTE_MS,
-            candidates_per_list: 32,
+            candidates_per_list: 20,
             unknown_posts_max: 100_000,
         }
     }
