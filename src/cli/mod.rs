@@ -15,6 +15,7 @@ mod logging;
 mod options;
 mod output;
 mod progress;
+mod rec;
 mod serve;
 mod signals;
 mod token;
@@ -52,6 +53,8 @@ enum Command {
     Token(token::Token),
     /// Check or show the configuration
     Config(config::Config),
+    /// Measure recommendations
+    Rec(rec::Rec),
     /// Show the supervision tree of a running node
     Tree(tree::Tree),
 }
@@ -93,6 +96,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Export(export) => export.run().await,
         Command::Token(token) => token.run().await,
         Command::Config(config) => config.run(),
+        Command::Rec(rec) => rec.run().await,
         Command::Tree(tree) => tree.run().await,
     }
 }

@@ -18,6 +18,7 @@ mod people;
 pub mod record;
 pub mod source;
 mod stackexchange;
+pub mod stream;
 mod turns;
 
 #[cfg(test)]

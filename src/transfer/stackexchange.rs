@@ -20,6 +20,7 @@ use crate::transfer::record::{
     Comment, Favorite, Post, PostVisibility, Record, Time, User, explain,
 };
 use crate::transfer::source::{Passed, Unreadable, too_long};
+use crate::transfer::stream::StreamPost;
 
 /// Longest description, in characters.
 const DESCRIPTION_CHARS: usize = 200;
@@ -28,7 +29,7 @@ pub const DELETED: &str = "deleted";
 
 const POSTS: &str = "posts.jsonl";
 const EVENTS: &str = "events.csv";
-const EVENT_COLUMNS: [&str; 4] = ["user", "item", "ts", "event"];
+pub(super) const EVENT_COLUMNS: [&str; 4] = ["user", "item", "ts", "event"];
 
 /// The files of a folder.
 pub(super) fn files(folder: &Path) -> [PathBuf; 2] {
@@ -201,6 +202,19 @@ fn index_posts(path: &Path) -> Result<Index, Unreadable> {
         }
     }
     Ok(index)
+}
+
+/// The post of a line of `posts.jsonl`; `None` for a response.
+pub(super) fn post_of(bytes: &[u8]) -> Result<Option<StreamPost>, String> {
+    let Entry { id, kind, author, ts, title, tags, text, .. } = parse_entry(bytes)?;
+    time(ts)?;
+    match kind {
+        EntryKind::Response => Ok(None),
+        EntryKind::Post => {
+            let title = title.unwrap_or_default();
+            Ok(Some(StreamPost { id, author, ts, tags, title, text }))
+        }
+    }
 }
 
 fn parse_entry(bytes: &[u8]) -> Result<Entry, String> {

@@ -4,11 +4,12 @@ use rustc_hash::FxHashMap;
 
 use crate::actors::recommendation::event::{Event, Feedback};
 use crate::actors::recommendation::gather::is_same_visit;
-use crate::actors::recommendation::use crate::actors::recommendation::neighbours::{Neighbours, PAIR, SPEEDS};
+use crate::actors::recommendation::neighbours::{Neighbours, PAIR, SPEEDS};
 use crate::actors::recommendation::pace::{self, Pace};
 use crate::actors::recommendation::post::{NONE, Post, Status};
 use crate::actors::recommendation::reader::{Reader, choose};
 use crate::actors::recommendation::settings::{Settings, WINDOWS};
+use crate::actors::recommendation::signature::Signature;
 use crate::actors::recommendation::tag::{Tag, Tags};
 use crate::actors::recommendation::top_list::TopList;
 use crate::actors::recommendation::weights::Weights;
@@ -110,6 +111,8 @@ impl Engine {
                 let post = &mut self.posts[slot as usize];
                 self.unknown -= usize::from(post.status == Status::Unknown);
                 post.status = Status::Deleted;
+                post.neighbours.clear();
+                post.signature = Signature::default();
             }
             Event::Interacted { reader, post, how: _, at } => self.read(*reader, *post, *at),
             Event::ReadForgotten { reader, post } => {
@@ -311,6 +314,10 @@ impl Engine {
             self.readers.push(Reader::new(reader));
             (self.readers.len() - 1) as u32
         })
+    }
+
+    pub(super) fn pairs_words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pairs.words()
     }
 
     /// Weight of all pairs.

@@ -111,7 +111,8 @@ impl<'a> Reader<'a> {
             }
         }
         let last_s = asker.recent.first().map_or(0, |(_, at_s)| u64::from(*at_s));
-        let visit = asker.recent.iter().take_while(|(_, at_s)| is_same_visit(*at_s, asker.now_s)).count();
+        let visit =
+            asker.recent.iter().take_while(|(_, at_s)| is_same_visit(*at_s, asker.now_s)).count();
         Self {
             asker,
             texts,

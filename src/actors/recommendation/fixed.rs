@@ -123,7 +123,10 @@ mod tests {
             let touched = 600_000_000 + n * 7_919;
             let counter = (mix(n) % 50_000) as u32 + 1;
             let now = 610_000_000;
-            found.push((order(counter, touched, half_life), value(counter, touched, now, half_life)));
+            found.push((
+                order(counter, touched, half_life),
+                value(counter, touched, now, half_life),
+            ));
         }
         found.sort_by_key(|(order, _)| *order);
         assert!(found.is_sorted_by(|a, b| a.1 <= b.1 * 1.0001));

@@ -6,6 +6,7 @@ use crate::actors::recommendation::math::log2p;
 use crate::actors::recommendation::neighbours::{PAIR, SPEEDS};
 use crate::actors::recommendation::post::Post;
 use crate::actors::recommendation::reader::Choices;
+use crate::actors::recommendation::rules::add_fresh;
 use crate::actors::recommendation::scratch::{Candidate, EXCLUDED, Scratch};
 
 /// Candidates beyond which no more are taken.
@@ -53,13 +54,14 @@ impl Asker<'_> {
     }
 }
 
-/// Fills `scratch` with candidates. `exclude` are further posts that must not be among them.
-pub(super) fn gather(engine: &Engine, asker: Asker<'_>, exclude: &[u32], scratch: &mut Scratch) {
+/// Fills `scratch` with candidates; what it says to exclude is not among them.
+pub(super) fn gather(engine: &Engine, asker: Asker<'_>, scratch: &mut Scratch) {
     scratch.map.clear();
     scratch.candidates.clear();
     let hidden = asker.choices.map_or(&[][..], |choices| &choices.hidden);
-    for post in asker.reads.iter().chain(exclude).chain(hidden) {
-        scratch.map.get_or_insert(*post, EXCLUDED);
+    let Scratch { map, exclude, .. } = scratch;
+    for post in asker.reads.iter().chain(exclude.iter()).chain(hidden) {
+        map.get_or_insert(*post, EXCLUDED);
     }
     let mut taker = Taker { engine, asker, scratch };
     taker.take_followed();
@@ -68,6 +70,7 @@ pub(super) fn gather(engine: &Engine, asker: Asker<'_>, exclude: &[u32], scratch
     let most = engine.settings.candidates_per_list;
     taker.take(Source::Newest, engine.newest.posts(), most);
     taker.take_together();
+    add_fresh(engine, |post| asker.may_see(post), scratch);
 }
 
 /// Whether a read at this time belongs to the visit that asks now.
@@ -209,9 +212,8 @@ impl Taker<'_> {
     fn candidate(&self, post: u32, source: Source) -> Candidate {
         let sums = self.engine.posts[post as usize].neighbours.sums();
         let total = self.engine.pairs_total();
-        let share = |speed: usize| {
-            (sums.together[speed] as f32).max(1.0) / (total[speed] as f32).max(1.0)
-        };
+        let share =
+            |speed: usize| (sums.together[speed] as f32).max(1.0) / (total[speed] as f32).max(1.0);
         Candidate::new(post, source, std::array::from_fn(share))
     }
 
@@ -229,8 +231,7 @@ impl Taker<'_> {
         }
         for at in listed..candidates.len() {
             let candidate = candidates[at];
-            if kept - listed < TOGETHER_MAX
-                && asker.may_see(&engine.posts[candidate.post as usize])
+            if kept - listed < TOGETHER_MAX && asker.may_see(&engine.posts[candidate.post as usize])
             {
                 candidates[kept] = candidate;
                 self.scratch.map.set(candidate.post, kept as u16);

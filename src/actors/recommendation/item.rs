@@ -19,8 +19,6 @@ pub enum Source {
     TagNewest,
     /// Read by those who read what the reader read.
     Together,
-    /// Like what the reader read, by text.
-    Similar,
     /// Shown to few so far.
     Exploration,
 }
@@ -59,15 +57,17 @@ pub struct Item {
     pub propensity: f32,
 }
 
-/// How an answer was made.
+/// How an answer is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// By the ranker.
     Ranker,
-    /// The ranker has no sound weights: what is much read.
+    /// What is much read of late: also in place of a ranker without sound weights.
     Trend,
-    /// Nothing was read lately: what is new.
+    /// What is new: also in place of a trend where nothing was read.
     Latest,
+    /// What is read together with the recent reads, and nothing else.
+    Together,
 }
 
 /// Recommended posts, best first.

@@ -1,5 +1,6 @@
 //! The recommendation service: its pure core.
 
+mod digest;
 mod engine;
 pub mod event;
 mod features;
@@ -13,6 +14,7 @@ mod pace;
 mod post;
 mod reader;
 mod recommend;
+mod rules;
 mod scratch;
 pub mod settings;
 pub mod signature;
@@ -21,4 +23,5 @@ mod top_list;
 pub mod weights;
 
 pub use engine::Engine;
+pub use recommend::Options;
 pub use scratch::Scratch;

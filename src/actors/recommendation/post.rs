@@ -135,11 +135,20 @@ impl Post {
         let counts = u64::from(self.readers) << 32 | u64::from(self.shown);
         let author = u64::from(self.author) << 32 | self.status as u64;
         let hot = u64::from(self.hot_s) << 32 | u64::from(self.continued);
-        [self.id.0, self.version, self.born_ms, self.touched_ms, self.active_ms, counts, author, hot]
-            .into_iter()
-            .chain(self.signature.0)
-            .chain(counters)
-            .chain(tags)
-            .chain(self.neighbours.words())
+        [
+            self.id.0,
+            self.version,
+            self.born_ms,
+            self.touched_ms,
+            self.active_ms,
+            counts,
+            author,
+            hot,
+        ]
+        .into_iter()
+        .chain(self.signature.0)
+        .chain(counters)
+        .chain(tags)
+        .chain(self.neighbours.words())
     }
 }

@@ -109,9 +109,7 @@ impl Reader {
 
     /// Likes tags and an author half as much.
     pub(super) fn like_less(&mut self, tags: &[u32], author: Option<u32>) {
-        for (interests, liked) in
-            [(&mut self.tags, tags), (&mut self.authors, author.as_slice())]
-        {
+        for (interests, liked) in [(&mut self.tags, tags), (&mut self.authors, author.as_slice())] {
             interests.iter_mut().filter(|(what, _)| liked.contains(what)).for_each(|i| i.1 /= 2);
         }
     }

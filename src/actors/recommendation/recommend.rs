@@ -1,81 +1,290 @@
-//! Questions.
+//! Questions: what to read next.
 
 use crate::actors::recommendation::engine::Engine;
 use crate::actors::recommendation::features::extract;
 use crate::actors::recommendation::gather::{Asker, gather};
-use crate::actors::recommendation::scratch::Scratch;
+use crate::actors::recommendation::item::{Item, Method, Reason, Recommendations, Source};
+use crate::actors::recommendation::post::NONE;
+use crate::actors::recommendation::rules::{self, Chosen};
+use crate::actors::recommendation::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::weights::Weights;
 use crate::ids::{PostId, Stamp, UserId};
 
+/// Recent reads that scores are made from, whatever the settings.
+const RECENT_MAX: usize = 20;
+/// Bits of lift from which a read is named as the reason.
+const BECAUSE_LIFT_MIN: f32 = 1.0;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// Posts, at most.
+    pub limit: usize,
+    /// Further posts that must not be in the answer: earlier pages.
+    pub exclude: &'a [PostId],
+    /// How to rank. What cannot be done falls back: ranker, then trend, then latest.
+    pub method: Method,
+    /// At most two posts of an author in ten, and variety of tags.
+    pub is_diverse: bool,
+    /// Places in ten for posts that few have seen; at most 2.
+    pub explore: usize,
+    /// Decides what is explored: any random number, fresh for each question.
+    pub random: u64,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        let (method, is_diverse, explore) = (Method::Ranker, true, 1);
+        Self { limit: 10, exclude: &[], method, is_diverse, explore, random: 0 }
+    }
+}
+
 impl Engine {
-    pub(super) fn asker<'a>(&'a self, user: Option<u32>, recent: &'a [(u32, u32)], now_s: u64) -> Asker<'a> {
-        let reader = user.map(|slot| &self.readers[slot as usize]);
-        Asker {
-            user,
-            reads: reader.map_or(&[], |reader| reader.reads()),
+    /// Recommends posts to a reader, who may be unknown. Never fails: it may only know little.
+    pub fn recommend(
+        &self,
+        reader: UserId,
+        now: Stamp,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        self.ask(reader, now, options.exclude, scratch);
+        self.answer(options, scratch)
+    }
+
+    /// Recommends posts to somebody of whom only some reads are known, newest first.
+    pub fn recommend_session(
+        &self,
+        reads: &[PostId],
+        now: Stamp,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX);
+        let mut recent = [(NONE, now_s); RECENT_MAX];
+        let known = reads.iter().filter_map(|post| self.post_slots.get(post));
+        let mut length = 0;
+        for (place, slot) in recent.iter_mut().zip(known) {
+            place.0 = *slot;
+            length += 1;
+        }
+        let recent = &recent[..length];
+        // In a page of reads, most of what is excluded is older than the recent ones.
+        let exclude: Vec<PostId> = reads.iter().chain(options.exclude).copied().collect();
+        let asker = Asker {
+            user: None,
+            reads: &[],
             recent,
-            interests: reader.map_or(&[], |reader| &reader.tags),
-            authors: reader.map_or(&[], |reader| &reader.authors),
+            interests: &[],
+            authors: &[],
+            choices: None,
+            now_s: u64::from(now_s),
+        };
+        self.prepare(asker, now, &exclude, scratch);
+        self.answer(options, scratch)
+    }
+
+    /// Posts like this one: what its readers read, and what has its tags. Best first.
+    pub fn related(
+        &self,
+        post: PostId,
+        now: Stamp,
+        limit: usize,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        let options = Options { limit, method: Method::Together, explore: 0, ..Options::default() };
+        self.recommend_session(&[post], now, &options, scratch)
+    }
+
+    /// What is much read of late: of all posts, or of those with a tag. The window is a number
+    /// below [`crate::actors::recommendation::settings::WINDOWS`]; without one, or with one that
+    /// does not exist, it is that which foresees the reads best.
+    pub fn trending(&self, tag: Option<&str>, window: Option<usize>, limit: usize) -> Vec<Item> {
+        let window = window.filter(|window| *window < self.trends.len());
+        let window = window.unwrap_or_else(|| self.pace.best());
+        let list = match tag {
+            None => &self.trends[window],
+            Some(tag) => match self.tags.find(tag) {
+                Some(slot) => self.tag(slot).trend(window),
+                None => return Vec::new(),
+            },
+        };
+        self.items_of(list.posts(), limit, Reason::Trending, Source::Trend)
+    }
+
+    /// The newest posts of the authors and tags that a reader follows, newest first; nothing else.
+    pub fn following(&self, reader: UserId, limit: usize) -> Vec<Item> {
+        let Some(slot) = self.reader_slots.get(&reader).copied() else { return Vec::new() };
+        let asker = self.asker(slot, &[], 0);
+        let Some(choices) = asker.choices else { return Vec::new() };
+        let authors = choices.follows.iter().filter_map(|author| self.by_author.get(author));
+        let tags = choices.followed_tags.iter().map(|tag| &self.tag(*tag).newest);
+        let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
+        places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));
+        places.dedup_by_key(|place| place.post);
+        let seen = places.into_iter().filter(|place| {
+            let is_hidden = choices.hidden.contains(&place.post);
+            !is_hidden && asker.may_see(&self.posts[place.post as usize])
+        });
+        let posts = seen.take(limit).map(|place| {
+            let candidate = Candidate::new(place.post, Source::FollowedAuthor, [0.0; 2]);
+            let reason = self.follow_reason(&candidate, asker).unwrap_or(Reason::New);
+            self.item(place.post, reason, Source::FollowedAuthor)
+        });
+        posts.collect()
+    }
+
+    /// Fills `scratch` with the candidates for a reader and what the ranker sees of them, for
+    /// [`crate::actors::recommendation::learner::Learner::learn`] or [`Engine::answer`].
+    pub fn ask(&self, reader: UserId, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
+        let now_s = now.as_millis() / 1000;
+        let Some(slot) = self.reader_slots.get(&reader).copied() else {
+            let asker = Asker {
+                user: None,
+                reads: &[],
+                recent: &[],
+                interests: &[],
+                authors: &[],
+                choices: None,
+                now_s,
+            };
+            return self.prepare(asker, now, exclude, scratch);
+        };
+        let mut recent = [(0, 0); RECENT_MAX];
+        let mut length = 0;
+        for (place, read) in recent.iter_mut().zip(self.readers[slot as usize].recent()) {
+            *place = read;
+            length += 1;
+        }
+        self.prepare(self.asker(slot, &recent[..length], now_s), now, exclude, scratch);
+    }
+
+    /// Ranks the candidates of the last [`Engine::ask`] with the engine's weights.
+    pub fn answer(&self, options: &Options<'_>, scratch: &mut Scratch) -> Recommendations {
+        self.answer_with(&self.weights, options, scratch)
+    }
+
+    /// Ranks the candidates of the last [`Engine::ask`] with these weights.
+    pub fn answer_with(
+        &self,
+        weights: &Weights,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        let method = self.score(weights, options.method, scratch);
+        let chosen = rules::choose(self, options, method, scratch);
+        let items = chosen.iter().map(|chosen| self.explain(chosen, scratch)).collect();
+        Recommendations { items, method, weights_version: weights.version() }
+    }
+
+    /// Which of the candidates in `scratch` a post is.
+    pub fn candidate_of(&self, post: PostId, scratch: &Scratch) -> Option<usize> {
+        let slot = *self.post_slots.get(&post)?;
+        let index = usize::from(scratch.map.find(slot)?);
+        (index < scratch.candidates.len()).then_some(index)
+    }
+
+    fn asker<'a>(&'a self, slot: u32, recent: &'a [(u32, u32)], now_s: u64) -> Asker<'a> {
+        let reader = &self.readers[slot as usize];
+        Asker {
+            user: Some(slot),
+            reads: reader.reads(),
+            recent,
+            interests: &reader.tags,
+            authors: &reader.authors,
+            choices: reader.choices.as_deref(),
             now_s,
-            choices: reader.and_then(|reader| reader.choices.as_deref()),
         }
     }
 
-    /// experiment
-    pub fn prepare(&self, reader: UserId, now: Stamp, scratch: &mut Scratch) {
-        let slot = self.reader_slots.get(&reader).copied();
-        let mut recent = [(0, 0); 20];
-        let mut n = 0;
-        if let Some(slot) = slot {
-            for r in self.readers[slot as usize].recent() {
-                recent[n] = r;
-                n += 1;
-            }
+    fn prepare(&self, asker: Asker<'_>, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
+        let exclude = exclude.iter().filter_map(|post| self.post_slots.get(post).copied());
+        scratch.exclude.clear();
+        scratch.exclude.extend(exclude);
+        scratch.follows.clear();
+        if let Some(choices) = asker.choices {
+            scratch.follows.extend(choices.follows.iter().chain(&choices.followed_tags));
+            scratch.followed_authors = choices.follows.len();
         }
-        let asker = self.asker(slot, &recent[..n], now.as_millis() / 1000);
-        gather(self, asker, &[], scratch);
+        gather(self, asker, scratch);
         extract(self, asker, now.as_millis(), scratch);
     }
 
-    /// experiment
-    pub fn ranked(&self, scratch: &mut Scratch, weights: &crate::actors::recommendation::weights::Weights) -> Vec<PostId> {
-        weights.normalise(&scratch.features, &mut scratch.normal);
-        weights.score(&scratch.normal, &mut scratch.scores);
-        let mut idx: Vec<u16> = (0..scratch.scores.len() as u16).collect();
-        let s = &scratch.scores;
-        idx.sort_unstable_by(|a, b| s[*b as usize].total_cmp(&s[*a as usize]).then(a.cmp(b)));
-        idx.truncate(10);
-        idx.into_iter().map(|i| self.posts[scratch.candidates[i as usize].post as usize].id).collect()
+    /// Scores the candidates, and says by which method.
+    fn score(&self, weights: &Weights, asked: Method, scratch: &mut Scratch) -> Method {
+        let mut method = asked;
+        if method == Method::Ranker {
+            weights.normalise(&scratch.features, &mut scratch.normal);
+            weights.score(&scratch.normal, &mut scratch.scores);
+            if scratch.scores.iter().all(|score| score.is_finite()) {
+                return method;
+            }
+            method = Method::Trend;
+        }
+        if method == Method::Trend && self.trends[self.pace.best()].places().is_empty() {
+            method = Method::Latest;
+        }
+        rules::score_by_list(self, method, scratch);
+        method
     }
 
-    /// experiment
-    pub fn index_of(&self, scratch: &Scratch, post: PostId) -> Option<usize> {
-        let slot = *self.post_slots.get(&post)?;
-        scratch.candidates.iter().position(|c| c.post == slot)
+    fn explain(&self, chosen: &Chosen, scratch: &Scratch) -> Item {
+        let candidate = &scratch.candidates[usize::from(chosen.index)];
+        let post = &self.posts[candidate.post as usize];
+        let score = scratch.scores.get(usize::from(chosen.index)).copied().unwrap_or(0.0);
+        let source = if chosen.is_explored { Source::Exploration } else { candidate.source };
+        let item =
+            |reason| Item { post: post.id, reason, score, source, propensity: chosen.propensity };
+        if chosen.is_explored {
+            return item(Reason::Exploring);
+        }
+        let (authors, tags) = scratch.follows.split_at(scratch.followed_authors);
+        if authors.contains(&post.author) {
+            return item(Reason::Follows(self.readers[post.author as usize].id));
+        }
+        if let Some(tag) = post.tags().iter().find(|tag| tags.contains(tag)) {
+            return item(Reason::FollowsTag(self.tags.name(*tag).to_owned()));
+        }
+        if candidate.because != NONE && candidate.because_lift >= BECAUSE_LIFT_MIN {
+            let read = &self.posts[candidate.because as usize];
+            // What is hidden by now must not be named.
+            if read.is_listed() {
+                return item(Reason::BecauseRead(read.id));
+            }
+        }
+        item(match candidate.source {
+            Source::TagTrend | Source::TagNewest => match post.tags().first() {
+                Some(tag) => Reason::Interest(self.tags.name(*tag).to_owned()),
+                None => Reason::New,
+            },
+            Source::Trend => Reason::Trending,
+            Source::FollowedAuthor | Source::FollowedTag | Source::Newest => Reason::New,
+            Source::Exploration => Reason::Exploring,
+            Source::Together => Reason::Trending,
+        })
     }
-    /// experiment
-    pub fn trend_list(&self, w: usize, scratch: &Scratch) -> Vec<PostId> {
-        let w = if w == 99 { self.pace.best() } else { w };
-        self.trends[w].posts().filter(|p| scratch.map.find(*p) != Some(u16::MAX)).take(10).map(|p| self.posts[p as usize].id).collect()
+
+    fn follow_reason(&self, candidate: &Candidate, asker: Asker<'_>) -> Option<Reason> {
+        let (post, choices) = (&self.posts[candidate.post as usize], asker.choices?);
+        if choices.follows.contains(&post.author) {
+            return Some(Reason::Follows(self.readers[post.author as usize].id));
+        }
+        let tag = post.tags().iter().find(|tag| choices.followed_tags.contains(tag))?;
+        Some(Reason::FollowsTag(self.tags.name(*tag).to_owned()))
     }
-    /// experiment
-    pub fn trend_list_n(&self, w: usize, scratch: &Scratch, n: usize) -> Vec<PostId> {
-        self.trends[w].posts().filter(|p| scratch.map.find(*p) != Some(u16::MAX)).take(n).map(|p| self.posts[p as usize].id).collect()
+
+    fn items_of(
+        &self,
+        posts: impl Iterator<Item = u32>,
+        limit: usize,
+        reason: Reason,
+        source: Source,
+    ) -> Vec<Item> {
+        posts.take(limit).map(|post| self.item(post, reason.clone(), source)).collect()
     }
-    /// experiment
-    pub fn newest_list(&self, scratch: &Scratch) -> Vec<PostId> {
-        self.newest.posts().filter(|p| scratch.map.find(*p) != Some(u16::MAX)).take(10).map(|p| self.posts[p as usize].id).collect()
-    }
-    /// experiment
-    pub fn n_candidates(&self, scratch: &Scratch) -> usize { scratch.candidates.len() }
-    /// experiment
-    pub fn co_list(&self, scratch: &Scratch) -> Vec<PostId> {
-        let mut c: Vec<_> = scratch.candidates.iter().filter(|c| c.pairs[1].together > 0.0).collect();
-        c.sort_by(|a, b| b.pairs[1].together.total_cmp(&a.pairs[1].together));
-        c.into_iter().take(10).map(|c| self.posts[c.post as usize].id).collect()
-    }
-    /// experiment
-    pub fn memory_is_read(&self, reader: UserId, post: PostId) -> bool {
-        let Some((r, p)) = self.reader_slots.get(&reader).zip(self.post_slots.get(&post)) else { return false };
-        self.readers[*r as usize].has_read(*p)
+
+    fn item(&self, post: u32, reason: Reason, source: Source) -> Item {
+        let post = self.posts[post as usize].id;
+        Item { post, reason, score: 0.0, source, propensity: 1.0 }
     }
 }

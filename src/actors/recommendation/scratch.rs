@@ -64,6 +64,14 @@ pub struct Scratch {
     pub(super) scores: Vec<f32>,
     /// Indexes of candidates, best first.
     pub(super) ranking: Vec<u16>,
+    /// Indexes of candidates that few have seen, newest first; and those that may still be chosen.
+    pub(super) fresh: Vec<u16>,
+    pub(super) pool: Vec<u16>,
+    /// Posts that the reader has seen on earlier pages.
+    pub(super) exclude: Vec<u32>,
+    /// Authors whom the reader follows, then tags.
+    pub(super) follows: Vec<u32>,
+    pub(super) followed_authors: usize,
 }
 
 /// From posts to small numbers; never iterated.

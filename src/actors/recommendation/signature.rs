@@ -54,7 +54,8 @@ impl Signature {
         if self.is_empty() || other.is_empty() {
             return 0.0;
         }
-        let differing = (self.0[0] ^ other.0[0]).count_ones() + (self.0[1] ^ other.0[1]).count_ones();
+        let differing =
+            (self.0[0] ^ other.0[0]).count_ones() + (self.0[1] ^ other.0[1]).count_ones();
         (1.0 - differing as f32 / 64.0).max(0.0)
     }
 }
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn texts_that_share_words_are_similar() {
         let one = Signature::of("Growing tomatoes", "Tomatoes need water, light and patience");
-        let two = Signature::of("Watering tomatoes", "How much water tomatoes need in summer light");
+        let two =
+            Signature::of("Watering tomatoes", "How much water tomatoes need in summer light");
         let other = Signature::of("Interest rates", "Central banks raised theirs again yesterday");
         assert!(one.similarity(&two) > one.similarity(&other) + 0.15);
         assert!((one.similarity(&one) - 1.0).abs() < f32::EPSILON);

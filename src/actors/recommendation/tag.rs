@@ -1,5 +1,7 @@
 //! What is kept of tags.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use crate::actors::recommendation::fixed::{self, ONE};
@@ -23,6 +25,12 @@ pub(super) struct Tag {
 }
 
 impl Tag {
+    /// The trend whose window is nearest to this one.
+    pub(super) fn trend(&self, window: usize) -> &TopList {
+        let is_slow = window.abs_diff(TAG_WINDOWS[1]) < window.abs_diff(TAG_WINDOWS[0]);
+        &self.trends[usize::from(is_slow)]
+    }
+
     /// Reads of its posts in the slow window.
     pub(super) fn readers(&self, settings: &Settings, now_ms: u64) -> f32 {
         let half_life_ms = settings.half_lives_ms[TAG_WINDOWS[1]];
@@ -33,7 +41,8 @@ impl Tag {
 /// All tags, by name and by slot.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tags {
-    slots: FxHashMap<Box<str>, u32>,
+    slots: FxHashMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
     all: Vec<Tag>,
 }
 
@@ -44,7 +53,9 @@ impl Tags {
             return *slot;
         }
         let slot = self.all.len() as u32;
-        self.slots.insert(name.into(), slot);
+        let name: Arc<str> = name.into();
+        self.slots.insert(Arc::clone(&name), slot);
+        self.names.push(name);
         self.all.push(Tag::default());
         slot
     }
@@ -52,6 +63,11 @@ impl Tags {
     /// The slot of a name, if it has one.
     pub(super) fn find(&self, name: &str) -> Option<u32> {
         self.slots.get(name).copied()
+    }
+
+    /// The name of a tag.
+    pub(super) fn name(&self, slot: u32) -> &str {
+        &self.names[slot as usize]
     }
 
     pub(super) fn get(&self, slot: u32) -> &Tag {
@@ -69,7 +85,13 @@ impl Tags {
         self.all[slot as usize].newest.set(post, born_ms, PLACES);
     }
 
-    pub(super) fn list_trend(&mut self, slot: u32, post_slot: u32, post: &Post, settings: &Settings) {
+    pub(super) fn list_trend(
+        &mut self,
+        slot: u32,
+        post_slot: u32,
+        post: &Post,
+        settings: &Settings,
+    ) {
         let tag = &mut self.all[slot as usize];
         for (trend, window) in tag.trends.iter_mut().zip(TAG_WINDOWS) {
             trend.set(post_slot, post.trend_order(settings, window), PLACES);
@@ -86,7 +108,8 @@ impl Tags {
     pub(super) fn heap_bytes(&self) -> usize {
         let lists = self.all.iter().flat_map(|tag| std::iter::once(&tag.newest).chain(&tag.trends));
         self.all.capacity() * size_of::<Tag>()
-            + self.slots.capacity() * (size_of::<(Box<str>, u32)>() + 1)
+            + self.slots.capacity() * (size_of::<(Arc<str>, u32)>() + 1)
+            + self.names.capacity() * size_of::<Arc<str>>()
             + self.slots.keys().map(|name| name.len()).sum::<usize>()
             + lists.map(TopList::heap_bytes).sum::<usize>()
     }

@@ -1,0 +1,33 @@
+//! `quire rec`: what an operator asks of the recommendations.
+
+mod eval;
+mod prequential;
+mod report;
+mod sensitivity;
+mod svg;
+mod tally;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::failure::Failure;
+
+/// Options of `quire rec`.
+#[derive(Debug, Args)]
+pub(super) struct Rec {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure how well recommendations foresee the events of a file
+    Eval(eval::Eval),
+}
+
+impl Rec {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Eval(eval) => eval.run().await,
+        }
+    }
+}
