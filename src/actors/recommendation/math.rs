@@ -1,6 +1,7 @@
 //! Quick logarithms and powers for scores. Not for what replicas keep.
 
 /// The logarithm to base 2 of a positive number, to about 1/1000.
+#[inline]
 pub(super) fn log2(value: f32) -> f32 {
     let bits = value.to_bits();
     let exponent = (bits >> 23) as i32 - 127;
@@ -10,11 +11,13 @@ pub(super) fn log2(value: f32) -> f32 {
 }
 
 /// The logarithm to base 2 of one more than a number that is not negative.
+#[inline]
 pub(super) fn log2p(value: f32) -> f32 {
     log2(1.0 + value)
 }
 
 /// 2 to the power of a number that is not positive, to about 1/1000.
+#[inline]
 pub(super) fn exp2(power: f32) -> f32 {
     let power = power.max(-126.0);
     let floor = power.floor();

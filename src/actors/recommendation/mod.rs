@@ -22,6 +22,9 @@ mod tag;
 mod top_list;
 pub mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::Engine;
 pub use recommend::Options;
 pub use scratch::Scratch;

@@ -82,6 +82,7 @@ impl Post {
         self.status == Status::Listed
     }
 
+    #[inline]
     pub(super) fn tags(&self) -> &[u32] {
         let end = self.tags.iter().position(|tag| *tag == NONE).unwrap_or(TAGS_MAX);
         &self.tags[..end]
@@ -108,6 +109,7 @@ impl Post {
     }
 
     /// Readers in a window as of now.
+    #[inline]
     pub(super) fn readers_in(&self, settings: &Settings, window: usize, now_ms: u64) -> f32 {
         let half_life_ms = settings.half_lives_ms[window];
         fixed::value(self.counters[window], self.touched_ms, now_ms, half_life_ms)

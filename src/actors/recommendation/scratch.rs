@@ -92,6 +92,7 @@ impl SlotMap {
     }
 
     /// The number of a post, after setting it to `value` if it had none.
+    #[inline]
     pub(super) fn get_or_insert(&mut self, post: u32, value: u16) -> u16 {
         if self.used * 2 >= self.places.len() {
             self.grow();
@@ -135,6 +136,7 @@ impl SlotMap {
         self.places[at].1 = value;
     }
 
+    #[inline]
     fn first(&self, post: u32) -> usize {
         // Fibonacci hashing; the high bits are the good ones.
         let hash = post.wrapping_mul(0x9e37_79b9);

@@ -8,7 +8,7 @@ const LEFT: f64 = 140.0;
 const RIGHT: f64 = 90.0;
 const TOP: f64 = 66.0;
 /// Height of a stream's title, of a method, and of a bar.
-const TITLE: f64 = 44.0;
+const TITLE: f64 = 52.0;
 const ROW: f64 = 40.0;
 const BAR: f64 = 13.0;
 const BLUE: &str = "#2f6db5";
@@ -36,7 +36,7 @@ pub(super) fn draw(streams: &[(&str, &Evaluation)]) -> String {
     for (name, evaluation) in streams {
         let predictions = evaluation.tallies[0].predictions();
         let title = format!("{} ({predictions} predictions)", escaped(name));
-        svg.push_str(&text(20.0, y + 28.0, "start", "font-weight=\"bold\"", &title));
+        svg.push_str(&text(20.0, y + 26.0, "start", "font-weight=\"bold\"", &title));
         y += TITLE;
         svg.push_str(&grid(y, METHODS.len() as f64 * ROW));
         for (method, tally) in METHODS.iter().zip(&evaluation.tallies) {
