@@ -275,3 +275,68 @@ fn published(
         signature,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn click(user: u64, item: u64, ts: u64) -> StreamEvent {
+        StreamEvent { user, item, ts, deed: Deed::Click }
+    }
+
+    #[test]
+    fn only_what_the_rule_names_is_predicted() {
+        // The first fifth (two events), a first read, and a repeated one are not; a new post is.
+        let events = vec![
+            click(1, 1, 1_000),
+            click(1, 2, 2_000),
+            click(2, 1, 3_000),
+            click(2, 2, 4_000),
+            click(2, 2, 5_000),
+            click(1, 3, 6_000),
+            click(2, 3, 7_000),
+            click(3, 3, 8_000),
+            click(3, 1, 9_000),
+            click(3, 2, 10_000),
+        ];
+        let stream = Stream { events, ..Stream::default() };
+        let found = evaluate(&stream, &Setup { is_split: true, ..Setup::default() }, |_| {});
+        let [latest, .., ranker, _] = &found.tallies;
+        assert_eq!((latest.predictions(), ranker.predictions()), (5, 5));
+        // All but the new post are among so few.
+        assert!((latest.hit_rate().value - 0.8).abs() < 1e-9);
+        assert!((ranker.hit_rate().value - 0.8).abs() < 1e-9);
+        assert_eq!(found.posts, 3);
+        let [going_on, frozen] = found.split.unwrap();
+        assert_eq!((going_on[RANKER].predictions(), frozen[RANKER].predictions()), (2, 2));
+        assert!((frozen[RANKER].hit_rate().value - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn posts_enter_when_published_and_own_ones_are_not_predicted() {
+        let post = |id, author, ts| StreamPost {
+            id,
+            author: Some(author),
+            ts,
+            tags: vec!["a".to_owned()],
+            title: "a title".to_owned(),
+            text: String::new(),
+        };
+        let event = |user, item, ts, deed| StreamEvent { user, item, ts, deed };
+        let events = vec![
+            event(1, 1, 1_000, Deed::Author),
+            event(2, 2, 2_000, Deed::Author),
+            event(1, 1, 2_500, Deed::Comment),
+            event(1, 2, 3_000, Deed::Comment),
+            event(2, 1, 4_000, Deed::Favorite),
+        ];
+        let posts = Some(vec![post(1, 1, 1_000), post(2, 2, 2_000)]);
+        let stream = Stream { posts, events, ..Stream::default() };
+        let found = evaluate(&stream, &Setup::default(), |_| {});
+        assert!(found.tallies.iter().all(|tally| tally.predictions() == 2));
+        assert!((found.tallies[0].hit_rate().value - 1.0).abs() < 1e-9);
+        assert_eq!(found.tallies[0].author_share(), Some(1.0));
+        // Twice the same: no clock and no chance is in it.
+        assert_eq!(evaluate(&stream, &Setup::default(), |_| {}).digest, found.digest);
+    }
+}
