@@ -19,14 +19,14 @@ pub struct LearnerSettings {
 
 impl Default for LearnerSettings {
     fn default() -> Self {
-        Self { linear_rate: 0.002, hidden_rate: 0.04, gradient_max: 10.0 }
+        Self { linear_rate: 0.002, hidden_rate: 0.05, gradient_max: 10.0 }
     }
 }
 
 /// What the sums of squared gradients start with: so that the first lessons do not jump.
 const SQUARES_START: f32 = 10.0;
 /// Candidates with a smaller probability teach nothing worth the time.
-const PROBABILITY_MIN: f32 = 1e-3;
+const PROBABILITY_MIN: f32 = 1e-4;
 /// Lessons until the normalisation follows slowly.
 const NORMAL_LESSONS: f32 = 2_000.0;
 

@@ -1,5 +1,5 @@
 //! What the engine can be tuned by. The values are not fitted to one stream: see
-//! `docs/recommendation-sensitivity.md` for what half and twice of each does.
+//! `docs/recommendation-evaluation.md` for what half and twice of each does.
 
 use crate::actors::recommendation::neighbours::SPEEDS;
 
