@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::post::progress::Progress;
 pub use crate::actors::post::view::{
-    Body, Comment, ExportedPost, PostView, RENDERED_BODY_MAX, Summary,
+    Body, Comment, ExportedPost, PostView, Summary,
 };
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
