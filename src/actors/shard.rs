@@ -273,7 +273,8 @@ impl<S: StateMachine> State<S> {
             return;
         }
         let waiting = self.pending.len();
-        let are_rare = waiting < FULL_ENOUGH_COMMANDS && self.queries >= RARE_WRITES_QUERIES * waiting;
+        let are_rare =
+            waiting < FULL_ENOUGH_COMMANDS && self.queries >= RARE_WRITES_QUERIES * waiting;
         let pause = match self.last_proposed {
             Some(proposed) if are_rare => RARE_WRITES_PAUSE.saturating_sub(proposed.elapsed()),
             Some(_) | None => Duration::ZERO,
