@@ -257,7 +257,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
 
 impl<S: StateMachine> State<S> {
     fn command(&mut self, myself: &ActorRef<ShardMessage<S>>, envelope: CommandEnvelope<S>) {
-        self.cell.metrics.received(envelope.sent);
+        self.cell.metrics.received(envelope.sent, Instant::now());
         // While nothing can be proposed, callers give up; they have waited longest in front.
         while self.pending.front().is_some_and(CommandEnvelope::is_abandoned) {
             self.pending.pop_front();
@@ -293,7 +293,8 @@ impl<S: StateMachine> State<S> {
         myself: &ActorRef<ShardMessage<S>>,
         mut envelope: QueryEnvelope<S>,
     ) -> Result<(), ActorProcessingErr> {
-        self.cell.metrics.received(envelope.sent);
+        let started = Instant::now();
+        self.cell.metrics.received(envelope.sent, started);
         self.queries += 1;
         if envelope.answer.is_closed() {
             return Ok(());
@@ -303,7 +304,6 @@ impl<S: StateMachine> State<S> {
             self.early.push(envelope);
             return Ok(());
         }
-        let started = Instant::now();
         let cell = self.cell.clone();
         let guard = cell.store.owned(self.generation)?;
         let service = &mut self.service;

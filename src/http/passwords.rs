@@ -72,11 +72,10 @@ pub fn check_hash_parameters(phc: &str) -> Result<(), HashRefused> {
 impl PasswordPool {
     /// A pool of `threads` with a queue of `waiting`.
     pub fn new(threads: usize, waiting: usize) -> Self {
-        let nobody: [u8; 16] = rand::random();
         Self {
             places: Arc::new(Semaphore::new(threads + waiting)),
             turns: Arc::new(Semaphore::new(threads)),
-            nobody: hash_now(&nobody).unwrap_or_default().into(),
+            nobody: hash_of_nobody().into(),
         }
     }
 
@@ -130,6 +129,19 @@ fn hash_now(password: &[u8]) -> Option<String> {
     argon2id()?.hash_password(password).ok().map(|hash| hash.to_string())
 }
 
+/// A hash that no password has, for nobody has computed it, and that takes as long to compare with
+/// as any other of ours.
+fn hash_of_nobody() -> String {
+    let digits = |count: usize| -> String {
+        const DIGITS: &[u8; 16] = b"ABCDEFGHIJKLMNOP";
+        let random = (0..count).map(|_| DIGITS[usize::from(rand::random::<u8>() & 15)]);
+        random.map(char::from).collect()
+    };
+    // Base64 of 16 and 32 bytes; the last digit stands for less than six bits, and `A` for none.
+    let (salt, hash) = (digits(21), digits(42));
+    format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}A${hash}A")
+}
+
 fn verify_now(password: &[u8], phc: &str) -> bool {
     if check_hash_parameters(phc).is_err() {
         return false;
@@ -141,6 +153,18 @@ fn verify_now(password: &[u8], phc: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hash_of_nobody_is_one_of_ours() {
+        let hash = hash_of_nobody();
+        assert_eq!(check_hash_parameters(&hash), Ok(()));
+        let ours = PasswordHash::new(&hash).unwrap();
+        let real = hash_now(b"x").unwrap();
+        let real = PasswordHash::new(&real).unwrap();
+        assert_eq!(Params::try_from(&ours).unwrap(), Params::try_from(&real).unwrap());
+        assert!(!verify_now(b"x", &hash));
+        assert_ne!(hash, hash_of_nobody());
+    }
 
     #[tokio::test]
     async fn only_the_right_password_matches() {
