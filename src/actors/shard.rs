@@ -36,6 +36,7 @@ use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
+use crate::seams::time;
 use crate::store::shard_file::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -292,7 +293,7 @@ impl<S: StateMachine> State<S> {
             self.early.push(envelope);
             return Ok(());
         }
-        let started = Instant::now();
+        let started = time::mark();
         let cell = self.cell.clone();
         let guard = cell.store.owned(self.generation)?;
         let service = &mut self.service;
@@ -303,7 +304,7 @@ impl<S: StateMachine> State<S> {
             Ok(Ok(Step::Again)) => {
                 drop(guard);
                 cell.metrics.handled("query", started);
-                envelope.sent = Instant::now();
+                envelope.sent = time::mark();
                 let _ = myself.cast(ShardMessage::Query(envelope));
                 return Ok(());
             }
@@ -348,10 +349,10 @@ impl<S: StateMachine> State<S> {
         }
         self.batches += 1;
         let number = self.batches;
-        let tag: [u8; TAG_BYTES] = rand::random();
+        let tag: [u8; TAG_BYTES] = self.cell.random.any();
         let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
-        self.in_flight = Some(InFlight { number, tag, commands, proposed: Instant::now() });
+        self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
         self.last_proposed = Some(tokio::time::Instant::now());
         let myself = myself.clone();
         replica.propose(

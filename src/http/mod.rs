@@ -36,7 +36,6 @@ use axum::http::StatusCode;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::actors::router::Router;
-use crate::actors::seams::Clock;
 use crate::actors::{post, user};
 use crate::http::conduit::{articles, comments, profiles, tags, users};
 use crate::http::edge::Edge;
@@ -45,6 +44,7 @@ use crate::http::limits::Limits;
 use crate::http::passwords::PasswordPool;
 use crate::http::signin_limit::SigninLimit;
 use crate::http::tokens::Tokens;
+use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
 /// What the handlers need of a node.
@@ -61,8 +61,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What the edge grants at most.
     pub limits: Limits,
-    /// The time.
-    pub clock: Clock,
+    /// The time, and randomness.
+    pub seams: Seams,
 }
 
 /// The parts, shared by all handlers. Cheap to clone, as axum does for every request.
@@ -79,7 +79,8 @@ pub struct Shared {
 impl App {
     /// The application of these parts.
     pub fn new(parts: Parts) -> Self {
-        let signin_limit = SigninLimit::new(parts.limits.signin_failures, parts.clock.clone());
+        let signin_limit =
+            SigninLimit::new(parts.limits.signin_failures, parts.seams.clock.clone());
         Self(Arc::new(Shared { parts, tag_page: tags::TagPage::default(), signin_limit }))
     }
 

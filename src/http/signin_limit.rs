@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::actors::seams::Clock;
 use crate::ids::Stamp;
+use crate::seams::Clock;
 
 /// Time after which a count starts anew, from its first failure on.
 const WINDOW_S: u64 = 15 * 60;

@@ -12,7 +12,6 @@ use crate::actors::hosting::{
     Ground, Hosted, SHARD_BUDGET, check_states, host, open_log, open_stores,
 };
 use crate::actors::lane::Disk;
-use crate::actors::seams::Clock;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{GaveUp, RootHandle, StartError, ThreadWatchdog, Tree, spec_table};
 use crate::actors::{post, user};
@@ -28,9 +27,10 @@ use crate::ids::NodeId;
 use crate::node::data_dir::DataDir;
 use crate::node::lane_watch::LaneWatch;
 use crate::node::tree::{View, http_spec, root_spec, tree_options};
+use crate::seams::{Clock, Seams};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
-use crate::store::log::LogLane;
+use crate::store::log::{LaneOptions, LogLane};
 use crate::telemetry::Metrics;
 
 /// Raft groups are numbered by service, so that one service can grow without moving another's.
@@ -96,23 +96,23 @@ impl Node {
     ///
     /// # Errors
     /// When the data cannot be used, an address is taken or an actor does not start.
-    pub async fn start(config: &Config, clock: Clock) -> Result<Self, NodeError> {
+    pub async fn start(config: &Config, seams: Seams) -> Result<Self, NodeError> {
         let api = bind(config.listen)?;
         let ops = bind(config.ops_listen)?;
-        Self::run(config, clock, Some((api, ops))).await
+        Self::run(config, seams, Some((api, ops))).await
     }
 
     /// The same without listeners: for commands that work on the data of a stopped node.
     ///
     /// # Errors
     /// As [`Node::start`].
-    pub async fn start_offline(config: &Config, clock: Clock) -> Result<Self, NodeError> {
-        Self::run(config, clock, None).await
+    pub async fn start_offline(config: &Config, seams: Seams) -> Result<Self, NodeError> {
+        Self::run(config, seams, None).await
     }
 
     async fn run(
         config: &Config,
-        clock: Clock,
+        seams: Seams,
         sockets: Option<(TcpListener, TcpListener)>,
     ) -> Result<Self, NodeError> {
         let data_dir = DataDir::open(&config.data_dir, config.shards)?;
@@ -123,16 +123,17 @@ impl Node {
         }));
         let ground = Ground {
             node: NodeId(data_dir.about().node),
-            clock: clock.clone(),
+            seams: seams.clone(),
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
+            lanes: LaneOptions::default(),
             checkpoints: checkpoints.clone(),
             disk: Disk::default(),
             shard_budget: SHARD_BUDGET,
         };
         // The log comes first: shards without one have lost it.
         data_dir.check_log()?;
-        let log = open_log(&data_dir.lane(0))?;
+        let log = open_log(&ground, &data_dir.lane(0))?;
         let users = open::<user::Service>(&ground, &data_dir, &log, config, USER_GROUPS)?;
         let posts = open::<post::Service>(&ground, &data_dir, &log, config, POST_GROUPS)?;
         log.close();
@@ -147,11 +148,15 @@ impl Node {
         let app = App::new(Parts {
             users: users.router,
             posts: posts.router,
-            tokens: tokens(config, &data_dir, clock.clone())?,
-            passwords: PasswordPool::new(config.password_threads, PASSWORDS_WAITING),
+            tokens: tokens(config, &data_dir, seams.clock.clone())?,
+            passwords: PasswordPool::new(
+                config.password_threads,
+                PASSWORDS_WAITING,
+                seams.random.clone(),
+            ),
             metrics: metrics.clone(),
             limits: limits.clone(),
-            clock,
+            seams,
         });
         let (mut address, mut ops_address, mut api_socket) = (None, None, None);
         let mut listeners = None;
@@ -164,7 +169,7 @@ impl Node {
         }
         let root = root_spec(&ground, data_dir.lane(0), [posts.spec, users.spec], listeners);
         let specs = spec_table(&root);
-        let tree = Tree::new(root, tree_options(&metrics))
+        let tree = Tree::new(root, tree_options(&metrics, &ground.seams.random))
             .expect("the ids in the tree are constants and numbers");
         let _ = view.tree.set(tree.clone());
         let root = tree.start().await?;
@@ -265,7 +270,7 @@ fn open<S: StateMachine>(
 ) -> Result<Hosted<S>, StoreError> {
     let shards = 0..data_dir.about().shards;
     let paths: Vec<PathBuf> = shards.map(|shard| data_dir.shard(S::NAME, shard)).collect();
-    let stores = open_stores::<S>(&paths, config.cache_bytes)?;
+    let stores = open_stores::<S>(&ground.lanes.storage, &paths, config.cache_bytes)?;
     check_states(log, &stores, first_group)?;
     Ok(host::<S>(ground, stores, first_group))
 }

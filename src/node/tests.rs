@@ -1,11 +1,11 @@
 use super::Node;
 use crate::actors::router::Call;
-use crate::actors::seams::Clock;
 use crate::actors::user::message::{
     Answer, Attempt, ClaimKind, Command, Query, Reply, claim_bucket,
 };
 use crate::config::Config;
 use crate::ids::UserId;
+use crate::seams::Seams;
 
 fn config(folder: &tempfile::TempDir, shards: u16) -> Config {
     Config { data_dir: folder.path().join("data"), shards, ..Config::default() }
@@ -35,7 +35,7 @@ async fn owner(node: &Node, number: u64) -> Option<UserId> {
 async fn what_was_answered_is_there_after_a_stop_and_a_start() {
     let folder = tempfile::tempdir().unwrap();
     for shards in [3, 1] {
-        let node = Node::start_offline(&config(&folder, shards), Clock::system()).await.unwrap();
+        let node = Node::start_offline(&config(&folder, shards), Seams::system()).await.unwrap();
         assert_eq!(node.app.users.shards(), 3, "a directory keeps its shards");
         let first = owner(&node, 1).await.is_some();
         assert_eq!(first, shards == 1);
@@ -47,7 +47,7 @@ async fn what_was_answered_is_there_after_a_stop_and_a_start() {
         assert_eq!(node.readiness().reasons, Vec::<String>::new());
         node.stop().await.unwrap();
     }
-    let node = Node::start_offline(&config(&folder, 1), Clock::system()).await.unwrap();
+    let node = Node::start_offline(&config(&folder, 1), Seams::system()).await.unwrap();
     for number in 0..500 {
         assert_eq!(owner(&node, number).await, Some(UserId(number)));
     }
@@ -60,7 +60,7 @@ async fn the_table_of_child_specs_in_the_document_is_current() {
     let folder = tempfile::tempdir().unwrap();
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config { listen: any, ops_listen: any, ..config(&folder, 1) };
-    let node = Node::start(&config, Clock::system()).await.unwrap();
+    let node = Node::start(&config, Seams::system()).await.unwrap();
     let table = node.spec_table().to_owned();
     node.stop().await.unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/supervision.md");

@@ -20,6 +20,7 @@ use crate::http::operator::{self, OperatorKey};
 use crate::http::ops::{self, OpsState, Readiness};
 use crate::http::{self, App};
 use crate::ids::ShardId;
+use crate::seams::Random;
 use crate::telemetry::{Metrics, RestartLabels};
 
 /// What gave up below gets one more try at each level, and the windows grow upwards: each must
@@ -133,7 +134,7 @@ fn listener_spec(
 fn telemetry_spec(ground: &Ground) -> ChildSpec {
     let arguments = telemetry::Arguments {
         metrics: ground.metrics.clone(),
-        clock: ground.clock.clone(),
+        clock: ground.seams.clock.clone(),
         proc: "/proc/self",
     };
     ChildSpec::actor("telemetry", move |_| (TelemetryActor, arguments.clone()))
@@ -141,7 +142,7 @@ fn telemetry_spec(ground: &Ground) -> ChildSpec {
 }
 
 /// Counts restarts; the tree itself logs them.
-pub(super) fn tree_options(metrics: &Arc<Metrics>) -> TreeOptions {
+pub(super) fn tree_options(metrics: &Arc<Metrics>, random: &Random) -> TreeOptions {
     let metrics = metrics.clone();
     TreeOptions {
         observer: Arc::new(move |note| {
@@ -153,7 +154,7 @@ pub(super) fn tree_options(metrics: &Arc<Metrics>) -> TreeOptions {
                     .inc();
             }
         }),
-        ..TreeOptions::default()
+        random: random.clone(),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::actors::replica::state_machine::{Progress, StateMachine};
 use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
+use crate::seams::{tasks, time};
 use crate::store::error::StoreError;
 use crate::store::log::{GroupLog, GroupLogState, LogLane};
 
@@ -123,12 +124,12 @@ impl Actor for ReplicaActor {
         // A lane that is away, for a full disk say, is no fault of this replica: with this wait its
         // restarts never become as frequent as the budget asks, also where starts spend it.
         let mut watched = arguments.lane.clone();
-        let there = tokio::time::timeout(LANE_WAIT, watched.wait_for(Option::is_some)).await;
+        let there = time::timeout(LANE_WAIT, watched.wait_for(Option::is_some)).await;
         let lane = there.ok().and_then(Result::ok).and_then(|lane| lane.clone());
         let lane = lane.ok_or_else(lane_failed)?;
         let (opener, group) = (lane.clone(), arguments.group);
         // Waits for a commit.
-        let opened = tokio::task::spawn_blocking(move || opener.group(group)).await?;
+        let opened = tasks::blocking(move || opener.group(group)).await?;
         let log = match opened {
             Err(_) if !lane.is_open() => return Err(lane_failed().into()),
             opened => opened?,
@@ -145,7 +146,7 @@ impl Actor for ReplicaActor {
             log: log.clone(),
             stop: stopped,
         };
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             let opened = opening.run(myself.clone()).await;
             let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
         });
@@ -195,7 +196,7 @@ impl State {
             incarnation: self.incarnation,
         };
         let durable = self.arguments.applier.durable().index;
-        self.task = tokio::spawn(async move {
+        self.task = tasks::spawn(async move {
             // What was checkpointed while there was no replica.
             let _ = myself.cast(ReplicaMessage::Checkpointed(durable));
             let stopped = watcher.run().await;
@@ -249,9 +250,7 @@ impl Drop for State {
     fn drop(&mut self) {
         let Some(replica) = self.withdraw() else { return };
         // The actor failed or was killed. The shard may still hold the handle, and with it Raft.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { replica.raft.shutdown().await });
-        }
+        tasks::spawn_if_possible(async move { replica.raft.shutdown().await });
     }
 }
 

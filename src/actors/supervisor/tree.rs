@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use tokio::time::{Instant, timeout};
 
 use crate::actors::supervisor::actor::{self, SupervisorMessage};
-use crate::actors::supervisor::budget::Randomness;
 use crate::actors::supervisor::heartbeat::Observation;
 use crate::actors::supervisor::slot::{Ending, Slot, SlotState, lock};
 use crate::actors::supervisor::spec::{
     ChildSpec, KILL_WAIT, RestartCause, RestartType, SpecError, StartError, Strategy,
     SupervisorSpec,
 };
+use crate::seams::time::{Instant, timeout};
+use crate::seams::{Random, tasks};
 
 /// Hears of everything that happens in a tree, for metrics. It is called inside supervisors: it
 /// must be quick, and must not panic.
@@ -24,7 +24,7 @@ pub type Observer = Arc<dyn Fn(&SupervisionNote<'_>) + Send + Sync>;
 #[derive(Clone)]
 pub struct TreeOptions {
     /// Where jitter comes from.
-    pub randomness: Randomness,
+    pub random: Random,
     /// Who is told.
     pub observer: Observer,
 }
@@ -32,7 +32,7 @@ pub struct TreeOptions {
 impl Default for TreeOptions {
     /// The system's randomness, no observer.
     fn default() -> Self {
-        Self { randomness: Arc::new(rand::random), observer: Arc::new(|_| ()) }
+        Self { random: Random::system(), observer: Arc::new(|_| ()) }
     }
 }
 
@@ -161,7 +161,7 @@ impl Tree {
         };
         let gone = self.root.adopt(started);
         self.root.set(SlotState::Running(Instant::now()));
-        let guard = tokio::spawn(guard(Arc::clone(&self.root), gone));
+        let guard = tasks::spawn(guard(Arc::clone(&self.root), gone));
         let path = Arc::clone(&self.root.path);
         let outcome = guard.map(move |end| {
             end.unwrap_or_else(|lost| Err(GaveUp { path, reason: lost.to_string() }))

@@ -57,7 +57,7 @@ pub async fn register(State(app): State<App>, Json(body): Json<UserBody>) -> Ans
         image: None,
         created_at: None,
     };
-    let account = accounts::register(&app.users, &app.clock, registration).await?;
+    let account = accounts::register(&app.users, &app.seams, registration).await?;
     let token = app.tokens.sign(account.id, account.token_generation);
     Ok(render::user(StatusCode::CREATED, &account, &token))
 }
@@ -133,7 +133,7 @@ pub async fn update(
         None => None,
     };
     let change = Change { username, email, password_hash, bio, image };
-    let account = accounts::update(&app.users, &app.clock, &current, change).await?;
+    let account = accounts::update(&app.users, &app.seams, &current, change).await?;
     let token = app.tokens.sign(account.id, account.token_generation);
     Ok(render::user(StatusCode::OK, &account, &token))
 }
