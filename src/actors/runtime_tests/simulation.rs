@@ -78,7 +78,8 @@ async fn tell(seed: u64) -> Vec<String> {
         let observer = move |note: &crate::actors::supervisor::SupervisionNote<'_>| {
             trace.tell(format_args!("{note:?}"));
         };
-        let options = TreeOptions { random, observer: Arc::new(observer) };
+        let options =
+            TreeOptions { random, observer: Arc::new(observer), ..TreeOptions::default() };
         World::start_on(Path::new("simulated"), ground, options).await
     };
 
@@ -109,8 +110,8 @@ async fn tell(seed: u64) -> Vec<String> {
         let image = storage.disk(&Path::new("simulated").join(file)).durable();
         trace.tell(format_args!("{file} {} bytes {}", image.len(), digest(&image)));
     }
-    let lines = std::mem::take(&mut *trace.lines.lock().unwrap());
-    lines
+    let mut lines = trace.lines.lock().unwrap();
+    std::mem::take(&mut lines)
 }
 
 /// One client: mostly additions, some questions, some commands that are refused or panic. Returns
