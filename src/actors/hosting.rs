@@ -22,7 +22,7 @@ use crate::ids::{GroupId, NodeId, ShardId};
 use crate::seams::{Seams, tasks};
 use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
 use crate::store::error::StoreError;
-use crate::store::file::{Storage, named};
+use crate::store::file::{Storage, named, unreadable};
 use crate::store::log::{LaneOptions, LogLane};
 use crate::store::shard_file::ShardStore;
 use crate::telemetry::Metrics;
@@ -210,11 +210,6 @@ pub(crate) fn check_states(
             .map_err(|error| named(store.path(), error))?;
     }
     Ok(())
-}
-
-/// redb panics over some kinds of damage.
-fn unreadable(path: &Path) -> StoreError {
-    StoreError::Damaged { path: path.into(), detail: "it cannot be read to the end".into() }
 }
 
 /// Opens the files of a service's shards, in parallel: recovery of one must not wait for another.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::actors::supervisor::{DependencyFailed, Heartbeat};
 use crate::seams::tasks;
 use crate::store::error::StoreError;
+use crate::store::file::unreadable;
 use crate::store::log::{LaneObserver, LaneOptions, LogLane};
 
 /// Whether the disk that holds the data has room, as the lanes find it.
@@ -115,8 +116,15 @@ impl Actor for LaneActor {
         }
         let observer = Arc::new(Observer { actor: myself, fsync, disk });
         let options = LaneOptions { observer: Some(observer), ..options };
-        let opened = tasks::blocking(move || LogLane::open(&path, options)).await?;
-        let lane = opened.map_err(failure)?;
+        let opened = tasks::blocking({
+            let path = path.clone();
+            move || LogLane::open(&path, options)
+        });
+        let opened = opened.await.map_err(|lost| match lost.is_panic() {
+            true => unreadable(&path).into(),
+            false => ActorProcessingErr::from(lost),
+        });
+        let lane = opened?.map_err(failure)?;
         *open.lock().unwrap_or_else(PoisonError::into_inner) = Some(lane.clone());
         published.send_replace(Some(lane.clone()));
         Ok(State { lane, published, heartbeat })

@@ -72,6 +72,11 @@ impl DataDir {
         Ok(Self { path: path.into(), about, _lock: lock })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the directory says about itself.
     pub fn about(&self) -> &About {
         &self.about

@@ -30,6 +30,7 @@ use crate::node::tree::{View, http_spec, root_spec, tree_options};
 use crate::seams::{Clock, Seams};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
+use crate::store::file::named;
 use crate::store::log::{LaneOptions, LogLane};
 use crate::telemetry::Metrics;
 
@@ -57,6 +58,8 @@ pub struct Node {
     data_dir: DataDir,
     tree: Tree,
     root: RootHandle,
+    /// The first error of an actor that no restart repairs.
+    hopeless: watch::Receiver<Option<StoreError>>,
     view: View,
     checkpoints: Arc<Checkpoints>,
     api_socket: Option<Socket>,
@@ -169,10 +172,15 @@ impl Node {
         }
         let root = root_spec(&ground, data_dir.lane(0), [posts.spec, users.spec], listeners);
         let specs = spec_table(&root);
-        let tree = Tree::new(root, tree_options(&metrics, &ground.seams.random))
+        let (hopeless, heard) = watch::channel(None);
+        let tree = Tree::new(root, tree_options(&metrics, &ground.seams.random, hopeless))
             .expect("the ids in the tree are constants and numbers");
         let _ = view.tree.set(tree.clone());
-        let root = tree.start().await?;
+        let root = tokio::select! {
+            biased;
+            error = first(heard.clone()) => return Err(named(&config.data_dir, error).into()),
+            root = tree.start() => root?,
+        };
         let (draining, grace) = (view.draining.clone(), WATCHDOG_GRACE);
         let watchdog = ThreadWatchdog::start(tree.clone(), grace, move |stuck| {
             let handler = format!("`{}` has blocked its thread", stuck.path);
@@ -192,6 +200,7 @@ impl Node {
             data_dir,
             tree,
             root,
+            hopeless: heard,
             view,
             checkpoints,
             api_socket,
@@ -228,12 +237,20 @@ impl Node {
         }
     }
 
-    /// Waits until the tree ends, which it does by itself only when it gives up.
+    /// Waits until the tree ends, which it does by itself only when it gives up, or until an actor
+    /// met an error that no restart repairs. Then what still runs is not worth a stop: everything
+    /// acknowledged is in the log, as far as that can be read.
     ///
     /// # Errors
-    /// Why it gave up.
+    /// Why it gave up, or the error.
     pub async fn wait(&self) -> Result<(), NodeError> {
-        Ok(self.root.wait().await?)
+        tokio::select! {
+            biased;
+            error = first(self.hopeless.clone()) => {
+                Err(named(self.data_dir.path(), error).into())
+            }
+            ended = self.root.wait() => Ok(ended?),
+        }
     }
 
     /// From now on the node says that it is not ready.
@@ -245,7 +262,8 @@ impl Node {
     /// the store, which writes a checkpoint of every shard.
     ///
     /// # Errors
-    /// When the tree gave up. The log still has everything then.
+    /// When the tree gave up, or an actor met an error that no restart repairs. The log still has
+    /// everything then, as far as it can be read.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.drain();
         if let Some(socket) = &self.api_socket {
@@ -253,7 +271,11 @@ impl Node {
         }
         let stopped = self.root.stop().await;
         self.checkpoints.close();
-        Ok(stopped?)
+        let hopeless = self.hopeless.borrow().clone();
+        match hopeless {
+            Some(error) => Err(named(self.data_dir.path(), error).into()),
+            None => Ok(stopped?),
+        }
     }
 }
 
@@ -291,6 +313,15 @@ fn limits(config: &Config) -> Limits {
         request_time: Duration::from_millis(config.request_timeout_ms),
         drain_time: Duration::from_millis(config.shutdown_timeout_ms),
         ..Limits::default()
+    }
+}
+
+/// The first of these errors; never, if there is none.
+async fn first(mut errors: watch::Receiver<Option<StoreError>>) -> StoreError {
+    let error = errors.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+    match error {
+        Some(error) => error,
+        None => std::future::pending().await,
     }
 }
 

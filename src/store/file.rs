@@ -186,6 +186,11 @@ pub(crate) fn os_error(path: &Path, error: &std::io::Error) -> StoreError {
     }
 }
 
+/// What a panic while a file is opened means: redb panics over some kinds of damage.
+pub(crate) fn unreadable(path: &Path) -> StoreError {
+    StoreError::Damaged { path: path.into(), detail: "it cannot be read to the end".into() }
+}
+
 /// Puts the path into an error that was made where it was not known.
 pub(crate) fn named(path: &Path, error: StoreError) -> StoreError {
     match error {

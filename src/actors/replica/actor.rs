@@ -193,6 +193,7 @@ impl State {
             metrics: replica.raft.metrics(),
             status: self.arguments.status.clone(),
             lane: self.lane.clone(),
+            log: replica.log.clone(),
             incarnation: self.incarnation,
         };
         let durable = self.arguments.applier.durable().index;
@@ -271,10 +272,9 @@ struct Opening {
 
 impl Opening {
     async fn run(self, actor: ActorRef<ReplicaMessage>) -> Result<Arc<RaftReplica>, StoreError> {
-        let lane = self.lane.clone();
-        let failure = |error: String| lane.failure().unwrap_or(StoreError::Io(error));
+        let (lane, log) = (self.lane.clone(), LogStore::new(self.log));
+        let failure = |error: String| why(&lane, &log).unwrap_or(StoreError::Io(error));
         let node = self.node.0;
-        let log = LogStore(self.log);
         let machine = StateMachine {
             applier: self.applier,
             incarnation: log.0.incarnation(),
@@ -306,6 +306,7 @@ struct Watcher {
     metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     status: watch::Sender<ReplicaStatus>,
     lane: Arc<LogLane>,
+    log: LogStore,
     incarnation: u64,
 }
 
@@ -328,10 +329,15 @@ impl Watcher {
                 Err(error) => Err(error),
             };
             if let Err(error) = next {
-                return self.lane.failure().unwrap_or(StoreError::Io(error));
+                return why(&self.lane, &self.log).unwrap_or(StoreError::Io(error));
             }
         }
     }
+}
+
+/// Why Raft stopped, as far as the storage knows.
+fn why(lane: &LogLane, log: &LogStore) -> Option<StoreError> {
+    lane.failure().or_else(|| log.failure())
 }
 
 fn status(metrics: &RaftMetrics<TypeConfig>, incarnation: u64) -> ReplicaStatus {

@@ -135,6 +135,7 @@ impl Actor for SupervisorActor {
                 state.exited(cell.get_id(), exit, left_behind)
             }
             SupervisionEvent::ActorFailed(cell, error) => {
+                state.tree.failed(&error);
                 let cause = match depends(&error) {
                     true => RestartCause::Dependency,
                     false => RestartCause::Crash,

@@ -58,6 +58,7 @@ impl Stage {
                 let noted = (note.path.to_owned(), note.event.clone());
                 stage.with(|s| s.notes.push(noted));
             }),
+            ..TreeOptions::default()
         }
     }
 

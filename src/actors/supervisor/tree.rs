@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use ractor::ActorProcessingErr;
 
 use crate::actors::supervisor::actor::{self, SupervisorMessage};
 use crate::actors::supervisor::heartbeat::Observation;
@@ -20,6 +21,10 @@ use crate::seams::{Random, tasks};
 /// must be quick, and must not panic.
 pub type Observer = Arc<dyn Fn(&SupervisionNote<'_>) + Send + Sync>;
 
+/// Sees the error of every actor that fails, or fails to start, before budgets are asked: what no
+/// restart repairs can be told from here to whoever ends the process. As quick as an [`Observer`].
+pub type FailureObserver = Arc<dyn Fn(&(dyn std::error::Error + 'static)) + Send + Sync>;
+
 /// What a tree gets from outside.
 #[derive(Clone)]
 pub struct TreeOptions {
@@ -27,12 +32,15 @@ pub struct TreeOptions {
     pub random: Random,
     /// Who is told.
     pub observer: Observer,
+    /// Who sees the errors.
+    pub failures: FailureObserver,
 }
 
 impl Default for TreeOptions {
-    /// The system's randomness, no observer.
+    /// The system's randomness, no observers.
     fn default() -> Self {
-        Self { random: Random::system(), observer: Arc::new(|_| ()) }
+        let failures = Arc::new(|_: &(dyn std::error::Error + 'static)| ());
+        Self { random: Random::system(), observer: Arc::new(|_| ()), failures }
     }
 }
 
@@ -208,6 +216,11 @@ impl Tree {
         supervisor
             .and_then(|actor| actor.cast(SupervisorMessage::Restart { index, cause }).ok())
             .ok_or_else(|| RestartError::SupervisorDown(path.to_owned()))
+    }
+
+    /// An actor failed with this error.
+    pub(super) fn failed(&self, error: &ActorProcessingErr) {
+        (self.root.options.failures)(error.as_ref());
     }
 
     pub(super) fn running_handlers(&self) -> Vec<Observation> {
