@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tower::Service;
 
+use crate::http::failure_limit::Peer;
 use crate::http::limits::Limits;
-use crate::http::signin_limit::Peer;
 use crate::seams::{tasks, time};
 use crate::telemetry::Metrics;
 

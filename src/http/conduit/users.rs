@@ -15,10 +15,10 @@ use crate::http::checks::Checks;
 use crate::http::conduit::render;
 use crate::http::error::{Answered, Failure, taken};
 use crate::http::extract::{SignedIn, token_of, wrong_answer};
+use crate::http::failure_limit::Peer;
 use crate::http::fields::{self, Checked, PASSWORD_MAX, Shown};
 use crate::http::json::{Field, Json, Object};
 use crate::http::people;
-use crate::http::signin_limit::Peer;
 
 /// The body of all three writes.
 #[derive(Debug, Default, Deserialize)]
@@ -81,7 +81,7 @@ pub async fn login(
         return Err(wrong());
     }
     let limit = &app.shared().signin_limit;
-    let attempt = limit.attempt(&email.normal, peer.map(|Extension(peer)| peer));
+    let attempt = limit.attempt(Some(&email.normal), peer.map(|Extension(peer)| peer));
     let within_limit = || limit.wait_s(attempt).map_or(Ok(()), too_often);
     within_limit()?;
     // Whether there is such a user must not show in the time: nobody's password is verified, too.
