@@ -2,7 +2,7 @@
 //!
 //! Below everything else, so that all layers can use it. `clippy.toml` forbids the direct calls
 //! elsewhere; ADR 0010 tells what a simulated run repeats and what not. Two more seams are where
-//! their types are: files are opened by [`Storage`](crate::store::file::Storage) only, and
+//! their types are: files are opened by `store::file::Storage` only, and
 //! openraft's runtime is named in `actors/replica/types.rs` only.
 
 mod clock;

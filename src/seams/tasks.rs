@@ -2,7 +2,7 @@
 //!
 //! On a runtime with one thread, tasks run in an order that depends on nothing outside, so tokio's
 //! own are not replaced: these functions exist so that there is one place to look at. What would
-//! leave that thread is replaced: in a simulation ([`Inline`]) blocking work is a task like any
+//! leave that thread is replaced: in a simulation (`Inline`) blocking work is a task like any
 //! other, and a log lane has no thread (`LaneOptions::inline`). The threads that remain watch the
 //! real time of a real process and are not started there.
 #![expect(clippy::disallowed_methods, reason = "this is the seam")]
