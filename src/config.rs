@@ -95,7 +95,7 @@ impl Default for Config {
             shutdown_timeout_ms: 10_000,
             checkpoint_bytes: 16 * 1024 * 1024,
             checkpoint_age_s: 60,
-            cache_bytes: 16 * 1024 * 1024,
+            cache_bytes: 8 * 1024 * 1024,
             token_days: 30,
             signin_failures_max: 10,
             password_threads: 2,

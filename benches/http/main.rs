@@ -4,6 +4,7 @@
 //! `cargo bench --bench http` prints the table; `-- --help` tells what else there is. Servers are
 //! processes of their own, bound to one core; the load generator has the other.
 #![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark is of the real world")]
 
 mod bare;
 mod content;

@@ -19,7 +19,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
 use crate::actors::supervisor::{DependencyFailed, Heartbeat};
+use crate::seams::tasks;
 use crate::store::error::StoreError;
+use crate::store::file::unreadable;
 use crate::store::log::{LaneObserver, LaneOptions, LogLane};
 
 /// Whether the disk that holds the data has room, as the lanes find it.
@@ -53,6 +55,8 @@ pub(crate) enum LaneMessage {
 pub(crate) struct Arguments {
     /// The file.
     pub(crate) path: PathBuf,
+    /// How it is opened; the observer is this actor's own.
+    pub(crate) options: LaneOptions,
     /// Where the replicas find the lane; `None` while it is being reopened.
     pub(crate) published: watch::Sender<Option<Arc<LogLane>>>,
     /// The lane of the generation before, to be closed first: an actor that was killed closes
@@ -104,16 +108,23 @@ impl Actor for LaneActor {
         myself: ActorRef<LaneMessage>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let Arguments { path, published, open, fsync, disk, heartbeat } = arguments;
+        let Arguments { path, options, published, open, fsync, disk, heartbeat } = arguments;
         published.send_replace(None);
         let old = open.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(old) = old {
-            tokio::task::spawn_blocking(move || old.close()).await?;
+            tasks::blocking(move || old.close()).await?;
         }
         let observer = Arc::new(Observer { actor: myself, fsync, disk });
-        let options = LaneOptions { observer: Some(observer), ..LaneOptions::default() };
-        let opened = tokio::task::spawn_blocking(move || LogLane::open(&path, options)).await?;
-        let lane = opened.map_err(failure)?;
+        let options = LaneOptions { observer: Some(observer), ..options };
+        let opened = tasks::blocking({
+            let path = path.clone();
+            move || LogLane::open(&path, options)
+        });
+        let opened = opened.await.map_err(|lost| match lost.is_panic() {
+            true => unreadable(&path).into(),
+            false => ActorProcessingErr::from(lost),
+        });
+        let lane = opened?.map_err(failure)?;
         *open.lock().unwrap_or_else(PoisonError::into_inner) = Some(lane.clone());
         published.send_replace(Some(lane.clone()));
         Ok(State { lane, published, heartbeat })
@@ -138,7 +149,7 @@ impl Actor for LaneActor {
     ) -> Result<(), ActorProcessingErr> {
         let lane = state.lane.clone();
         // Joins the lane's thread: what is queued becomes durable first.
-        tokio::task::spawn_blocking(move || lane.close()).await?;
+        tasks::blocking(move || lane.close()).await?;
         Ok(())
     }
 }

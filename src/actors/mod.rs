@@ -8,7 +8,6 @@ pub(crate) mod lane;
 pub mod post;
 pub mod replica;
 pub mod router;
-pub mod seams;
 mod shard;
 mod shard_cell;
 mod shard_metrics;

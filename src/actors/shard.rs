@@ -36,6 +36,7 @@ use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
+use crate::seams::time;
 use crate::store::shard_file::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -257,7 +258,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
 
 impl<S: StateMachine> State<S> {
     fn command(&mut self, myself: &ActorRef<ShardMessage<S>>, envelope: CommandEnvelope<S>) {
-        self.cell.metrics.received(envelope.sent, Instant::now());
+        self.cell.metrics.received(envelope.sent, time::mark());
         // While nothing can be proposed, callers give up; they have waited longest in front.
         while self.pending.front().is_some_and(CommandEnvelope::is_abandoned) {
             self.pending.pop_front();
@@ -293,7 +294,7 @@ impl<S: StateMachine> State<S> {
         myself: &ActorRef<ShardMessage<S>>,
         mut envelope: QueryEnvelope<S>,
     ) -> Result<(), ActorProcessingErr> {
-        let started = Instant::now();
+        let started = time::mark();
         self.cell.metrics.received(envelope.sent, started);
         self.queries += 1;
         if envelope.answer.is_closed() {
@@ -314,7 +315,7 @@ impl<S: StateMachine> State<S> {
             Ok(Ok(Step::Again)) => {
                 drop(guard);
                 cell.metrics.handled("query", started);
-                envelope.sent = Instant::now();
+                envelope.sent = time::mark();
                 let _ = myself.cast(ShardMessage::Query(envelope));
                 return Ok(());
             }
@@ -359,10 +360,10 @@ impl<S: StateMachine> State<S> {
         }
         self.batches += 1;
         let number = self.batches;
-        let tag: [u8; TAG_BYTES] = rand::random();
+        let tag: [u8; TAG_BYTES] = self.cell.random.any();
         let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
-        self.in_flight = Some(InFlight { number, tag, commands, proposed: Instant::now() });
+        self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
         self.last_proposed = Some(tokio::time::Instant::now());
         self.queries = 0;
         let myself = myself.clone();

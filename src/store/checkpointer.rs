@@ -3,10 +3,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
@@ -104,7 +105,7 @@ impl Checkpoints {
     /// Returns when some shard has grown past its limit, or it is time to look at ages.
     pub async fn wait_due(&self) {
         let pause = (self.options.age / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let _ = tokio::time::timeout(pause, self.due.notified()).await;
+        let _ = time::timeout(pause, self.due.notified()).await;
     }
 
     /// Writes the shards that are due, one after the other. Blocks.
@@ -145,14 +146,14 @@ impl Checkpoints {
 }
 
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
-    let started = Instant::now();
+    let (began, started) = (Instant::now(), time::mark());
     match entry.store.checkpoint() {
         Ok(None) => {
-            entry.written = started;
+            entry.written = began;
             Ok(())
         }
         Ok(Some(applied)) => {
-            entry.written = started;
+            entry.written = began;
             let left = entry.store.lock().unwritten_bytes();
             entry.unwritten.store(left, Ordering::Relaxed);
             (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
