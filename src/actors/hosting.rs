@@ -94,8 +94,10 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
     // The observer needs the replica slot of a cell that needs the observer's trigger.
     let slot: Arc<OnceLock<ReplicaSlot>> = Arc::default();
     let (observed, late_slot, clock) = (metrics.clone(), slot.clone(), ground.seams.clock.clone());
+    let disk = ground.disk.writer();
     let observer: CheckpointObserver = Arc::new(move |outcome| match outcome {
         Ok(done) => {
+            disk.note(Ok(()));
             observed.checkpointed(clock.now(), done.took, done.left);
             let replica = late_slot.get().and_then(|slot| slot.borrow().clone());
             if let Some(replica) = replica {
@@ -103,6 +105,7 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
             }
         }
         Err(error) => {
+            disk.note::<()>(Err(&error));
             observed.checkpoint_failed();
             tracing::error!(shard = %id, %error, "a checkpoint failed; it is tried again");
         }
@@ -161,7 +164,7 @@ pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> Superviso
     let published = ground.lane.clone();
     let open: Arc<Mutex<Option<Arc<LogLane>>>> = Arc::default();
     let fsync = ground.metrics.fsync.clone();
-    let disk = ground.disk.clone();
+    let disk = ground.disk.writer();
     let options = ground.lanes.clone();
     let lane = ChildSpec::actor("lane-0", move |context| {
         let arguments = lane::Arguments {

@@ -74,7 +74,9 @@ struct Entry {
     unwritten: Arc<AtomicUsize>,
     observer: CheckpointObserver,
     written: Instant,
-    not_before: Instant,
+    /// When a checkpoint that failed is tried again, however little is unwritten: until it
+    /// succeeds, nobody knows whether the file can be written.
+    retry: Option<Instant>,
 }
 
 impl Checkpoints {
@@ -91,13 +93,7 @@ impl Checkpoints {
             bytes: self.options.bytes,
             due: self.due.clone(),
         };
-        let entry = Entry {
-            store,
-            unwritten,
-            observer,
-            written: Instant::now(),
-            not_before: Instant::now(),
-        };
+        let entry = Entry { store, unwritten, observer, written: Instant::now(), retry: None };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         trigger
     }
@@ -114,7 +110,7 @@ impl Checkpoints {
         for entry in entries.iter_mut() {
             let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
             let aged = entry.written.elapsed() >= self.options.age;
-            if (grown || aged) && Instant::now() >= entry.not_before {
+            if entry.retry.map_or(grown || aged, |at| Instant::now() >= at) {
                 // A failure was told to the observer; memory holds everything, and the next round
                 // tries again.
                 let _ = write(entry);
@@ -147,6 +143,7 @@ impl Checkpoints {
 
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
     let (began, started) = (Instant::now(), time::mark());
+    entry.retry = None;
     match entry.store.checkpoint() {
         Ok(None) => {
             entry.written = began;
@@ -160,7 +157,7 @@ fn write(entry: &mut Entry) -> Result<(), StoreError> {
             Ok(())
         }
         Err(error) => {
-            entry.not_before = Instant::now() + RETRY_PAUSE;
+            entry.retry = Some(Instant::now() + RETRY_PAUSE);
             (entry.observer)(Err(error.clone()));
             Err(error)
         }

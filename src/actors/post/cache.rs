@@ -47,7 +47,7 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 40 << 20,
+            posts_bytes: 56 << 20,
             bodies_bytes: 40 << 20,
             lists_bytes: 8 << 20,
             favored_bytes: 8 << 20,
