@@ -93,7 +93,7 @@ impl Default for Config {
             body_timeout_ms: 10_000,
             request_timeout_ms: 15_000,
             shutdown_timeout_ms: 10_000,
-            checkpoint_bytes: 8 * 1024 * 1024,
+            checkpoint_bytes: 16 * 1024 * 1024,
             checkpoint_age_s: 60,
             cache_bytes: 4 * 1024 * 1024,
             token_days: 30,
