@@ -158,16 +158,10 @@ id_type!(
     UserId
 );
 
-/// The effect of a command happens once per command id, however often it is sent.
+/// The effect of a command happens once per command id, however often it is sent. Random, and so
+/// unique without coordination, unless it is derived from a key of the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CommandId(pub [u8; 16]);
-
-impl CommandId {
-    /// A fresh id, unique without coordination.
-    pub fn random() -> Self {
-        Self(rand::random())
-    }
-}
 
 impl fmt::Debug for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

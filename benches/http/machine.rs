@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -20,14 +21,14 @@ pub fn pin(core: usize) {
     }
 }
 
-/// The core of the server and that of the load generator. On a machine with one core they are
-/// the same, and the figures mean little.
-pub fn cores() -> (usize, usize) {
+/// The core of the servers and that of the load generator. On a machine with one core they are
+/// the same, and the figures mean little. Read once, before this thread is bound to one of them.
+pub static CORES: LazyLock<(usize, usize)> = LazyLock::new(|| {
     let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
     let mut usable = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
     let server = usable.next().unwrap_or(0);
     (server, usable.next().unwrap_or(server))
-}
+});
 
 /// CPU time that a process has used so far, in user and kernel, threads that ended included.
 pub fn cpu_time(pid: u32) -> Duration {

@@ -4,6 +4,7 @@
 //! `cargo bench --bench http` prints the table; `-- --help` tells what else there is. Servers are
 //! processes of their own, bound to one core; the load generator has the other.
 #![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark is of the real world")]
 
 mod bare;
 mod content;
@@ -88,6 +89,9 @@ pub struct Options {
     /// Sizes of the set that is made
     #[arg(long, hide = true)]
     sizes: Option<String>,
+    /// Core that server is bound to
+    #[arg(long, hide = true)]
+    core: Option<usize>,
     /// Whether that server writes checkpoints
     #[arg(long, hide = true)]
     no_checkpoints: bool,
@@ -155,7 +159,7 @@ fn main() -> Result<(), Failed> {
     for fact in machine::facts(&folder()) {
         println!("- {fact}");
     }
-    let (server, generator) = machine::cores();
+    let (server, generator) = *machine::CORES;
     println!("- server on core {server}, load generator on core {generator}");
     machine::pin(generator);
     sections::run(&options)?;
@@ -170,7 +174,8 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
         let sizes = options.sizes.as_deref().and_then(Sizes::parse).ok_or("which sizes?")?;
         return quire_server::fill(&folder, sizes, options.shards.unwrap_or(1));
     }
-    machine::pin(machine::cores().0);
+    // Said by the load generator: what a child inherits is the generator's own core.
+    machine::pin(options.core.ok_or("a server needs a core")?);
     // The same for all: what the program takes on one core.
     let runtime = quire::cli::runtime()?;
     runtime.block_on(async {

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::Failed;
+use crate::{Failed, machine};
 
 /// What a child says when it serves, before its address.
 pub const READY: &str = "ready ";
@@ -31,6 +31,7 @@ impl Server {
     pub fn start(arguments: &[String], patience: Duration) -> Result<Self, Failed> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
+            .args(["--core", &machine::CORES.0.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

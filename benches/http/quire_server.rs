@@ -6,12 +6,12 @@ use std::path::Path;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use quire::actors::post::message as post;
 use quire::actors::router::Call;
-use quire::actors::seams::Clock;
 use quire::actors::user::message as user;
 use quire::config::Config;
 use quire::http::slug::slug;
 use quire::ids::{Bucket, PostId, Stamp, UserId};
 use quire::node::Node;
+use quire::seams::{Clock, Seams};
 
 use crate::Failed;
 use crate::content::{Content, Sizes, user_name};
@@ -33,7 +33,7 @@ pub async fn serve(folder: &Path, checkpoints: bool) -> Result<(), Failed> {
         config.checkpoint_bytes = 1 << 32;
         config.checkpoint_age_s = 24 * 60 * 60;
     }
-    let node = Node::start(&config, Clock::system()).await?;
+    let node = Node::start(&config, Seams::system()).await?;
     node.wait_ready().await;
     let address = node.address.ok_or("the node does not listen")?;
     println!("{READY}{address}");
@@ -52,7 +52,7 @@ pub fn fill(folder: &Path, sizes: Sizes, shards: u16) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let config = Config { shards, ..config(folder) };
-        let node = Node::start_offline(&config, Clock::system()).await?;
+        let node = Node::start_offline(&config, Seams::system()).await?;
         node.wait_ready().await;
         let users = make_users(&node, sizes).await?;
         let (users, tokens): (Vec<UserId>, Vec<String>) = users.into_iter().unzip();

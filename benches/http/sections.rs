@@ -8,7 +8,7 @@ use crate::content::Sizes;
 use crate::load::{self, Outcome, Plan};
 use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio, verdict};
-use crate::workload::{Keys, Mix, Operation};
+use crate::workload::{Keys, Mix, Operation, Walk};
 use crate::{Failed, Options, folder, machine};
 
 /// Connections of the read tests.
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const FILL_PATIENCE: Duration = Duration::from_secs(45 * 60);
 /// Answers of which the one of median length is what the bare server returns.
 const SAMPLES: usize = 101;
+/// Time for reading every article before anything is measured.
+const WALK: Duration = Duration::from_secs(5);
 /// Creates a second while checkpoints are written.
 const CREATES_PER_SECOND: f64 = 5_000.0;
 
@@ -166,6 +168,11 @@ fn table(options: &Options) -> Result<(), Failed> {
     let _ = std::fs::remove_file(limits.join("direct.redb"));
     let bare = Server::start(&role("bare", &limits), PATIENCE)?;
     let direct = Server::start(&role("direct", &limits), PATIENCE)?;
+    for target in &targets {
+        // Pages and posts are in memory, as they are in a node that has served for a while.
+        let plan = Plan { warm_up: Duration::ZERO, duration: WALK, ..target.plan(options) };
+        load::run(&plan, &mut Walk::new(&target.keys))?;
+    }
     report::head();
     for (operation, bar) in READS {
         measure(

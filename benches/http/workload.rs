@@ -209,6 +209,27 @@ impl Source for Mix<'_> {
     }
 }
 
+/// Every article in turn, over and over.
+pub struct Walk<'a> {
+    slugs: std::iter::Cycle<std::slice::Iter<'a, String>>,
+}
+
+impl<'a> Walk<'a> {
+    /// From the first one on.
+    pub fn new(keys: &'a Keys) -> Self {
+        Self { slugs: keys.slugs.iter().cycle() }
+    }
+}
+
+impl Source for Walk<'_> {
+    fn next(&mut self, request: &mut Vec<u8>) -> Class {
+        let slug = self.slugs.next().expect("there are articles");
+        head(request, &["GET /api/articles/", slug]);
+        token(request, None);
+        Class::Measured
+    }
+}
+
 fn slug<'a>(keys: &'a Keys, random: &mut Random) -> &'a str {
     &keys.slugs[keys.posts_zipf.draw(random)]
 }

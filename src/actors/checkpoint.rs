@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
+use crate::seams::tasks;
 use crate::store::checkpointer::Checkpoints;
 
 /// What the actor receives.
@@ -59,7 +60,7 @@ impl Actor for CheckpointActor {
         match message {
             CheckpointMessage::Due => {
                 let checkpoints = state.checkpoints.clone();
-                tokio::task::spawn_blocking(move || checkpoints.write_due()).await?;
+                tasks::blocking(move || checkpoints.write_due()).await?;
             }
         }
         state.wait(myself);
@@ -72,7 +73,7 @@ impl Actor for CheckpointActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let checkpoints = state.checkpoints.clone();
-        let written = tokio::task::spawn_blocking(move || checkpoints.write_all()).await?;
+        let written = tasks::blocking(move || checkpoints.write_all()).await?;
         if let Err(error) = written {
             tracing::error!(%error, "the last checkpoint failed; the log still has everything");
         }
@@ -83,7 +84,7 @@ impl Actor for CheckpointActor {
 impl State {
     fn wait(&mut self, myself: ActorRef<CheckpointMessage>) {
         let checkpoints = self.checkpoints.clone();
-        let waiter = tokio::spawn(async move {
+        let waiter = tasks::spawn(async move {
             checkpoints.wait_due().await;
             let _ = myself.cast(CheckpointMessage::Due);
         });

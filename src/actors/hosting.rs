@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,16 +13,16 @@ use crate::actors::lane::{self, Disk};
 use crate::actors::replica::actor::{self as replica, ReplicaActor, ReplicaStatus};
 use crate::actors::replica::port::{Applier, Replica};
 use crate::actors::router::Router;
-use crate::actors::seams::Clock;
 use crate::actors::shard::{self, ShardActor};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
 use crate::ids::{GroupId, NodeId, ShardId};
+use crate::seams::{Seams, tasks};
 use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
 use crate::store::error::StoreError;
-use crate::store::file::named;
+use crate::store::file::{Storage, named, unreadable};
 use crate::store::log::{LaneOptions, LogLane};
 use crate::store::shard_file::ShardStore;
 use crate::telemetry::Metrics;
@@ -47,9 +46,11 @@ type ReplicaSlot = watch::Sender<Option<Arc<dyn Replica>>>;
 /// What every shard stands on.
 pub(crate) struct Ground {
     pub(crate) node: NodeId,
-    pub(crate) clock: Clock,
+    pub(crate) seams: Seams,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lane: watch::Sender<Option<Arc<LogLane>>>,
+    /// How lanes are opened, and where.
+    pub(crate) lanes: LaneOptions,
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) disk: Disk,
     /// How often a shard or replica may fail; [`SHARD_BUDGET`] but in tests that crash more.
@@ -92,9 +93,11 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
     let metrics = ShardMetrics::new(&ground.metrics, id);
     // The observer needs the replica slot of a cell that needs the observer's trigger.
     let slot: Arc<OnceLock<ReplicaSlot>> = Arc::default();
-    let (observed, late_slot, clock) = (metrics.clone(), slot.clone(), ground.clock.clone());
+    let (observed, late_slot, clock) = (metrics.clone(), slot.clone(), ground.seams.clock.clone());
+    let disk = ground.disk.writer();
     let observer: CheckpointObserver = Arc::new(move |outcome| match outcome {
         Ok(done) => {
+            disk.note(Ok(()));
             observed.checkpointed(clock.now(), done.took, done.left);
             let replica = late_slot.get().and_then(|slot| slot.borrow().clone());
             if let Some(replica) = replica {
@@ -102,13 +105,14 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
             }
         }
         Err(error) => {
+            disk.note::<()>(Err(&error));
             observed.checkpoint_failed();
             tracing::error!(shard = %id, %error, "a checkpoint failed; it is tried again");
         }
     });
     let trigger = ground.checkpoints.add(store.clone(), observer);
     let cell =
-        ShardCell::new(id, store, ground.clock.clone(), ground.disk.clone(), metrics, trigger);
+        ShardCell::new(id, store, ground.seams.clone(), ground.disk.clone(), metrics, trigger);
     let _ = slot.set(cell.replica_slot());
     Arc::new(cell)
 }
@@ -160,10 +164,12 @@ pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> Superviso
     let published = ground.lane.clone();
     let open: Arc<Mutex<Option<Arc<LogLane>>>> = Arc::default();
     let fsync = ground.metrics.fsync.clone();
-    let disk = ground.disk.clone();
+    let disk = ground.disk.writer();
+    let options = ground.lanes.clone();
     let lane = ChildSpec::actor("lane-0", move |context| {
         let arguments = lane::Arguments {
             path: path.clone(),
+            options: options.clone(),
             published: published.clone(),
             open: open.clone(),
             fsync: fsync.clone(),
@@ -186,10 +192,10 @@ pub(crate) fn store_spec(ground: &Ground, path: std::path::PathBuf) -> Superviso
 ///
 /// # Errors
 /// When it cannot be opened.
-pub(crate) fn open_log(path: &Path) -> Result<Arc<LogLane>, StoreError> {
-    std::thread::scope(|scope| {
-        opened(path, scope.spawn(|| LogLane::open(path, LaneOptions::default())))
-    })
+pub(crate) fn open_log(ground: &Ground, path: &Path) -> Result<Arc<LogLane>, StoreError> {
+    let open = || LogLane::open(path, ground.lanes.clone());
+    let opened = tasks::apart(std::iter::once(open)).remove(0);
+    opened.map_err(|_panic| unreadable(path))?
 }
 
 /// Compares the log with what the shards hold, for the same reason.
@@ -209,31 +215,17 @@ pub(crate) fn check_states(
     Ok(())
 }
 
-/// redb panics over some kinds of damage.
-fn opened<T>(
-    path: &Path,
-    opening: ScopedJoinHandle<'_, Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let damaged = |_panic| StoreError::Damaged {
-        path: path.into(),
-        detail: "it cannot be read to the end".into(),
-    };
-    opening.join().map_err(damaged)?
-}
-
 /// Opens the files of a service's shards, in parallel: recovery of one must not wait for another.
 ///
 /// # Errors
 /// The first that cannot be opened.
 pub(crate) fn open_stores<S: StateMachine>(
+    storage: &Storage,
     paths: &[std::path::PathBuf],
     cache_bytes: usize,
 ) -> Result<Vec<ShardStore>, StoreError> {
-    std::thread::scope(|scope| {
-        let opening: Vec<_> = paths
-            .iter()
-            .map(|path| scope.spawn(move || ShardStore::open(path, S::TABLES, cache_bytes)))
-            .collect();
-        opening.into_iter().zip(paths).map(|(thread, path)| opened(path, thread)).collect()
-    })
+    let opening =
+        paths.iter().map(|path| move || ShardStore::open(storage, path, S::TABLES, cache_bytes));
+    let opened = tasks::apart(opening).into_iter().zip(paths);
+    opened.map(|(opened, path)| opened.map_err(|_panic| unreadable(path))?).collect()
 }

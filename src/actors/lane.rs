@@ -10,7 +10,7 @@
 //! opened again.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,25 +19,48 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
 use crate::actors::supervisor::{DependencyFailed, Heartbeat};
+use crate::seams::tasks;
 use crate::store::error::StoreError;
+use crate::store::file::unreadable;
 use crate::store::log::{LaneObserver, LaneOptions, LogLane};
 
-/// Whether the disk that holds the data has room, as the lanes find it.
+/// Whether the disk that holds the data has room, as its writers find it: how many of them found
+/// none the last time.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk(Arc<AtomicBool>);
+pub(crate) struct Disk(Arc<AtomicUsize>);
 
 impl Disk {
-    /// Whether the last commit failed for lack of room: the node then only reads.
+    /// Whether the last commit of a lane, or the last checkpoint of a shard, failed for lack of
+    /// room: the node then only reads.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) > 0
     }
 
-    fn set_full(&self, full: bool) {
-        if self.0.swap(full, Ordering::Relaxed) != full {
-            match full {
-                true => tracing::error!("the disk is full: writes are refused until there is room"),
-                false => tracing::info!("the disk has room again: writes are accepted"),
-            }
+    /// One more who writes to the disk.
+    pub(crate) fn writer(&self) -> Arc<DiskWriter> {
+        Arc::new(DiskWriter { disk: self.clone(), found_full: AtomicBool::new(false) })
+    }
+}
+
+/// One file's view of the disk. It outlives restarts, for opening a file proves nothing.
+#[derive(Debug)]
+pub(crate) struct DiskWriter {
+    disk: Disk,
+    found_full: AtomicBool,
+}
+
+impl DiskWriter {
+    /// Notes how the last write went.
+    pub(crate) fn note<T>(&self, written: Result<T, &StoreError>) {
+        let full = matches!(written, Err(StoreError::Full));
+        if self.found_full.swap(full, Ordering::Relaxed) == full {
+            return;
+        }
+        let count = &self.disk.0;
+        if full && count.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!("the disk is full: writes are refused until there is room");
+        } else if !full && count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tracing::info!("the disk has room again: writes are accepted");
         }
     }
 }
@@ -53,6 +76,8 @@ pub(crate) enum LaneMessage {
 pub(crate) struct Arguments {
     /// The file.
     pub(crate) path: PathBuf,
+    /// How it is opened; the observer is this actor's own.
+    pub(crate) options: LaneOptions,
     /// Where the replicas find the lane; `None` while it is being reopened.
     pub(crate) published: watch::Sender<Option<Arc<LogLane>>>,
     /// The lane of the generation before, to be closed first: an actor that was killed closes
@@ -61,7 +86,7 @@ pub(crate) struct Arguments {
     /// Duration of each sync.
     pub(crate) fsync: Histogram,
     /// Told when a commit finds no room, and when one does again.
-    pub(crate) disk: Disk,
+    pub(crate) disk: Arc<DiskWriter>,
     /// Marked while a handler runs.
     pub(crate) heartbeat: Heartbeat,
 }
@@ -79,17 +104,17 @@ pub(crate) struct State {
 struct Observer {
     actor: ActorRef<LaneMessage>,
     fsync: Histogram,
-    disk: Disk,
+    disk: Arc<DiskWriter>,
 }
 
 impl LaneObserver for Observer {
     fn committed(&self, _requests: usize, _bytes: usize, duration: Duration) {
         self.fsync.observe(duration.as_secs_f64());
-        self.disk.set_full(false);
+        self.disk.note(Ok(()));
     }
 
     fn failed(&self, error: &StoreError) {
-        self.disk.set_full(matches!(error, StoreError::Full));
+        self.disk.note::<()>(Err(error));
         let _ = self.actor.cast(LaneMessage::Failed(error.clone()));
     }
 }
@@ -104,16 +129,23 @@ impl Actor for LaneActor {
         myself: ActorRef<LaneMessage>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let Arguments { path, published, open, fsync, disk, heartbeat } = arguments;
+        let Arguments { path, options, published, open, fsync, disk, heartbeat } = arguments;
         published.send_replace(None);
         let old = open.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(old) = old {
-            tokio::task::spawn_blocking(move || old.close()).await?;
+            tasks::blocking(move || old.close()).await?;
         }
         let observer = Arc::new(Observer { actor: myself, fsync, disk });
-        let options = LaneOptions { observer: Some(observer), ..LaneOptions::default() };
-        let opened = tokio::task::spawn_blocking(move || LogLane::open(&path, options)).await?;
-        let lane = opened.map_err(failure)?;
+        let options = LaneOptions { observer: Some(observer), ..options };
+        let opened = tasks::blocking({
+            let path = path.clone();
+            move || LogLane::open(&path, options)
+        });
+        let opened = opened.await.map_err(|lost| match lost.is_panic() {
+            true => unreadable(&path).into(),
+            false => ActorProcessingErr::from(lost),
+        });
+        let lane = opened?.map_err(failure)?;
         *open.lock().unwrap_or_else(PoisonError::into_inner) = Some(lane.clone());
         published.send_replace(Some(lane.clone()));
         Ok(State { lane, published, heartbeat })
@@ -138,7 +170,7 @@ impl Actor for LaneActor {
     ) -> Result<(), ActorProcessingErr> {
         let lane = state.lane.clone();
         // Joins the lane's thread: what is queued becomes durable first.
-        tokio::task::spawn_blocking(move || lane.close()).await?;
+        tasks::blocking(move || lane.close()).await?;
         Ok(())
     }
 }

@@ -9,7 +9,6 @@ pub mod post;
 pub mod recommendation;
 pub mod replica;
 pub mod router;
-pub mod seams;
 mod shard;
 mod shard_cell;
 mod shard_metrics;

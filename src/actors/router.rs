@@ -5,7 +5,6 @@
 //! happens once. It holds no product state, so it is a handle and not an actor.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use ractor::ActorRef;
@@ -17,6 +16,7 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::config::COMMAND_DEADLINE;
 use crate::ids::{Bucket, CommandId};
+use crate::seams::time;
 use crate::store::codec;
 
 /// Calls to one service. Cheap to clone.
@@ -93,7 +93,7 @@ impl<S: StateMachine> Router<S> {
             return Err(CallError::DiskFull);
         }
         let permit = Arc::new(self.permit(cell, &cell.command_permits)?);
-        let id = call.command.unwrap_or_else(CommandId::random);
+        let id = call.command.unwrap_or_else(|| CommandId(cell.random.any()));
         let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
         let deadline = cell.now().plus_ms(left.as_millis() as u64);
         let payload: Bytes = codec::encode(&command).into();
@@ -105,14 +105,14 @@ impl<S: StateMachine> Router<S> {
                 id,
                 deadline,
                 payload: payload.clone(),
-                sent: Instant::now(),
+                sent: time::mark(),
                 _permit: Some(permit.clone()),
                 _waiting: cell.metrics.waiting(),
                 reply: Some(reply),
                 span: tracing::Span::current(),
             });
             if actor.cast(message).is_ok() {
-                match tokio::time::timeout_at(call.deadline, answer).await {
+                match time::timeout_at(call.deadline, answer).await {
                     // The first sending may have been in time.
                     Ok(Ok(Err(CallError::DeadlineExceeded))) if sent_once => break,
                     Ok(Ok(answer)) => return answer,
@@ -146,11 +146,11 @@ impl<S: StateMachine> Router<S> {
             let permit = self.permit(cell, &cell.query_permits)?;
             let (answer, answered) = oneshot::channel();
             let query = query.clone();
-            let (sent, waiting) = (Instant::now(), cell.metrics.waiting());
+            let (sent, waiting) = (time::mark(), cell.metrics.waiting());
             let envelope =
                 QueryEnvelope { query, sent, _permit: permit, _waiting: waiting, answer };
             if actor.cast(ShardMessage::Query(envelope)).is_ok() {
-                match tokio::time::timeout_at(call.deadline, answered).await {
+                match time::timeout_at(call.deadline, answered).await {
                     Ok(Ok(answer)) => return answer,
                     Ok(Err(_dead)) => {}
                     Err(_elapsed) => return Err(CallError::DeadlineExceeded),
@@ -203,7 +203,7 @@ async fn serving<S: StateMachine>(
     }
     let mut published = cell.actor();
     let found = published.wait_for(Option::is_some);
-    let found = tokio::time::timeout_at(deadline, found).await.ok()?.ok()?;
+    let found = time::timeout_at(deadline, found).await.ok()?.ok()?;
     found.as_ref().map(|published| published.actor.clone())
 }
 
@@ -216,5 +216,5 @@ async fn gone<S: StateMachine>(
     let mut published = cell.actor();
     let other = published
         .wait_for(|now| now.as_ref().is_none_or(|now| now.actor.get_id() != dead.get_id()));
-    tokio::time::timeout_at(deadline, other).await.is_ok()
+    time::timeout_at(deadline, other).await.is_ok()
 }

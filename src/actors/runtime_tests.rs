@@ -1,5 +1,7 @@
 //! The runtime under a service of the tests' own: what must hold for every service.
 
+mod simulation;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,6 @@ use crate::actors::hosting::{Ground, Hosted, host, open_stores, store_spec};
 use crate::actors::lane::Disk;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::router::{Call, Router};
-use crate::actors::seams::Clock;
 use crate::actors::state_machine::{
     Outcome, ReadTables, Refusal, StateMachine, Step, Stop, Table, Tables, refuse,
 };
@@ -21,9 +22,11 @@ use crate::actors::supervisor::{
 };
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, CommandId, NodeId, Stamp};
+use crate::seams::{Clock, Random, Seams};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
+use crate::store::log::LaneOptions;
 use crate::telemetry::Metrics;
 
 /// Counts, by key, and can be told to break in every way.
@@ -168,6 +171,21 @@ struct World {
 const SHARD: &str = "test/services/counter/0/shard";
 const REPLICA: &str = "test/services/counter/0/replica";
 const LANE: &str = "test/store/lane-0";
+const SHARD_FILE: &str = "counter-0.redb";
+const LANE_FILE: &str = "log-0.redb";
+
+fn ground(seams: Seams, lanes: LaneOptions, options: CheckpointOptions) -> Ground {
+    Ground {
+        node: NodeId(1),
+        seams,
+        metrics: Arc::new(Metrics::new()),
+        lane: watch::Sender::new(None),
+        lanes,
+        checkpoints: Arc::new(Checkpoints::new(options)),
+        disk: Disk::default(),
+        shard_budget: RestartBudget::new(10_000, Duration::from_secs(10)),
+    }
+}
 
 impl World {
     async fn start(folder: &Path) -> Self {
@@ -175,27 +193,24 @@ impl World {
     }
 
     async fn start_at(folder: &Path, clock: Clock) -> Self {
+        let seams = Seams { clock, random: Random::system() };
         let options = CheckpointOptions { bytes: 1 << 20, age: Duration::from_secs(60) };
-        let checkpoints = Arc::new(Checkpoints::new(options));
-        let metrics = Arc::new(Metrics::new());
-        let ground = Ground {
-            node: NodeId(1),
-            clock,
-            metrics: metrics.clone(),
-            lane: watch::Sender::new(None),
-            checkpoints: checkpoints.clone(),
-            disk: Disk::default(),
-            shard_budget: RestartBudget::new(10_000, Duration::from_secs(10)),
-        };
-        let stores = open_stores::<Counter>(&[folder.join("counter-0.redb")], 1 << 20).unwrap();
+        let ground = ground(seams, LaneOptions::default(), options);
+        Self::start_on(folder, ground, TreeOptions::default()).await
+    }
+
+    async fn start_on(folder: &Path, ground: Ground, options: TreeOptions) -> Self {
+        let (checkpoints, metrics) = (ground.checkpoints.clone(), ground.metrics.clone());
+        let paths = [folder.join(SHARD_FILE)];
+        let stores = open_stores::<Counter>(&ground.lanes.storage, &paths, 1 << 20).unwrap();
         let Hosted { router, spec, mut replicas } = host::<Counter>(&ground, stores, 1);
         let services =
             SupervisorSpec::new("services", Strategy::OneForOne).child(ChildSpec::supervisor(spec));
-        let store = store_spec(&ground, folder.join("log-0.redb"));
+        let store = store_spec(&ground, folder.join(LANE_FILE));
         let spec = SupervisorSpec::new("test", Strategy::RestForOne)
             .child(ChildSpec::supervisor(store))
             .child(ChildSpec::supervisor(services));
-        let tree = Tree::new(spec, TreeOptions::default()).unwrap();
+        let tree = Tree::new(spec, options).unwrap();
         let root = tree.start().await.unwrap();
         let status = replicas.remove(0).1;
         Self { router, tree, root, status, checkpoints, metrics }
@@ -234,7 +249,7 @@ impl World {
 /// A copy of the files of an idle node: what a kill would leave. No checkpoint, no clean close.
 fn files_as_a_crash_leaves_them(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for name in ["log-0.redb", "counter-0.redb"] {
+    for name in [LANE_FILE, SHARD_FILE] {
         std::fs::copy(folder.join(name), copy.path().join(name)).unwrap();
     }
     copy

@@ -36,6 +36,7 @@ use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::{CommandId, LogIndex, Stamp};
+use crate::seams::time;
 use crate::store::shard_file::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -47,12 +48,15 @@ const APPLY_ATTEMPTS: u32 = 2;
 /// Pause before a batch is proposed that could not be: the replica did not take it, or too much is
 /// unwritten.
 const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
-/// A small batch is proposed at the earliest so long after the one before. A batch costs as much as
-/// several commands; without the pause nearly every write among many reads is a batch of its own,
-/// and half of the processor's time goes into batches. A write that comes alone does not wait.
-const SMALL_BATCH_PAUSE: Duration = Duration::from_millis(2);
+/// While writes are rare among reads, a batch is proposed at the earliest so long after the one
+/// before. A batch costs as much as a dozen commands; without the pause nearly every write among
+/// many reads is a batch of its own, and half of the processor's time goes into batches. Who only
+/// writes, alone or with many others, does not wait (ADR 0008).
+const RARE_WRITES_PAUSE: Duration = Duration::from_millis(5);
+/// Writes are rare while at least so many queries come with each.
+const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.
-const SMALL_BATCH_COMMANDS: usize = 8;
+const FULL_ENOUGH_COMMANDS: usize = 64;
 
 /// Where the answer to a command goes.
 pub(crate) type ReplyPort<S> =
@@ -146,6 +150,8 @@ pub(crate) struct State<S: StateMachine> {
     flush_paused: bool,
     /// By the runtime's clock, which a test may stop.
     last_proposed: Option<tokio::time::Instant>,
+    /// Queries since then.
+    queries: usize,
     in_flight: Option<InFlight<S>>,
     batches: u64,
     wake_at: Option<Stamp>,
@@ -202,6 +208,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             flush_queued: false,
             flush_paused: false,
             last_proposed: None,
+            queries: 0,
             in_flight: None,
             batches: 0,
             wake_at: None,
@@ -251,7 +258,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
 
 impl<S: StateMachine> State<S> {
     fn command(&mut self, myself: &ActorRef<ShardMessage<S>>, envelope: CommandEnvelope<S>) {
-        self.cell.metrics.received(envelope.sent);
+        self.cell.metrics.received(envelope.sent, time::mark());
         // While nothing can be proposed, callers give up; they have waited longest in front.
         while self.pending.front().is_some_and(CommandEnvelope::is_abandoned) {
             self.pending.pop_front();
@@ -261,15 +268,19 @@ impl<S: StateMachine> State<S> {
     }
 
     /// Proposing is put behind what already waits in the mailbox, so that a batch takes all that
-    /// has arrived (S4) instead of the first command alone. Few commands wait a moment for others.
+    /// has arrived (S4) instead of the first command alone. Rare ones wait a moment for others.
     fn queue_flush(&mut self, myself: &ActorRef<ShardMessage<S>>) {
         if self.in_flight.is_some() || self.flush_queued || self.pending.is_empty() {
             return;
         }
-        let is_small = self.pending.len() < SMALL_BATCH_COMMANDS;
-        let since = self.last_proposed.map_or(SMALL_BATCH_PAUSE, |proposed| proposed.elapsed());
-        let pause = SMALL_BATCH_PAUSE.saturating_sub(since);
-        if !is_small || pause.is_zero() {
+        let waiting = self.pending.len();
+        let are_rare =
+            waiting < FULL_ENOUGH_COMMANDS && self.queries >= RARE_WRITES_QUERIES * waiting;
+        let pause = match self.last_proposed {
+            Some(proposed) if are_rare => RARE_WRITES_PAUSE.saturating_sub(proposed.elapsed()),
+            Some(_) | None => Duration::ZERO,
+        };
+        if pause.is_zero() {
             self.flush_queued = myself.cast(ShardMessage::Flush).is_ok();
         } else if !self.flush_paused {
             self.flush_paused = true;
@@ -283,7 +294,9 @@ impl<S: StateMachine> State<S> {
         myself: &ActorRef<ShardMessage<S>>,
         mut envelope: QueryEnvelope<S>,
     ) -> Result<(), ActorProcessingErr> {
-        self.cell.metrics.received(envelope.sent);
+        let started = time::mark();
+        self.cell.metrics.received(envelope.sent, started);
+        self.queries += 1;
         if envelope.answer.is_closed() {
             return Ok(());
         }
@@ -292,7 +305,6 @@ impl<S: StateMachine> State<S> {
             self.early.push(envelope);
             return Ok(());
         }
-        let started = Instant::now();
         let cell = self.cell.clone();
         let guard = cell.store.owned(self.generation)?;
         let service = &mut self.service;
@@ -303,7 +315,7 @@ impl<S: StateMachine> State<S> {
             Ok(Ok(Step::Again)) => {
                 drop(guard);
                 cell.metrics.handled("query", started);
-                envelope.sent = Instant::now();
+                envelope.sent = time::mark();
                 let _ = myself.cast(ShardMessage::Query(envelope));
                 return Ok(());
             }
@@ -348,11 +360,12 @@ impl<S: StateMachine> State<S> {
         }
         self.batches += 1;
         let number = self.batches;
-        let tag: [u8; TAG_BYTES] = rand::random();
+        let tag: [u8; TAG_BYTES] = self.cell.random.any();
         let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
-        self.in_flight = Some(InFlight { number, tag, commands, proposed: Instant::now() });
+        self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
         self.last_proposed = Some(tokio::time::Instant::now());
+        self.queries = 0;
         let myself = myself.clone();
         replica.propose(
             bytes,

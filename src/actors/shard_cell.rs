@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use ractor::ActorRef;
@@ -14,12 +13,13 @@ use tokio::task::AbortHandle;
 
 use crate::actors::lane::Disk;
 use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, Replica};
-use crate::actors::seams::Clock;
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
 use crate::config::SHARD_PERMITS;
 use crate::ids::{LogIndex, ShardId, Stamp};
+use crate::seams::time::Instant;
+use crate::seams::{Clock, Random, Seams, tasks};
 use crate::store::checkpointer::CheckpointTrigger;
 use crate::store::shard_file::ShardStore;
 
@@ -28,6 +28,7 @@ pub(crate) struct ShardCell<S: StateMachine> {
     pub(crate) id: ShardId,
     pub(crate) store: Arc<ShardStore>,
     pub(crate) clock: Clock,
+    pub(crate) random: Random,
     pub(crate) disk: Disk,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Bounds the commands that wait for this shard.
@@ -40,7 +41,7 @@ pub(crate) struct ShardCell<S: StateMachine> {
     applied: watch::Sender<LogIndex>,
     incarnation: AtomicU64,
     last_stamp: AtomicU64,
-    /// When that was applied, in microseconds since `made`.
+    /// When that was applied, in microseconds since `made`, by the clock of the runtime.
     last_applied_us: AtomicU64,
     made: Instant,
     /// Whether the log of an earlier process was replayed. A replica publishes itself only then.
@@ -63,7 +64,7 @@ impl<S: StateMachine> ShardCell<S> {
     pub(crate) fn new(
         id: ShardId,
         store: Arc<ShardStore>,
-        clock: Clock,
+        seams: Seams,
         disk: Disk,
         metrics: Arc<ShardMetrics>,
         checkpoints: CheckpointTrigger,
@@ -73,7 +74,8 @@ impl<S: StateMachine> ShardCell<S> {
         Self {
             id,
             store,
-            clock,
+            clock: seams.clock,
+            random: seams.random,
             disk,
             metrics,
             command_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
@@ -110,7 +112,7 @@ impl<S: StateMachine> ShardCell<S> {
     /// Tells the actor whenever the replica changes, until the actor is gone.
     pub(crate) fn watch_replica(&self, actor: ActorRef<ShardMessage<S>>) -> AbortHandle {
         let mut replica = self.replica.subscribe();
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             while replica.changed().await.is_ok() {
                 if actor.cast(ShardMessage::ReplicaChanged).is_err() {
                     break;

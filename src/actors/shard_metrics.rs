@@ -73,8 +73,8 @@ impl ShardMetrics {
         self.resent.inc();
     }
 
-    pub(crate) fn received(&self, sent: Instant) {
-        self.wait.observe(sent.elapsed().as_secs_f64());
+    pub(crate) fn received(&self, sent: Instant, now: Instant) {
+        self.wait.observe(now.saturating_duration_since(sent).as_secs_f64());
     }
 
     pub(crate) fn handled(&self, what: &'static str, started: Instant) {

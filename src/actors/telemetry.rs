@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::actors::seams::Clock;
+use crate::seams::Clock;
 use crate::telemetry::Metrics;
 
 /// Time between samples.

@@ -10,9 +10,10 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::actors::seams::Clock;
 use crate::cli::failure::Failure;
 use crate::http::operator::OperatorKey;
+use crate::seams::Clock;
+use crate::seams::{tasks, time};
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Longer than the node itself gives a chunk of an import.
@@ -71,7 +72,7 @@ impl OpsClient {
             request = request.header(header::AUTHORIZATION, format!("Bearer {credential}"));
         }
         let request = request.body(Full::new(body)).map_err(|error| self.failed(&error))?;
-        let stream = tokio::time::timeout(CONNECT_TIME, TcpStream::connect(self.address)).await;
+        let stream = time::timeout(CONNECT_TIME, TcpStream::connect(self.address)).await;
         let stream = match stream {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.failed(&error)),
@@ -79,8 +80,8 @@ impl OpsClient {
         };
         let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = connected.map_err(|error| self.failed(&error))?;
-        tokio::spawn(connection);
-        match tokio::time::timeout(ANSWER_TIME, sender.send_request(request)).await {
+        tasks::spawn(connection);
+        match time::timeout(ANSWER_TIME, sender.send_request(request)).await {
             Ok(Ok(response)) => self.good(response).await,
             Ok(Err(error)) => Err(self.failed(&error)),
             Err(elapsed) => Err(self.failed(&elapsed)),
@@ -112,7 +113,7 @@ impl OpsClient {
 
     async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-        match tokio::time::timeout(ANSWER_TIME, body).await {
+        match time::timeout(ANSWER_TIME, body).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) => Err(self.failed(&*error)),
             Err(elapsed) => Err(self.failed(&elapsed)),

@@ -1,12 +1,12 @@
 //! A data directory to work on: through the node that runs there, or by itself.
 
-use crate::actors::seams::Clock;
 use crate::cli::client::OpsClient;
 use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::http::operator::OperatorKey;
 use crate::node::data_dir::{ops_address, signing_key};
 use crate::node::{Node, NodeError};
+use crate::seams::Seams;
 use crate::store::error::StoreError;
 
 /// How to get at the data.
@@ -20,7 +20,7 @@ pub(super) enum Data {
 impl Data {
     /// Opens the directory, or makes it.
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
-        match Node::start_offline(config, Clock::system()).await {
+        match Node::start_offline(config, Seams::system()).await {
             Ok(node) => {
                 node.wait_ready().await;
                 Ok(Self::Stopped(Box::new(node)))

@@ -2,12 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::Args;
 
 use crate::actors::router::Call;
-use crate::actors::seams::Clock;
 use crate::actors::user::message::{Answer, ExportPart, Query};
 use crate::cli::failure::Failure;
 use crate::cli::logging;
@@ -20,6 +18,7 @@ use crate::config::Config;
 use crate::demo::{DEMO_EMAIL, DEMO_USER, Site};
 use crate::ids::UserId;
 use crate::node::{Node, NodeError};
+use crate::seams::{Random, Seams, time};
 use crate::transfer::chunk::{CHUNK_RECORDS_MAX, Item};
 use crate::transfer::engine::Engine;
 use crate::transfer::record::Record;
@@ -84,7 +83,7 @@ impl Demo {
 /// Makes the directory a demo's, unless somebody else's data is in it: a user with a public
 /// password would be added to it.
 async fn claim(config: &Config) -> Result<(), Failure> {
-    let node = Node::start_offline(config, Clock::system()).await?;
+    let node = Node::start_offline(config, Seams::system()).await?;
     node.wait_ready().await;
     let is_refused = !node.data_dir().is_demo() && has_users(&node).await?;
     if !is_refused {
@@ -116,7 +115,7 @@ async fn has_users(node: &Node) -> Result<bool, Failure> {
 /// Starts the node; where a usual port is taken, on a free one.
 async fn start(mut config: Config, chosen: (bool, bool)) -> Result<Node, Failure> {
     loop {
-        match Node::start(&config, Clock::system()).await {
+        match Node::start(&config, Seams::system()).await {
             Err(NodeError::Bind { address, error }) => {
                 let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
                 if !chosen.0 && address == config.listen && address.port() != 0 {
@@ -137,15 +136,15 @@ async fn start(mut config: Config, chosen: (bool, bool)) -> Result<Node, Failure
 }
 
 async fn fill(node: &Node) -> Result<(), Failure> {
-    let began = Instant::now();
+    let began = time::mark();
     let app = &node.app;
     // One hash for all: hashing is slow on purpose.
     let hash = app.passwords.hash(PASSWORD.to_owned()).await;
     let hash = hash.map_err(|_| Failure::runtime("a password could not be hashed"))?;
-    let now = app.clock.now();
+    let now = app.seams.clock.now();
     let site = Site { seed: SEED, users: USERS, posts: POSTS, now, password_hash: Some(hash) };
     let records: Vec<Record> = site.records().collect();
-    let engine = Engine::new(app.users.clone(), app.posts.clone(), app.clock.clone(), 1);
+    let engine = Engine::new(app.users.clone(), app.posts.clone(), app.seams.clone(), 1);
     let mut progress = Progress::new("filling", records.len() as u64);
     let mut line = 0;
     for records in records.chunks(CHUNK_RECORDS_MAX) {
@@ -192,7 +191,7 @@ struct TemporaryFolder(PathBuf);
 impl TemporaryFolder {
     fn new() -> Result<Self, Failure> {
         use std::os::unix::fs::DirBuilderExt;
-        let name = format!("quire-demo-{:016x}", rand::random::<u64>());
+        let name = format!("quire-demo-{:016x}", Random::system().any::<u64>());
         let path = std::env::temp_dir().join(name);
         let created = std::fs::DirBuilder::new().mode(0o700).create(&path);
         created.map_err(|error| {

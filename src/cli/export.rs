@@ -15,6 +15,7 @@ use crate::cli::options::DataOptions;
 use crate::cli::serve::stopped_at_once;
 use crate::cli::signals::Signals;
 use crate::node::Node;
+use crate::seams::tasks;
 use crate::transfer::export::{Export as Engine, ExportError, PIECES_WAITING};
 
 /// Options of `quire export`.
@@ -35,7 +36,7 @@ impl Export {
         let data = Data::open_existing(&config).await?;
         let (pieces, lines) = mpsc::channel(PIECES_WAITING);
         // Writing blocks for as long as the reader of a pipe likes.
-        let writing = tokio::task::spawn_blocking(move || write(lines));
+        let writing = tasks::blocking(move || write(lines));
         // The last pieces wait for the reader, too: a signal ends the writing like the sending.
         let outcome = tokio::select! {
             biased;
@@ -79,7 +80,7 @@ async fn export(
 ) -> Result<(), Failure> {
     let app = &node.app;
     let (users, posts) = (app.users.clone(), app.posts.clone());
-    let engine = Engine { users, posts, with_credentials, began: app.clock.now() };
+    let engine = Engine { users, posts, with_credentials, began: app.seams.clock.now() };
     match engine.run(pieces).await {
         // The writer knows why.
         Ok(()) | Err(ExportError::Gone) => Ok(()),

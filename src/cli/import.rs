@@ -106,7 +106,7 @@ impl Sink {
             Data::Stopped(node) => {
                 let app = &node.app;
                 let (users, posts) = (app.users.clone(), app.posts.clone());
-                Some(Engine::new(users, posts, app.clock.clone(), config.password_threads))
+                Some(Engine::new(users, posts, app.seams.clone(), config.password_threads))
             }
             Data::Running(_) => None,
         };

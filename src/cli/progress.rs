@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::output::tell;
+use crate::seams::time;
 
 /// Pause between plain lines: the first comes only when work takes longer than this.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -29,7 +30,7 @@ impl Progress {
             }
             bar.with_message(what)
         });
-        Self { what, total, bar, told: Instant::now() }
+        Self { what, total, bar, told: time::mark() }
     }
 
     /// So much is done.
@@ -37,7 +38,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.set_position(done),
             None if self.told.elapsed() >= LINE_EVERY => {
-                self.told = Instant::now();
+                self.told = time::mark();
                 let percent = (done * 100).checked_div(self.total).unwrap_or(100);
                 tell(&format!("{}: {percent} %", self.what));
             }

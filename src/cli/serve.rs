@@ -4,12 +4,12 @@ use std::io::Write;
 
 use clap::Args;
 
-use crate::actors::seams::Clock;
 use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::NodeOptions;
 use crate::cli::signals::Signals;
 use crate::node::Node;
+use crate::seams::Seams;
 
 /// Options of `quire serve`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ impl Serve {
             biased;
             // Nothing was answered yet, and what is on disk is safe at any moment.
             () = signals.next() => return Ok(()),
-            node = Node::start(&config, Clock::system()) => node?,
+            node = Node::start(&config, Seams::system()) => node?,
         };
         print_addresses(&node);
         until_stopped(node, &mut signals).await

@@ -13,6 +13,7 @@ use crate::cli::failure::{Failure, one_line};
 use crate::cli::options::DataOptions;
 use crate::cli::signals::Signals;
 use crate::node::data_dir::ops_address;
+use crate::seams::time;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Moves to the upper left corner and clears what is below.
@@ -58,7 +59,7 @@ impl Tree {
             return print(&draw_tree(&client).await?);
         }
         let mut signals = Signals::listen()?;
-        let mut ticks = tokio::time::interval(EVERY);
+        let mut ticks = time::interval(EVERY);
         loop {
             tokio::select! {
                 biased;

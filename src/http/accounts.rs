@@ -10,13 +10,13 @@
 
 use crate::actors::call::CallError;
 use crate::actors::router::{Call, Router};
-use crate::actors::seams::Clock;
 use crate::actors::user::Service;
 use crate::actors::user::message::{Account, Attempt, ClaimKind, Claimed, Command, Error, Reply};
 use crate::http::error::{Failure, taken};
 use crate::http::extract::wrong_answer;
 use crate::http::fields::Shown;
 use crate::ids::{Bucket, Stamp, UserId};
+use crate::seams::Seams;
 
 /// Times that a lost claim or a used id is tried again. Both need a rare coincidence.
 const TRIES_MAX: usize = 4;
@@ -102,10 +102,10 @@ impl From<AccountError> for Failure {
 /// `Taken`, or why there is no answer.
 pub async fn register(
     users: &Router<Service>,
-    clock: &Clock,
+    seams: &Seams,
     registration: Registration,
 ) -> Result<Account, AccountError> {
-    let saga = Saga { users, clock };
+    let saga = Saga { users, seams };
     for _ in 1..TRIES_MAX {
         match saga.register_once(&registration).await {
             Err(AccountError::Call(CallError::Refused(Error::IdTaken | Error::ClaimVoid))) => {}
@@ -121,11 +121,11 @@ pub async fn register(
 /// `Taken`, or why there is no answer.
 pub async fn update(
     users: &Router<Service>,
-    clock: &Clock,
+    seams: &Seams,
     current: &Account,
     change: Change,
 ) -> Result<Account, AccountError> {
-    let saga = Saga { users, clock };
+    let saga = Saga { users, seams };
     for _ in 1..TRIES_MAX {
         match saga.update_once(current, change.clone()).await {
             Err(AccountError::Call(CallError::Refused(Error::ClaimVoid))) => {}
@@ -137,12 +137,12 @@ pub async fn update(
 
 struct Saga<'a> {
     users: &'a Router<Service>,
-    clock: &'a Clock,
+    seams: &'a Seams,
 }
 
 impl Saga<'_> {
     async fn register_once(&self, new: &Registration) -> Result<Account, AccountError> {
-        let user = UserId::new(self.clock.now(), Bucket::new(rand::random()));
+        let user = UserId::new(self.seams.clock.now(), Bucket::new(self.seams.random.any()));
         let name = self.claim(ClaimKind::Name, &new.username, user).await?;
         let email = match self.claim(ClaimKind::Email, &new.email, user).await {
             Ok(email) => email,
@@ -217,7 +217,7 @@ impl Saga<'_> {
         owner: UserId,
     ) -> Result<Claimed, AccountError> {
         let Shown { shown, normal } = wanted.clone();
-        let attempt = Attempt::new(self.clock.now());
+        let attempt = Attempt::new(self.seams.clock.now(), &self.seams.random);
         let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
         for _ in 0..TRIES_MAX {
             match self.users.command(Call::new(), claim.clone()).await {

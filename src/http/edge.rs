@@ -24,6 +24,7 @@ use crate::http::error::{Failure, Shape};
 use crate::http::limits::Limits;
 use crate::http::request::{REQUEST_ID, RequestId};
 use crate::http::serve::NoCapacity;
+use crate::seams::time;
 use crate::telemetry::{Metrics, RouteLabels};
 
 /// How long a browser may remember a preflight, in seconds.
@@ -62,7 +63,7 @@ impl Edge {
         if let Ok(place) = self.places.try_acquire() {
             return Some(place);
         }
-        let place = tokio::time::timeout(self.admission_wait, self.places.acquire()).await;
+        let place = time::timeout(self.admission_wait, self.places.acquire()).await;
         let place = place.ok().and_then(Result::ok);
         if place.is_none() {
             self.metrics.requests_refused.inc();
@@ -150,7 +151,7 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let began = Instant::now();
+        let began = time::mark();
         let id = RequestId::of(request.headers());
         let shape = Shape::of_path(request.uri().path());
         let method = request.method().clone();
@@ -181,7 +182,7 @@ where
     };
     let template = route.template;
     let span = tracing::debug_span!("request", %method, route = template, request_id = id.as_str());
-    let timed = tokio::time::timeout(route.edge.request_time, handled);
+    let timed = time::timeout(route.edge.request_time, handled);
     let handled = match span.is_disabled() {
         true => timed.await,
         false => timed.instrument(span).await,

@@ -7,11 +7,11 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::actors::router::Router;
-use crate::actors::seams::Clock;
 use crate::http::limits::{BODY_BYTES_MAX, Limits};
 use crate::http::passwords::PasswordPool;
 use crate::http::tokens::{SigningKey, TOKEN_LIFE, Tokens};
 use crate::http::{App, Parts, routes};
+use crate::seams::{Clock, Random, Seams};
 use crate::telemetry::Metrics;
 
 struct Answer {
@@ -26,10 +26,10 @@ async fn send(request: Request) -> Answer {
         users: Router::new(vec![]),
         posts: Router::new(vec![]),
         tokens: Tokens::new(key, vec![], TOKEN_LIFE, Clock::system()),
-        passwords: PasswordPool::new(1, 1),
+        passwords: PasswordPool::new(1, 1, Random::system()),
         metrics: Metrics::new().into(),
         limits: Limits::default(),
-        clock: Clock::system(),
+        seams: Seams::system(),
     });
     let (head, body) = routes(app).oneshot(request).await.unwrap().into_parts();
     let text = body.collect().await.unwrap().to_bytes();

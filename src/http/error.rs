@@ -106,6 +106,11 @@ impl Failure {
         Self { retry_after_s, ..Self::field(ErrorCode::RateLimited, "credentials", message) }
     }
 
+    /// The same caller met too many faults of ours.
+    pub fn too_many_faults(retry_after_s: u64) -> Self {
+        Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }

@@ -17,6 +17,7 @@ use crate::http::App;
 use crate::http::error::{Answered, Failure};
 use crate::http::fields::TAGS_SENT_MAX;
 use crate::http::limits::BODY_BYTES_MAX;
+use crate::seams::time;
 
 /// Items of a list that are kept: one more than any list may have.
 const LIST_ITEMS_MAX: usize = TAGS_SENT_MAX + 1;
@@ -32,7 +33,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
             return Err(Failure::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
         let reading = read(request.into_body());
-        match tokio::time::timeout(app.limits.body_time, reading).await {
+        match time::timeout(app.limits.body_time, reading).await {
             Ok(bytes) => parse(&bytes?).map(Self),
             Err(_elapsed) => Err(Failure::of_status(StatusCode::REQUEST_TIMEOUT)),
         }

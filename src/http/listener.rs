@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::http::limits::Limits;
 use crate::http::serve::serve;
+use crate::seams::tasks;
 use crate::telemetry::Metrics;
 
 /// What a listener actor receives.
@@ -98,9 +99,9 @@ impl Actor for ListenerActor {
         socket.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(async move {
+        let served = tasks::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            let served = tokio::spawn(serve(listener, routes, limits, metrics, stopped));
+            let served = tasks::spawn(serve(listener, routes, limits, metrics, stopped));
             let _guard = AbortOnDrop(served.abort_handle());
             let _ = served.await;
             let _ = myself.cast(ListenerMessage::Ended);

@@ -11,6 +11,8 @@ pub mod conduit;
 pub mod edge;
 pub mod error;
 pub mod extract;
+pub mod failure_limit;
+pub mod fault_guard;
 pub mod fields;
 pub mod json;
 pub mod limits;
@@ -24,7 +26,6 @@ pub mod query;
 pub mod request;
 pub mod scratch;
 pub mod serve;
-pub mod signin_limit;
 pub mod slug;
 pub mod tokens;
 
@@ -33,19 +34,24 @@ use std::sync::Arc;
 
 use axum::Router as Routes;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::actors::router::Router;
-use crate::actors::seams::Clock;
 use crate::actors::{post, user};
 use crate::http::conduit::{articles, comments, profiles, tags, users};
 use crate::http::edge::Edge;
 use crate::http::error::Failure;
+use crate::http::failure_limit::FailureLimit;
+use crate::http::fault_guard::{FAULTS_MAX, FAULTS_WINDOW_S};
 use crate::http::limits::Limits;
 use crate::http::passwords::PasswordPool;
-use crate::http::signin_limit::SigninLimit;
 use crate::http::tokens::Tokens;
+use crate::seams::Seams;
 use crate::telemetry::Metrics;
+
+/// How long a failed sign-in counts.
+const SIGNIN_WINDOW_S: u64 = 15 * 60;
 
 /// What the handlers need of a node.
 pub struct Parts {
@@ -61,8 +67,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What the edge grants at most.
     pub limits: Limits,
-    /// The time.
-    pub clock: Clock,
+    /// The time, and randomness.
+    pub seams: Seams,
 }
 
 /// The parts, shared by all handlers. Cheap to clone, as axum does for every request.
@@ -73,14 +79,19 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     parts: Parts,
     pub(crate) tag_page: tags::TagPage,
-    pub(crate) signin_limit: SigninLimit,
+    pub(crate) signin_limit: FailureLimit,
+    pub(crate) fault_limit: FailureLimit,
 }
 
 impl App {
     /// The application of these parts.
     pub fn new(parts: Parts) -> Self {
-        let signin_limit = SigninLimit::new(parts.limits.signin_failures, parts.clock.clone());
-        Self(Arc::new(Shared { parts, tag_page: tags::TagPage::default(), signin_limit }))
+        let clock = || parts.seams.clock.clone();
+        let signin_limit =
+            FailureLimit::new(parts.limits.signin_failures, SIGNIN_WINDOW_S, clock());
+        let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
+        let tag_page = tags::TagPage::default();
+        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -99,21 +110,27 @@ impl Deref for App {
 /// The public API: the whole route table.
 pub fn routes(app: App) -> Routes {
     let edge = Edge::new(&app.limits, app.metrics.clone());
+    let guarded = |commands: MethodRouter<App>| {
+        commands.layer(from_fn_with_state(app.clone(), fault_guard::guard))
+    };
     let table: [(&'static str, MethodRouter<App>); 14] = [
-        ("/api/users", post(users::register)),
+        ("/api/users", guarded(post(users::register))),
         ("/api/users/login", post(users::login)),
-        ("/api/user", get(users::current).put(users::update)),
+        ("/api/user", guarded(put(users::update)).get(users::current)),
         ("/api/profiles/{username}", get(profiles::show)),
-        ("/api/profiles/{username}/follow", post(profiles::follow).delete(profiles::unfollow)),
-        ("/api/articles", get(articles::list).post(articles::create)),
+        (
+            "/api/profiles/{username}/follow",
+            guarded(post(profiles::follow).delete(profiles::unfollow)),
+        ),
+        ("/api/articles", guarded(post(articles::create)).get(articles::list)),
         ("/api/articles/feed", get(articles::feed)),
         (
             "/api/articles/{slug}",
-            get(articles::show).put(articles::update).delete(articles::delete),
+            guarded(put(articles::update).delete(articles::delete)).get(articles::show),
         ),
-        ("/api/articles/{slug}/favorite", post(articles::favor).delete(articles::unfavor)),
-        ("/api/articles/{slug}/comments", get(comments::list).post(comments::create)),
-        ("/api/articles/{slug}/comments/{number}", delete(comments::delete)),
+        ("/api/articles/{slug}/favorite", guarded(post(articles::favor).delete(articles::unfavor))),
+        ("/api/articles/{slug}/comments", guarded(post(comments::create)).get(comments::list)),
+        ("/api/articles/{slug}/comments/{number}", guarded(delete(comments::delete))),
         ("/api/tags", get(tags::list)),
         ("/api", get(nothing)),
         ("/", get(nothing)),

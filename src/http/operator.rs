@@ -18,7 +18,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::actors::router::Call;
-use crate::actors::seams::Clock;
 use crate::actors::user::message::{Answer, Query};
 use crate::error::ErrorCode;
 use crate::http::conduit::render;
@@ -28,6 +27,8 @@ use crate::http::extract::wrong_answer;
 use crate::http::limits::{Limits, TOKEN_CHARS_MAX};
 use crate::http::{App, people};
 use crate::ids::Stamp;
+use crate::seams::Clock;
+use crate::seams::{tasks, time};
 use crate::transfer::chunk::{CHUNK_BYTES, CHUNK_RECORDS_MAX, Item};
 use crate::transfer::engine::Engine;
 use crate::transfer::export::{Export, PIECES_WAITING};
@@ -99,8 +100,8 @@ pub fn routes(app: &App, key: OperatorKey, limits: &Limits) -> Routes {
     let limits = Limits { request_time: IMPORT_TIME, ..limits.clone() };
     let edge = Edge::new(&limits, app.metrics.clone());
     let operator = Arc::new(Operator {
-        engine: Engine::new(app.users.clone(), app.posts.clone(), app.clock.clone(), 1),
-        clock: app.clock.clone(),
+        engine: Engine::new(app.users.clone(), app.posts.clone(), app.seams.clone(), 1),
+        clock: app.seams.clock.clone(),
         app: app.clone(),
         key,
     });
@@ -123,7 +124,7 @@ impl Operator {
 
     async fn body(&self, request: Request, bytes_max: usize) -> Answered<Bytes> {
         let read = axum::body::to_bytes(request.into_body(), bytes_max);
-        match tokio::time::timeout(self.app.limits.body_time, read).await {
+        match time::timeout(self.app.limits.body_time, read).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(_)) => Err(Failure::new(ErrorCode::TooLarge)),
             Err(_elapsed) => Err(Failure::new(ErrorCode::DeadlineExceeded)),
@@ -178,7 +179,7 @@ async fn export(
         began: operator.clock.now(),
     };
     let (pieces, received) = mpsc::channel(PIECES_WAITING);
-    let exporting = tokio::spawn(async move { export.run(pieces).await });
+    let exporting = tasks::spawn(async move { export.run(pieces).await });
     // Ends with the outcome of the export, behind the last piece.
     let stream = futures_util::stream::unfold(
         (received, Some(exporting)),

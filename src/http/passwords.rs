@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ErrorCode;
 use crate::http::error::{Answered, Failure};
+use crate::seams::{Random, tasks, time};
 
 /// Memory of our own hashes, in KiB.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -34,7 +35,12 @@ pub struct PasswordPool {
     turns: Arc<Semaphore>,
     /// A hash of nothing anybody knows, for users that do not exist.
     nobody: Arc<str>,
+    /// Where salts come from.
+    random: Random,
 }
+
+/// What makes equal passwords differ in their hashes; as long as the standard recommends.
+type Salt = [u8; 16];
 
 /// Why the hash of an import is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,12 +77,12 @@ pub fn check_hash_parameters(phc: &str) -> Result<(), HashRefused> {
 
 impl PasswordPool {
     /// A pool of `threads` with a queue of `waiting`.
-    pub fn new(threads: usize, waiting: usize) -> Self {
-        let nobody: [u8; 16] = rand::random();
+    pub fn new(threads: usize, waiting: usize, random: Random) -> Self {
         Self {
             places: Arc::new(Semaphore::new(threads + waiting)),
             turns: Arc::new(Semaphore::new(threads)),
-            nobody: hash_now(&nobody).unwrap_or_default().into(),
+            nobody: hash_of_nobody(&random).into(),
+            random,
         }
     }
 
@@ -85,7 +91,8 @@ impl PasswordPool {
     /// # Errors
     /// `Overloaded` when the queue is full.
     pub async fn hash(&self, password: String) -> Answered<String> {
-        let hashed = self.run(move || hash_now(password.as_bytes())).await?;
+        let salt = self.random.any();
+        let hashed = self.run(move || hash_now(password.as_bytes(), salt)).await?;
         hashed.ok_or_else(|| Failure::internal("a password could not be hashed"))
     }
 
@@ -109,10 +116,10 @@ impl PasswordPool {
     ) -> Answered<T> {
         let overloaded = || Failure::new(ErrorCode::Overloaded);
         let place = self.places.clone().try_acquire_owned().map_err(|_| overloaded())?;
-        let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await;
+        let turn = time::timeout(TURN_WAIT, self.turns.clone().acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or_else(overloaded)?;
         let permits: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (place, turn);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = tasks::blocking(move || {
             let result = work();
             drop(permits);
             result
@@ -126,8 +133,21 @@ fn argon2id() -> Option<Argon2<'static>> {
     Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-fn hash_now(password: &[u8]) -> Option<String> {
-    argon2id()?.hash_password(password).ok().map(|hash| hash.to_string())
+fn hash_now(password: &[u8], salt: Salt) -> Option<String> {
+    argon2id()?.hash_password_with_salt(password, &salt).ok().map(|hash| hash.to_string())
+}
+
+/// A hash that no password has, for nobody has computed it, and that takes as long to compare with
+/// as any other of ours.
+fn hash_of_nobody(random: &Random) -> String {
+    let digits = |count: usize| -> String {
+        const DIGITS: &[u8; 16] = b"ABCDEFGHIJKLMNOP";
+        let digit = || DIGITS[usize::from(random.any::<u8>() & 15)];
+        (0..count).map(|_| char::from(digit())).collect()
+    };
+    // Base64 of 16 and 32 bytes; the last digit stands for less than six bits, and `A` for none.
+    let (salt, hash) = (digits(21), digits(42));
+    format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}A${hash}A")
 }
 
 fn verify_now(password: &[u8], phc: &str) -> bool {
@@ -142,9 +162,22 @@ fn verify_now(password: &[u8], phc: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_hash_of_nobody_is_one_of_ours() {
+        let random = Random::system();
+        let hash = hash_of_nobody(&random);
+        assert_eq!(check_hash_parameters(&hash), Ok(()));
+        let ours = PasswordHash::new(&hash).unwrap();
+        let real = hash_now(b"x", random.any()).unwrap();
+        let real = PasswordHash::new(&real).unwrap();
+        assert_eq!(Params::try_from(&ours).unwrap(), Params::try_from(&real).unwrap());
+        assert!(!verify_now(b"x", &hash));
+        assert_ne!(hash, hash_of_nobody(&random));
+    }
+
     #[tokio::test]
     async fn only_the_right_password_matches() {
-        let pool = PasswordPool::new(2, 8);
+        let pool = PasswordPool::new(2, 8, Random::system());
         let hash = pool.hash("correct horse".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_eq!(check_hash_parameters(&hash), Ok(()));
@@ -156,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_refused_at_once() {
-        let pool = PasswordPool::new(1, 1);
+        let pool = PasswordPool::new(1, 1, Random::system());
         let work = |n: u32| pool.hash(format!("password {n}"));
         let (first, second, third) = tokio::join!(work(1), work(2), work(3));
         assert!(first.is_ok() && second.is_ok());

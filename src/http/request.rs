@@ -3,6 +3,8 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::seams::Random;
+
 /// Where a request carries its id, and its response too.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client.
@@ -23,7 +25,8 @@ impl RequestId {
 
     fn make() -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let random: u64 = rand::random();
+        // For tracing only: nothing depends on it, in a simulation either.
+        let random: u64 = Random::system().any();
         let mut text = [0_u8; 16];
         for (position, digit) in text.iter_mut().enumerate() {
             *digit = DIGITS[((random >> (60 - 4 * position)) & 15) as usize];

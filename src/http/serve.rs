@@ -24,8 +24,9 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tower::Service;
 
+use crate::http::failure_limit::Peer;
 use crate::http::limits::Limits;
-use crate::http::signin_limit::Peer;
+use crate::seams::{tasks, time};
 use crate::telemetry::Metrics;
 
 /// Pause after a failed accept: it is nearly always a lack of file descriptors, which another
@@ -69,12 +70,12 @@ pub async fn serve(
             peer,
             _place: place,
         };
-        connections.spawn(connection.run(stream));
+        tasks::spawn_in(&mut connections, connection.run(stream));
     }
     drop(listener);
     stopping.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits.drain_time, drained).await.is_err() {
+    if time::timeout(limits.drain_time, drained).await.is_err() {
         tracing::warn!(left = connections.len(), "connections cut at the end of the drain time");
         connections.shutdown().await;
     }
@@ -91,7 +92,7 @@ async fn accept(
         Ok((stream, peer)) => Some((stream, Peer(peer.ip()), place)),
         Err(error) => {
             tracing::debug!(%error, "accept failed");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
@@ -216,7 +217,7 @@ impl StallGuard {
             return written;
         }
         let limit = self.limit;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(time::sleep(limit)));
         match stalled.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -231,7 +232,7 @@ impl AsyncRead for StallGuard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.refused.swap(false, Ordering::Relaxed) {
-            self.paused = Some(Box::pin(tokio::time::sleep(REFUSED_PAUSE)));
+            self.paused = Some(Box::pin(time::sleep(REFUSED_PAUSE)));
         }
         if let Some(pause) = &mut self.paused {
             std::task::ready!(pause.as_mut().poll(context));

@@ -12,9 +12,9 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::actors::seams::Clock;
 use crate::http::limits::TOKEN_CHARS_MAX;
 use crate::ids::UserId;
+use crate::seams::Clock;
 
 /// How long a token lives unless told otherwise.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);

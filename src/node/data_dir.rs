@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::seams::Random;
 use crate::store::error::StoreError;
 use crate::store::file::{os_error, sync_directory};
 
@@ -60,7 +61,7 @@ impl DataDir {
             Ok(text) => read_about(&file, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 refuse_orphans(path, ABOUT)?;
-                let node = rand::random::<u64>() >> 1;
+                let node = Random::system().any::<u64>() >> 1;
                 let about = About { format: DIRECTORY_FORMAT, node, shards };
                 let text = serde_json::to_string_pretty(&about).expect("it is plain data");
                 write_new(path, ABOUT, text.as_bytes())?;
@@ -69,6 +70,11 @@ impl DataDir {
             Err(error) => return Err(os_error(&file, &error)),
         };
         Ok(Self { path: path.into(), about, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What the directory says about itself.
@@ -162,7 +168,7 @@ pub fn signing_key(directory: &Path) -> Result<Vec<u8>, StoreError> {
         Ok(key) if key.len() >= KEY_BYTES => Ok(key),
         Ok(_) => Err(StoreError::Damaged { path: file, detail: "the key is too short".into() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key: [u8; KEY_BYTES] = rand::random();
+            let key: [u8; KEY_BYTES] = Random::system().any();
             write_new(directory, KEY, &key)?;
             Ok(key.to_vec())
         }

@@ -2,11 +2,11 @@
 //! from inside the runtime, whose tasks only wait longer.
 
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::seams::tasks;
 use crate::store::log::LogLane;
 
 /// Time between two looks.
@@ -37,7 +37,7 @@ impl LaneWatch {
                 }
             }
         };
-        thread::Builder::new().name("lane-watch".to_owned()).spawn(watch)?;
+        tasks::thread("lane-watch", watch)?;
         Ok(Self { _stop: stop })
     }
 }

@@ -10,9 +10,9 @@ use futures_util::stream::{self, StreamExt};
 use super::Node;
 use crate::actors::post::message::{Command, Query, Reply, Visibility};
 use crate::actors::router::Call;
-use crate::actors::seams::Clock;
 use crate::config::Config;
 use crate::ids::{Bucket, PostId, UserId};
+use crate::seams::Seams;
 
 fn from_env(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -53,7 +53,7 @@ async fn recovery_from_a_crash_is_quick_whatever_the_shard_holds() {
     let rounds = from_env("QUIRE_CRASH_ROUNDS", 3);
     let folder = tempfile::tempdir().unwrap();
     let config = Config { data_dir: folder.path().join("data"), ..Config::default() };
-    let node = Node::start_offline(&config, Clock::system()).await.unwrap();
+    let node = Node::start_offline(&config, Seams::system()).await.unwrap();
     let creating = stream::iter(0..posts).map(|number| create(&node, number));
     let mut ids: Vec<PostId> = creating.buffer_unordered(512).collect().await;
     let (mut reads, mut writes) = (Vec::new(), Vec::new());

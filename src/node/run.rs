@@ -12,7 +12,6 @@ use crate::actors::hosting::{
     Ground, Hosted, SHARD_BUDGET, check_states, host, open_log, open_stores,
 };
 use crate::actors::lane::Disk;
-use crate::actors::seams::Clock;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{GaveUp, RootHandle, StartError, ThreadWatchdog, Tree, spec_table};
 use crate::actors::{post, user};
@@ -28,9 +27,11 @@ use crate::ids::NodeId;
 use crate::node::data_dir::DataDir;
 use crate::node::lane_watch::LaneWatch;
 use crate::node::tree::{View, http_spec, root_spec, tree_options};
+use crate::seams::{Clock, Seams};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::error::StoreError;
-use crate::store::log::LogLane;
+use crate::store::file::named;
+use crate::store::log::{LaneOptions, LogLane};
 use crate::telemetry::Metrics;
 
 /// Raft groups are numbered by service, so that one service can grow without moving another's.
@@ -57,6 +58,8 @@ pub struct Node {
     data_dir: DataDir,
     tree: Tree,
     root: RootHandle,
+    /// The first error of an actor that no restart repairs.
+    hopeless: watch::Receiver<Option<StoreError>>,
     view: View,
     checkpoints: Arc<Checkpoints>,
     api_socket: Option<Socket>,
@@ -96,23 +99,23 @@ impl Node {
     ///
     /// # Errors
     /// When the data cannot be used, an address is taken or an actor does not start.
-    pub async fn start(config: &Config, clock: Clock) -> Result<Self, NodeError> {
+    pub async fn start(config: &Config, seams: Seams) -> Result<Self, NodeError> {
         let api = bind(config.listen)?;
         let ops = bind(config.ops_listen)?;
-        Self::run(config, clock, Some((api, ops))).await
+        Self::run(config, seams, Some((api, ops))).await
     }
 
     /// The same without listeners: for commands that work on the data of a stopped node.
     ///
     /// # Errors
     /// As [`Node::start`].
-    pub async fn start_offline(config: &Config, clock: Clock) -> Result<Self, NodeError> {
-        Self::run(config, clock, None).await
+    pub async fn start_offline(config: &Config, seams: Seams) -> Result<Self, NodeError> {
+        Self::run(config, seams, None).await
     }
 
     async fn run(
         config: &Config,
-        clock: Clock,
+        seams: Seams,
         sockets: Option<(TcpListener, TcpListener)>,
     ) -> Result<Self, NodeError> {
         let data_dir = DataDir::open(&config.data_dir, config.shards)?;
@@ -123,16 +126,17 @@ impl Node {
         }));
         let ground = Ground {
             node: NodeId(data_dir.about().node),
-            clock: clock.clone(),
+            seams: seams.clone(),
             metrics: metrics.clone(),
             lane: watch::Sender::new(None),
+            lanes: LaneOptions::default(),
             checkpoints: checkpoints.clone(),
             disk: Disk::default(),
             shard_budget: SHARD_BUDGET,
         };
         // The log comes first: shards without one have lost it.
         data_dir.check_log()?;
-        let log = open_log(&data_dir.lane(0))?;
+        let log = open_log(&ground, &data_dir.lane(0))?;
         let users = open::<user::Service>(&ground, &data_dir, &log, config, USER_GROUPS)?;
         let posts = open::<post::Service>(&ground, &data_dir, &log, config, POST_GROUPS)?;
         log.close();
@@ -147,11 +151,15 @@ impl Node {
         let app = App::new(Parts {
             users: users.router,
             posts: posts.router,
-            tokens: tokens(config, &data_dir, clock.clone())?,
-            passwords: PasswordPool::new(config.password_threads, PASSWORDS_WAITING),
+            tokens: tokens(config, &data_dir, seams.clock.clone())?,
+            passwords: PasswordPool::new(
+                config.password_threads,
+                PASSWORDS_WAITING,
+                seams.random.clone(),
+            ),
             metrics: metrics.clone(),
             limits: limits.clone(),
-            clock,
+            seams,
         });
         let (mut address, mut ops_address, mut api_socket) = (None, None, None);
         let mut listeners = None;
@@ -164,10 +172,15 @@ impl Node {
         }
         let root = root_spec(&ground, data_dir.lane(0), [posts.spec, users.spec], listeners);
         let specs = spec_table(&root);
-        let tree = Tree::new(root, tree_options(&metrics))
+        let (hopeless, heard) = watch::channel(None);
+        let tree = Tree::new(root, tree_options(&metrics, &ground.seams.random, hopeless))
             .expect("the ids in the tree are constants and numbers");
         let _ = view.tree.set(tree.clone());
-        let root = tree.start().await?;
+        let root = tokio::select! {
+            biased;
+            error = first(heard.clone()) => return Err(named(&config.data_dir, error).into()),
+            root = tree.start() => root?,
+        };
         let (draining, grace) = (view.draining.clone(), WATCHDOG_GRACE);
         let watchdog = ThreadWatchdog::start(tree.clone(), grace, move |stuck| {
             let handler = format!("`{}` has blocked its thread", stuck.path);
@@ -187,6 +200,7 @@ impl Node {
             data_dir,
             tree,
             root,
+            hopeless: heard,
             view,
             checkpoints,
             api_socket,
@@ -223,12 +237,20 @@ impl Node {
         }
     }
 
-    /// Waits until the tree ends, which it does by itself only when it gives up.
+    /// Waits until the tree ends, which it does by itself only when it gives up, or until an actor
+    /// met an error that no restart repairs. Then what still runs is not worth a stop: everything
+    /// acknowledged is in the log, as far as that can be read.
     ///
     /// # Errors
-    /// Why it gave up.
+    /// Why it gave up, or the error.
     pub async fn wait(&self) -> Result<(), NodeError> {
-        Ok(self.root.wait().await?)
+        tokio::select! {
+            biased;
+            error = first(self.hopeless.clone()) => {
+                Err(named(self.data_dir.path(), error).into())
+            }
+            ended = self.root.wait() => Ok(ended?),
+        }
     }
 
     /// From now on the node says that it is not ready.
@@ -240,7 +262,8 @@ impl Node {
     /// the store, which writes a checkpoint of every shard.
     ///
     /// # Errors
-    /// When the tree gave up. The log still has everything then.
+    /// When the tree gave up, or an actor met an error that no restart repairs. The log still has
+    /// everything then, as far as it can be read.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.drain();
         if let Some(socket) = &self.api_socket {
@@ -248,7 +271,11 @@ impl Node {
         }
         let stopped = self.root.stop().await;
         self.checkpoints.close();
-        Ok(stopped?)
+        let hopeless = self.hopeless.borrow().clone();
+        match hopeless {
+            Some(error) => Err(named(self.data_dir.path(), error).into()),
+            None => Ok(stopped?),
+        }
     }
 }
 
@@ -265,7 +292,7 @@ fn open<S: StateMachine>(
 ) -> Result<Hosted<S>, StoreError> {
     let shards = 0..data_dir.about().shards;
     let paths: Vec<PathBuf> = shards.map(|shard| data_dir.shard(S::NAME, shard)).collect();
-    let stores = open_stores::<S>(&paths, config.cache_bytes)?;
+    let stores = open_stores::<S>(&ground.lanes.storage, &paths, config.cache_bytes)?;
     check_states(log, &stores, first_group)?;
     Ok(host::<S>(ground, stores, first_group))
 }
@@ -286,6 +313,15 @@ fn limits(config: &Config) -> Limits {
         request_time: Duration::from_millis(config.request_timeout_ms),
         drain_time: Duration::from_millis(config.shutdown_timeout_ms),
         ..Limits::default()
+    }
+}
+
+/// The first of these errors; never, if there is none.
+async fn first(mut errors: watch::Receiver<Option<StoreError>>) -> StoreError {
+    let error = errors.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+    match error {
+        Some(error) => error,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,11 +1,15 @@
-use super::Node;
+use std::time::Duration;
+
+use super::{Node, NodeError};
 use crate::actors::router::Call;
-use crate::actors::seams::Clock;
+use crate::actors::supervisor::RestartCause;
 use crate::actors::user::message::{
     Answer, Attempt, ClaimKind, Command, Query, Reply, claim_bucket,
 };
 use crate::config::Config;
 use crate::ids::UserId;
+use crate::seams::Seams;
+use crate::store::error::StoreError;
 
 fn config(folder: &tempfile::TempDir, shards: u16) -> Config {
     Config { data_dir: folder.path().join("data"), shards, ..Config::default() }
@@ -35,7 +39,7 @@ async fn owner(node: &Node, number: u64) -> Option<UserId> {
 async fn what_was_answered_is_there_after_a_stop_and_a_start() {
     let folder = tempfile::tempdir().unwrap();
     for shards in [3, 1] {
-        let node = Node::start_offline(&config(&folder, shards), Clock::system()).await.unwrap();
+        let node = Node::start_offline(&config(&folder, shards), Seams::system()).await.unwrap();
         assert_eq!(node.app.users.shards(), 3, "a directory keeps its shards");
         let first = owner(&node, 1).await.is_some();
         assert_eq!(first, shards == 1);
@@ -47,11 +51,31 @@ async fn what_was_answered_is_there_after_a_stop_and_a_start() {
         assert_eq!(node.readiness().reasons, Vec::<String>::new());
         node.stop().await.unwrap();
     }
-    let node = Node::start_offline(&config(&folder, 1), Clock::system()).await.unwrap();
+    let node = Node::start_offline(&config(&folder, 1), Seams::system()).await.unwrap();
     for number in 0..500 {
         assert_eq!(owner(&node, number).await, Some(UserId(number)));
     }
     node.stop().await.unwrap();
+}
+
+/// No restart repairs a file, and a budget would only hide the message for a minute and a half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_that_an_actor_meets_ends_the_node_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start_offline(&config(&folder, 1), Seams::system()).await.unwrap();
+    node.wait_ready().await;
+    assert!(futures_util::FutureExt::now_or_never(node.wait()).is_none(), "it runs");
+    let lane = node.data_dir().lane(0);
+    let rubbish = folder.path().join("rubbish");
+    std::fs::write(&rubbish, vec![7; 4096]).unwrap();
+    std::fs::rename(&rubbish, &lane).unwrap();
+    node.tree().restart_child("quire/node/store/lane-0", RestartCause::Crash).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), node.wait()).await;
+    match ended.expect("long before a budget is spent") {
+        Err(NodeError::Store(StoreError::Damaged { path, .. })) => assert_eq!(path, lane),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(std::fs::read(&lane).unwrap(), vec![7; 4096], "damage is not touched");
 }
 
 /// `QUIRE_UPDATE_DOCS=1` writes the table instead of comparing it.
@@ -60,7 +84,7 @@ async fn the_table_of_child_specs_in_the_document_is_current() {
     let folder = tempfile::tempdir().unwrap();
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config { listen: any, ops_listen: any, ..config(&folder, 1) };
-    let node = Node::start(&config, Clock::system()).await.unwrap();
+    let node = Node::start(&config, Seams::system()).await.unwrap();
     let table = node.spec_table().to_owned();
     node.stop().await.unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/supervision.md");

@@ -20,6 +20,8 @@ use crate::http::operator::{self, OperatorKey};
 use crate::http::ops::{self, OpsState, Readiness};
 use crate::http::{self, App};
 use crate::ids::ShardId;
+use crate::seams::Random;
+use crate::store::error::StoreError;
 use crate::telemetry::{Metrics, RestartLabels};
 
 /// What gave up below gets one more try at each level, and the windows grow upwards: each must
@@ -133,15 +135,20 @@ fn listener_spec(
 fn telemetry_spec(ground: &Ground) -> ChildSpec {
     let arguments = telemetry::Arguments {
         metrics: ground.metrics.clone(),
-        clock: ground.clock.clone(),
+        clock: ground.seams.clock.clone(),
         proc: "/proc/self",
     };
     ChildSpec::actor("telemetry", move |_| (TelemetryActor, arguments.clone()))
         .restart(RestartType::Temporary)
 }
 
-/// Counts restarts; the tree itself logs them.
-pub(super) fn tree_options(metrics: &Arc<Metrics>) -> TreeOptions {
+/// Counts restarts, which the tree itself logs, and tells `hopeless` of an error for which nothing is
+/// worth another start.
+pub(super) fn tree_options(
+    metrics: &Arc<Metrics>,
+    random: &Random,
+    hopeless: watch::Sender<Option<StoreError>>,
+) -> TreeOptions {
     let metrics = metrics.clone();
     TreeOptions {
         observer: Arc::new(move |note| {
@@ -153,8 +160,28 @@ pub(super) fn tree_options(metrics: &Arc<Metrics>) -> TreeOptions {
                     .inc();
             }
         }),
-        ..TreeOptions::default()
+        random: random.clone(),
+        failures: Arc::new(move |error| {
+            let mut sources = std::iter::successors(Some(error), |error| error.source());
+            if let Some(error) = sources.find_map(hopeless_error) {
+                // The first one is the cause of the others.
+                hopeless.send_if_modified(|known| {
+                    let is_first = known.is_none();
+                    known.get_or_insert_with(|| error.clone());
+                    is_first
+                });
+            }
+        }),
     }
+}
+
+/// What stays as it is however often an actor is started again. A full disk is waited for, and what
+/// the system calls an I/O error may be gone after the file was opened again.
+fn hopeless_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
+    let is_hopeless = |error: &&StoreError| {
+        matches!(error, StoreError::Damaged { .. } | StoreError::ReadOnly { .. })
+    };
+    error.downcast_ref::<StoreError>().filter(is_hopeless)
 }
 
 #[cfg(test)]

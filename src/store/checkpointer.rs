@@ -3,10 +3,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
@@ -73,7 +74,9 @@ struct Entry {
     unwritten: Arc<AtomicUsize>,
     observer: CheckpointObserver,
     written: Instant,
-    not_before: Instant,
+    /// When a checkpoint that failed is tried again, however little is unwritten: until it
+    /// succeeds, nobody knows whether the file can be written.
+    retry: Option<Instant>,
 }
 
 impl Checkpoints {
@@ -90,13 +93,7 @@ impl Checkpoints {
             bytes: self.options.bytes,
             due: self.due.clone(),
         };
-        let entry = Entry {
-            store,
-            unwritten,
-            observer,
-            written: Instant::now(),
-            not_before: Instant::now(),
-        };
+        let entry = Entry { store, unwritten, observer, written: Instant::now(), retry: None };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         trigger
     }
@@ -104,7 +101,7 @@ impl Checkpoints {
     /// Returns when some shard has grown past its limit, or it is time to look at ages.
     pub async fn wait_due(&self) {
         let pause = (self.options.age / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let _ = tokio::time::timeout(pause, self.due.notified()).await;
+        let _ = time::timeout(pause, self.due.notified()).await;
     }
 
     /// Writes the shards that are due, one after the other. Blocks.
@@ -113,7 +110,7 @@ impl Checkpoints {
         for entry in entries.iter_mut() {
             let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
             let aged = entry.written.elapsed() >= self.options.age;
-            if (grown || aged) && Instant::now() >= entry.not_before {
+            if entry.retry.map_or(grown || aged, |at| Instant::now() >= at) {
                 // A failure was told to the observer; memory holds everything, and the next round
                 // tries again.
                 let _ = write(entry);
@@ -145,21 +142,22 @@ impl Checkpoints {
 }
 
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
-    let started = Instant::now();
+    let (began, started) = (Instant::now(), time::mark());
+    entry.retry = None;
     match entry.store.checkpoint() {
         Ok(None) => {
-            entry.written = started;
+            entry.written = began;
             Ok(())
         }
         Ok(Some(applied)) => {
-            entry.written = started;
+            entry.written = began;
             let left = entry.store.lock().unwritten_bytes();
             entry.unwritten.store(left, Ordering::Relaxed);
             (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
             Ok(())
         }
         Err(error) => {
-            entry.not_before = Instant::now() + RETRY_PAUSE;
+            entry.retry = Some(Instant::now() + RETRY_PAUSE);
             (entry.observer)(Err(error.clone()));
             Err(error)
         }

@@ -78,6 +78,11 @@ impl FaultDisk {
         self.lock().syncs
     }
 
+    /// What a cut cannot take away.
+    pub(crate) fn durable(&self) -> Vec<u8> {
+        self.lock().durable.clone()
+    }
+
     /// Makes every sync take this long.
     pub(crate) fn set_sync_delay(&self, delay: Duration) {
         self.lock().sync_delay = delay;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{LogIndex, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
-use crate::store::file;
+use crate::store::file::{self, Storage};
 use crate::store::memtable::{Memtable, Table};
 use crate::store::remembered::Remembered;
 use crate::store::tables::{FileView, ReadTables, Tables};
@@ -166,14 +166,15 @@ impl ShardStore {
     /// # Errors
     /// When the file is locked, damaged, newer than this program, or cannot be written.
     pub fn open(
+        storage: &Storage,
         path: &Path,
         tables: &'static [&'static str],
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
-        let db = file::open(path, cache_bytes, |db| initialise(db, tables))?;
+        let db = storage.open(path, cache_bytes, |db| initialise(db, tables))?;
         let mut store = Self::from_database(path, db, tables)?;
-        let path = path.to_owned();
-        store.reopen = Some(Box::new(move || file::open_existing(&path, cache_bytes)));
+        let (storage, path) = (storage.clone(), path.to_owned());
+        store.reopen = Some(Box::new(move || storage.open_existing(&path, cache_bytes)));
         Ok(store)
     }
 

@@ -59,13 +59,13 @@ fn a_checkpointed_shard_is_found_again() {
     let path = folder.path().join("post-0.redb");
     let id = CommandId([7; 16]);
     {
-        let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+        let store = ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
         write(&store, 9, &[(b"k", Some(b"v"))]);
         store.lock().remembered.insert(Stamp(1), id, Stamp(50), Bytes::from_static(b"done"));
         store.checkpoint().unwrap();
         write(&store, 10, &[(b"lost", Some(b"the log has it"))]);
     }
-    let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+    let store = ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
     assert_eq!(all(&store), [(b"k".to_vec(), b"v".to_vec())]);
     assert_eq!(store.applied().index, LogIndex(9));
     assert_eq!(store.lock().remembered.get(&id).unwrap(), &b"done"[..]);
@@ -75,11 +75,15 @@ fn a_checkpointed_shard_is_found_again() {
 fn an_open_file_is_locked_and_rubbish_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("post-0.redb");
-    let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
-    assert!(matches!(ShardStore::open(&path, TABLES, 1 << 20), Err(StoreError::Locked { .. })));
+    let store = ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
+    assert!(matches!(
+        ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20),
+        Err(StoreError::Locked { .. })
+    ));
     drop(store);
     std::fs::write(&path, vec![7; 4096]).unwrap();
-    let Err(StoreError::Damaged { path: named, .. }) = ShardStore::open(&path, TABLES, 1 << 20)
+    let Err(StoreError::Damaged { path: named, .. }) =
+        ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20)
     else {
         panic!("rubbish was opened")
     };
@@ -178,11 +182,11 @@ fn only_the_newest_dead_letters_are_kept() {
 fn a_file_that_vanished_is_not_replaced_by_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("post-0.redb");
-    let store = ShardStore::open(&path, TABLES, 1 << 20).unwrap();
+    let store = ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
     write(&store, 1, &[(b"k", Some(b"v"))]);
     store.checkpoint().unwrap();
     let other = folder.path().join("other.redb");
-    drop(ShardStore::open(&other, TABLES, 1 << 20).unwrap());
+    drop(ShardStore::open(&Storage::files(), &other, TABLES, 1 << 20).unwrap());
     std::fs::remove_file(&path).unwrap();
     let mut slot = store.db.lock().unwrap();
     assert!(store.open_again(&mut slot).is_err());

@@ -12,11 +12,11 @@ use crate::actors::post::message::{
     Answer, Command, Error, ImportKey, Origin, Query, Reader, Reply, Visibility,
 };
 use crate::actors::router::{Call, Router};
-use crate::actors::seams::Clock;
 use crate::actors::{post, user};
 use crate::http::fields;
 use crate::http::passwords::PasswordPool;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
+use crate::seams::Seams;
 use crate::transfer::applied::{Applied, Effect};
 use crate::transfer::chunk::{Item, Problem};
 use crate::transfer::fault::{Fault, Patience, past, wrong};
@@ -45,7 +45,7 @@ pub struct Engine {
     users: Router<user::Service>,
     posts: Router<post::Service>,
     passwords: PasswordPool,
-    clock: Clock,
+    seams: Seams,
 }
 
 /// What a key of a post leads to.
@@ -63,11 +63,12 @@ impl Engine {
     pub fn new(
         users: Router<user::Service>,
         posts: Router<post::Service>,
-        clock: Clock,
+        seams: Seams,
         password_threads: usize,
     ) -> Self {
-        let passwords = PasswordPool::new(password_threads, PASSWORDS_WAITING);
-        Self { users, posts, passwords, clock }
+        let passwords =
+            PasswordPool::new(password_threads, PASSWORDS_WAITING, seams.random.clone());
+        Self { users, posts, passwords, seams }
     }
 
     /// Applies the records of a chunk of the file with this digest.
@@ -114,7 +115,7 @@ impl Engine {
     }
 
     fn people(&self) -> People<'_> {
-        People { users: &self.users, passwords: &self.passwords, clock: &self.clock }
+        People { users: &self.users, passwords: &self.passwords, seams: &self.seams }
     }
 
     async fn follow(&self, follow: &Follow) -> Result<Effect, Fault> {
@@ -136,7 +137,7 @@ impl Engine {
                 Origin::Imported(_) | Origin::Unknown => {}
             }
         }
-        let before = self.clock.now();
+        let before = self.seams.clock.now();
         match self.command_post(command).await? {
             // An id tells when it was made.
             Ok(Reply::Post { id, .. }) if id.stamp() >= before => Ok(Effect::Done),
@@ -158,7 +159,7 @@ impl Engine {
             tags: fields::tags(post.tags.clone()).map_err(wrong("tags"))?,
             visibility,
             publish_at,
-            link_token: rand::random(),
+            link_token: self.seams.random.any(),
             created_at,
             import: Some(key),
         })
@@ -170,9 +171,9 @@ impl Engine {
         &self,
         post: &Post,
     ) -> Result<(Visibility, Option<Stamp>, Option<Stamp>), Fault> {
-        let created_at = past(&self.clock, post.created_at)?;
+        let created_at = past(&self.seams.clock, post.created_at)?;
         match (post.visibility, post.publish_at) {
-            (PostVisibility::Scheduled, Some(at)) if at.0 <= self.clock.now() => {
+            (PostVisibility::Scheduled, Some(at)) if at.0 <= self.seams.clock.now() => {
                 Ok((Visibility::Public, None, Some(at.0)))
             }
             (PostVisibility::Scheduled, Some(at)) => {
@@ -198,7 +199,7 @@ impl Engine {
 
     async fn comment(&self, comment: &Comment, import: ImportKey) -> Result<Effect, Fault> {
         let body = fields::comment(comment.body.clone()).map_err(wrong("body"))?;
-        let created_at = past(&self.clock, comment.created_at)?;
+        let created_at = past(&self.seams.clock, comment.created_at)?;
         let user = self.people().find(&comment.user).await?;
         let post = match self.target(&comment.post).await? {
             Target::Imported(post) => post,
@@ -217,7 +218,7 @@ impl Engine {
     }
 
     async fn read(&self, read: &Read) -> Result<Effect, Fault> {
-        let at = past(&self.clock, Some(read.at))?.unwrap_or_default();
+        let at = past(&self.seams.clock, Some(read.at))?.unwrap_or_default();
         let user = self.people().find(&read.user).await?;
         let post = match self.target(&read.post).await? {
             Target::Imported(post) | Target::Own(post) => post,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::actors::call::CallError;
-use crate::actors::seams::Clock;
 use crate::config::STAMP_AHEAD_MAX;
 use crate::ids::Stamp;
+use crate::seams::Clock;
+use crate::seams::time;
 use crate::transfer::record::Time;
 
 /// How long a record is tried while the node does not answer. Longer than any restart that
@@ -76,7 +77,7 @@ impl Patience {
         if Instant::now() >= self.until {
             return Err(Fault::Halt(reason.to_owned()));
         }
-        tokio::time::sleep(self.pause).await;
+        time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         Ok(())
     }

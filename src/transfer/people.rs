@@ -2,7 +2,6 @@
 
 use crate::actors::call::CallError;
 use crate::actors::router::{Call, Router};
-use crate::actors::seams::Clock;
 use crate::actors::user;
 use crate::actors::user::message::{
     Answer, Attempt, ClaimKind, Claimed, Command, Error, Query, Reply, claim_bucket,
@@ -12,6 +11,7 @@ use crate::http::accounts::{AccountError, Registration, register};
 use crate::http::fields::{self, Shown, normal};
 use crate::http::passwords::{PasswordPool, check_hash_parameters};
 use crate::ids::UserId;
+use crate::seams::Seams;
 use crate::transfer::applied::Effect;
 use crate::transfer::fault::{Fault, Patience, wrong};
 use crate::transfer::record::User;
@@ -29,7 +29,7 @@ enum Bearer {
 pub(super) struct People<'a> {
     pub(super) users: &'a Router<user::Service>,
     pub(super) passwords: &'a PasswordPool,
-    pub(super) clock: &'a Clock,
+    pub(super) seams: &'a Seams,
 }
 
 impl People<'_> {
@@ -59,7 +59,7 @@ impl People<'_> {
                     self.hash(user, &mut new).await?;
                     match bearer {
                         Bearer::Unborn(owner) => self.resume(owner, &new).await,
-                        _ => register(self.users, self.clock, new.clone()).await.map(|_| ()),
+                        _ => register(self.users, self.seams, new.clone()).await.map(|_| ()),
                     }
                 }
                 Err(error) => Err(AccountError::Call(error)),
@@ -105,7 +105,7 @@ impl People<'_> {
             password_hash: user.password_hash.clone(),
             bio: bio.flatten(),
             image: image.flatten(),
-            created_at: super::fault::past(self.clock, user.created_at)?,
+            created_at: super::fault::past(&self.seams.clock, user.created_at)?,
         })
     }
 
@@ -171,7 +171,7 @@ impl People<'_> {
         owner: UserId,
     ) -> Result<Claimed, AccountError> {
         let Shown { shown, normal } = wanted.clone();
-        let attempt = Attempt::new(self.clock.now());
+        let attempt = Attempt::new(self.seams.clock.now(), &self.seams.random);
         let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
         match self.users.command(Call::new(), claim).await {
             Ok(Reply::Claimed(attempt)) => Ok(Claimed { shown, normal, attempt }),

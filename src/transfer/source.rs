@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
+use crate::seams::tasks;
 use crate::transfer::chunk::{Chunk, Filler};
 use crate::transfer::lines::{self, LINE_BYTES_MAX, Lines};
 use crate::transfer::record::Record;
@@ -75,7 +76,7 @@ impl Source {
             bytes += metadata.len();
         }
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
-        let reading = tokio::task::spawn_blocking(move || match format {
+        let reading = tasks::blocking(move || match format {
             Format::Quire => read_files(&parts, &sender),
             Format::StackExchange => stackexchange::read(&parts, &sender),
         });

@@ -6,7 +6,6 @@ use tokio::task::JoinHandle;
 use crate::actors::post::message::{Answer, Query};
 use crate::actors::post::message::{Command, ImportKey, Reader, Reply, SortKey, Visibility};
 use crate::actors::router::Call;
-use crate::actors::seams::Clock;
 use crate::actors::user::message::{Answer as UserAnswer, Query as UserQuery};
 use crate::config::Config;
 use crate::demo::Site;
@@ -14,6 +13,7 @@ use crate::http::accounts::{Change, update};
 use crate::http::{fields, people};
 use crate::ids::{Bucket, PostId, Stamp};
 use crate::node::Node;
+use crate::seams::{Clock, Random, Seams};
 use crate::transfer::applied::Applied;
 use crate::transfer::chunk::Item;
 use crate::transfer::engine::Engine;
@@ -36,7 +36,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
         let config = Config { data_dir, shards, ..Config::default() };
-        let node = Node::start_offline(&config, Clock::system()).await.unwrap();
+        let node = Node::start_offline(&config, Seams::system()).await.unwrap();
         node.wait_ready().await;
         Self { node, _folder: folder }
     }
@@ -47,7 +47,7 @@ impl Fixture {
 
     async fn import_as(&self, digest: &[u8; 32], lines: &[String]) -> Applied {
         let app = &self.node.app;
-        let engine = Engine::new(app.users.clone(), app.posts.clone(), app.clock.clone(), 2);
+        let engine = Engine::new(app.users.clone(), app.posts.clone(), app.seams.clone(), 2);
         let items: Vec<Item> = (1..)
             .zip(lines)
             .map(|(line, text)| {
@@ -65,7 +65,7 @@ impl Fixture {
             users: app.users.clone(),
             posts: app.posts.clone(),
             with_credentials,
-            began: app.clock.now(),
+            began: app.seams.clock.now(),
         };
         let (pieces, received) = mpsc::channel(1);
         (tokio::spawn(async move { export.run(pieces).await }), received)
@@ -93,14 +93,14 @@ impl Fixture {
         let UserAnswer::Account(account) = account else { panic!("{account:?}") };
         let username = Some(fields::username(to).unwrap());
         let change = Change { username, ..Change::default() };
-        update(&app.users, &app.clock, &account, change).await.unwrap();
+        update(&app.users, &app.seams, &account, change).await.unwrap();
     }
 
     /// Writes a post here, as the API does.
     async fn write(&self, author: &str, title: &str, visibility: Visibility) -> PostId {
         let (author, _) = people::by_name(&self.node.app, author).await.unwrap().unwrap();
         let command = Command::CreatePost {
-            bucket: Bucket::new(rand::random()),
+            bucket: Bucket::new(Random::system().any()),
             author,
             title: title.to_owned(),
             description: "d".to_owned(),

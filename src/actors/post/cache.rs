@@ -15,7 +15,7 @@ use crate::actors::escaped::escaped_bytes;
 use crate::actors::post::change::Due;
 use crate::actors::post::clock::{Clock, Key, Weigh};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
-use crate::actors::post::message::{RENDERED_BODY_MAX, SortKey, Summary};
+use crate::actors::post::message::{Body, SortKey, Summary};
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -23,8 +23,11 @@ use crate::ids::{PostId, Stamp, UserId};
 /// Bounds of the caches of one shard, and of one step of a query.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Posts with their bodies and renderings, in bytes.
+    /// Posts without their bodies, but with their renderings, in bytes.
     pub(super) posts_bytes: usize,
+    /// Bodies, in bytes. Apart from the posts: lists read no bodies, and large bodies must not
+    /// displace what every page needs.
+    pub(super) bodies_bytes: usize,
     /// Lists, in bytes.
     pub(super) lists_bytes: usize,
     /// Who favors what, in bytes.
@@ -44,8 +47,9 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 96 << 20,
-            lists_bytes: 32 << 20,
+            posts_bytes: 64 << 20,
+            bodies_bytes: 32 << 20,
+            lists_bytes: 16 << 20,
             favored_bytes: 16 << 20,
             feeds_bytes: 16 << 20,
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
@@ -72,26 +76,23 @@ impl Key for ListId {
 pub(super) struct CachedPost {
     pub(super) summary: Arc<Summary>,
     pub(super) favorites: u64,
-    /// Read when somebody first asks for it.
-    pub(super) body: Option<Bytes>,
+}
+
+impl Weigh for Body {
+    fn weight(&self) -> usize {
+        100 + self.len()
+    }
 }
 
 impl Weigh for CachedPost {
     fn weight(&self) -> usize {
         let summary = &self.summary;
-        // The edge keeps its renderings of summary and body in the same place.
+        // The edge keeps its rendering of the summary in the same place.
         let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
         let tags: usize = summary.tags.iter().map(|tag| 24 + kept(tag)).sum();
         // The title stands in the slug, too.
         let text = 2 * kept(&summary.title) + kept(&summary.description) + tags;
-        let body = self.body.as_ref().map_or(0, |body| {
-            let rendered = match body.len() <= RENDERED_BODY_MAX {
-                true => escaped_bytes(body),
-                false => 0,
-            };
-            64 + body.len() + rendered
-        });
-        800 + text + body
+        600 + text
     }
 }
 
@@ -217,9 +218,9 @@ impl FeedChanges {
 /// A change of a post.
 pub(super) enum PostChange {
     /// A new post with its body.
-    Created(Arc<Summary>, Bytes),
+    Created(Arc<Summary>, Body),
     /// A new version, with a new body if that changed.
-    Changed(Arc<Summary>, Option<Bytes>),
+    Changed(Arc<Summary>, Option<Body>),
     /// The post is gone.
     Deleted(PostId),
 }
@@ -257,6 +258,7 @@ impl ShelfVersions {
 pub(super) struct Caches {
     pub(super) limits: Limits,
     pub(super) posts: Clock<PostId, CachedPost>,
+    pub(super) bodies: Clock<PostId, Body>,
     pub(super) lists: Clock<ListId, CachedList>,
     pub(super) favored: Clock<UserId, Favored>,
     pub(super) feeds: Clock<UserId, CachedFeed>,
@@ -272,6 +274,7 @@ impl Caches {
         Self {
             limits,
             posts: Clock::new(limits.posts_bytes),
+            bodies: Clock::new(limits.bodies_bytes),
             lists: Clock::new(limits.lists_bytes),
             favored: Clock::new(limits.favored_bytes),
             feeds: Clock::new(limits.feeds_bytes),
@@ -290,6 +293,7 @@ impl Caches {
     /// Drops what is too much. Called when a piece of work is done.
     pub(super) fn trim(&mut self) {
         self.posts.trim();
+        self.bodies.trim();
         self.lists.trim();
         self.favored.trim();
         self.feeds.trim();
@@ -318,17 +322,20 @@ impl Caches {
     fn take_in_post(&mut self, change: PostChange) {
         match change {
             PostChange::Created(summary, body) => {
-                let post = CachedPost { summary, favorites: 0, body: Some(body) };
-                self.posts.insert(post.summary.id, post);
+                self.bodies.insert(summary.id, body);
+                self.posts.insert(summary.id, CachedPost { summary, favorites: 0 });
             }
             PostChange::Changed(summary, body) => {
                 let id = summary.id;
-                self.posts.update(&id, |cached| {
-                    cached.summary = summary;
-                    cached.body = body.or(cached.body.take());
-                });
+                if let Some(body) = body {
+                    self.bodies.update(&id, |cached| *cached = body);
+                }
+                self.posts.update(&id, |cached| cached.summary = summary);
             }
-            PostChange::Deleted(post) => self.posts.remove(&post),
+            PostChange::Deleted(post) => {
+                self.bodies.remove(&post);
+                self.posts.remove(&post);
+            }
         }
     }
 

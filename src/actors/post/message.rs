@@ -5,9 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::post::progress::Progress;
-pub use crate::actors::post::view::{
-    Body, Comment, ExportedPost, PostView, RENDERED_BODY_MAX, Summary,
-};
+pub use crate::actors::post::view::{Body, Comment, ExportedPost, PostView, Summary};
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
 use crate::error::ErrorCode;

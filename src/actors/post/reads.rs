@@ -62,18 +62,18 @@ impl<'a> Reads<'a> {
         let Some(row) = row else { return Ok(None) };
         let favorites = tables::read_count(&self.tables, tables::FAVORITE_COUNTS, &key)?;
         let summary = Arc::new(row.into_summary(post));
-        let cached = CachedPost { summary: summary.clone(), favorites, body: None };
+        let cached = CachedPost { summary: summary.clone(), favorites };
         self.caches.posts.insert(post, cached);
         Ok(Some((summary, favorites)))
     }
 
     /// The body of a post that exists.
     pub(super) fn body(&mut self, post: PostId) -> Result<Bytes, StoreError> {
-        if let Some(CachedPost { body: Some(body), .. }) = self.caches.posts.get(&post) {
+        if let Some(body) = self.caches.bodies.get(&post) {
             return Ok(body.clone());
         }
         let body = self.body_uncached(post)?;
-        self.caches.posts.update(&post, |cached| cached.body = Some(body.clone()));
+        self.caches.bodies.insert(post, body.clone());
         Ok(body)
     }
 

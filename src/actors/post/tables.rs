@@ -98,7 +98,6 @@ impl SummaryRow {
             link_token: self.link_token,
             version: self.version,
             rendered: Default::default(),
-            rendered_body: Default::default(),
         }
     }
 }

@@ -10,9 +10,6 @@ use crate::ids::{PostId, Stamp, UserId};
 /// The body of a post, shared with the cache. UTF-8.
 pub type Body = Bytes;
 
-/// Largest body whose rendering is kept: beyond this the copy costs more memory than time.
-pub const RENDERED_BODY_MAX: usize = 32 * 1024;
-
 /// A post without its body, decoded once and shared.
 #[derive(Debug)]
 pub struct Summary {
@@ -44,8 +41,6 @@ pub struct Summary {
     /// The summary as the edge renders it, kept here so that it lives exactly as long; the service
     /// never looks at it.
     pub rendered: OnceLock<Box<str>>,
-    /// The body as the edge renders it (a JSON string), likewise.
-    pub rendered_body: OnceLock<Box<str>>,
 }
 
 /// A post as one viewer sees it.

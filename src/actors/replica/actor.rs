@@ -29,6 +29,7 @@ use crate::actors::replica::state_machine::{Progress, StateMachine};
 use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
+use crate::seams::{tasks, time};
 use crate::store::error::StoreError;
 use crate::store::log::{GroupLog, GroupLogState, LogLane};
 
@@ -123,12 +124,12 @@ impl Actor for ReplicaActor {
         // A lane that is away, for a full disk say, is no fault of this replica: with this wait its
         // restarts never become as frequent as the budget asks, also where starts spend it.
         let mut watched = arguments.lane.clone();
-        let there = tokio::time::timeout(LANE_WAIT, watched.wait_for(Option::is_some)).await;
+        let there = time::timeout(LANE_WAIT, watched.wait_for(Option::is_some)).await;
         let lane = there.ok().and_then(Result::ok).and_then(|lane| lane.clone());
         let lane = lane.ok_or_else(lane_failed)?;
         let (opener, group) = (lane.clone(), arguments.group);
         // Waits for a commit.
-        let opened = tokio::task::spawn_blocking(move || opener.group(group)).await?;
+        let opened = tasks::blocking(move || opener.group(group)).await?;
         let log = match opened {
             Err(_) if !lane.is_open() => return Err(lane_failed().into()),
             opened => opened?,
@@ -145,7 +146,7 @@ impl Actor for ReplicaActor {
             log: log.clone(),
             stop: stopped,
         };
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             let opened = opening.run(myself.clone()).await;
             let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
         });
@@ -192,10 +193,11 @@ impl State {
             metrics: replica.raft.metrics(),
             status: self.arguments.status.clone(),
             lane: self.lane.clone(),
+            log: replica.log.clone(),
             incarnation: self.incarnation,
         };
         let durable = self.arguments.applier.durable().index;
-        self.task = tokio::spawn(async move {
+        self.task = tasks::spawn(async move {
             // What was checkpointed while there was no replica.
             let _ = myself.cast(ReplicaMessage::Checkpointed(durable));
             let stopped = watcher.run().await;
@@ -249,9 +251,7 @@ impl Drop for State {
     fn drop(&mut self) {
         let Some(replica) = self.withdraw() else { return };
         // The actor failed or was killed. The shard may still hold the handle, and with it Raft.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { replica.raft.shutdown().await });
-        }
+        tasks::spawn_if_possible(async move { replica.raft.shutdown().await });
     }
 }
 
@@ -272,10 +272,9 @@ struct Opening {
 
 impl Opening {
     async fn run(self, actor: ActorRef<ReplicaMessage>) -> Result<Arc<RaftReplica>, StoreError> {
-        let lane = self.lane.clone();
-        let failure = |error: String| lane.failure().unwrap_or(StoreError::Io(error));
+        let (lane, log) = (self.lane.clone(), LogStore::new(self.log));
+        let failure = |error: String| why(&lane, &log).unwrap_or(StoreError::Io(error));
         let node = self.node.0;
-        let log = LogStore(self.log);
         let machine = StateMachine {
             applier: self.applier,
             incarnation: log.0.incarnation(),
@@ -307,6 +306,7 @@ struct Watcher {
     metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     status: watch::Sender<ReplicaStatus>,
     lane: Arc<LogLane>,
+    log: LogStore,
     incarnation: u64,
 }
 
@@ -329,10 +329,15 @@ impl Watcher {
                 Err(error) => Err(error),
             };
             if let Err(error) = next {
-                return self.lane.failure().unwrap_or(StoreError::Io(error));
+                return why(&self.lane, &self.log).unwrap_or(StoreError::Io(error));
             }
         }
     }
+}
+
+/// Why Raft stopped, as far as the storage knows.
+fn why(lane: &LogLane, log: &LogStore) -> Option<StoreError> {
+    lane.failure().or_else(|| log.failure())
 }
 
 fn status(metrics: &RaftMetrics<TypeConfig>, incarnation: u64) -> ReplicaStatus {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::stream::{self, Stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -22,17 +23,30 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The log of a replica. Clones read and write the same log.
 #[derive(Clone)]
-pub(super) struct LogStore(pub GroupLog);
+pub(super) struct LogStore(pub GroupLog, Arc<OnceLock<StoreError>>);
 
 impl LogStore {
+    pub fn new(log: GroupLog) -> Self {
+        Self(log, Arc::default())
+    }
+
+    /// Why entries could not be read, if so. openraft keeps only the text of what it is told.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.1.get().cloned()
+    }
+
     /// Decoded entries; `bytes_max` as in [`GroupLog::read`].
     pub fn entries(
         &self,
         range: Range<LogIndex>,
         bytes_max: usize,
     ) -> Result<Vec<RaftEntry>, StoreError> {
-        let entries = self.0.read(range, bytes_max)?;
-        entries.iter().map(|(index, bytes)| decode_entry(*index, bytes)).collect()
+        let decode = |entries: Vec<(LogIndex, _)>| {
+            entries.iter().map(|(index, bytes)| decode_entry(*index, bytes)).collect()
+        };
+        self.0.read(range, bytes_max).and_then(decode).inspect_err(|error| {
+            let _ = self.1.set(error.clone());
+        })
     }
 
     fn last_log_id(&self) -> Result<Option<RaftLogId>, StoreError> {

@@ -37,7 +37,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for Builder {
             applier,
             stop: stopped,
         };
-        Ok(((lane, stop), LogStore(log), machine))
+        Ok(((lane, stop), LogStore::new(log), machine))
     }
 }
 

@@ -29,6 +29,11 @@ pub(super) type RaftEntry = openraft::Entry<LeaderId<u64, u64>, Payload>;
 pub(super) type RaftMembership = StoredMembership<LeaderId<u64, u64>, u64, EmptyNode>;
 type Payload = EntryPayload<Batch, u64, EmptyNode>;
 
+/// What openraft runs on: tasks, timers, channels, and the randomness of its timers. A simulation of
+/// several replicas takes `openraft::rt::deterministic_rng::DeterministicRng` of this one; the timers
+/// of a lone voter decide nothing.
+type Runtime = openraft::impls::TokioRuntime;
+
 /// The type configuration. By hand, because the macro cannot name a responder of ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TypeConfig;
@@ -44,7 +49,7 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = RaftVote;
     type Payload = Payload;
     type Entry = RaftEntry;
-    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = ProposalResponder
     where

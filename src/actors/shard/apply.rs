@@ -1,7 +1,6 @@
 //! The part of the shard actor that applies committed entries.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use bytes::Bytes;
 use ractor::ActorProcessingErr;
@@ -13,6 +12,7 @@ use crate::actors::replica::port::CommittedEntry;
 use crate::actors::shard::{APPLY_ATTEMPTS, CATCH_UP_BYTES, InFlight, State};
 use crate::actors::state_machine::{StateMachine, Stop};
 use crate::ids::{LogIndex, Stamp};
+use crate::seams::time;
 use crate::store::codec;
 use crate::store::shard_file::ShardState;
 
@@ -40,7 +40,7 @@ impl<S: StateMachine> State<S> {
 
     /// Applies one entry: all its commands, in order, then the replies (S1, S2).
     pub(super) fn apply_entry(&mut self, entry: &CommittedEntry) -> Result<(), ActorProcessingErr> {
-        let started = Instant::now();
+        let started = time::mark();
         let cell = self.cell.clone();
         let mut guard = cell.store.owned(self.generation)?;
         let applied = guard.progress.applied.index;

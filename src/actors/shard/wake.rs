@@ -1,12 +1,13 @@
 //! The part of the shard actor that wakes a service at the time it asked for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef};
 
 use crate::actors::shard::{CommandEnvelope, ShardMessage, State};
 use crate::actors::state_machine::StateMachine;
 use crate::ids::CommandId;
+use crate::seams::time;
 use crate::store::codec;
 
 impl<S: StateMachine> State<S> {
@@ -32,10 +33,10 @@ impl<S: StateMachine> State<S> {
         let command = due.then(|| self.service.tick()).flatten();
         if let Some(command) = command {
             self.pending.push_back(CommandEnvelope {
-                id: CommandId::random(),
+                id: CommandId(self.cell.random.any()),
                 deadline: now.plus_ms(crate::config::COMMAND_DEADLINE.as_millis() as u64),
                 payload: codec::encode(&command).into(),
-                sent: Instant::now(),
+                sent: time::mark(),
                 _permit: None,
                 _waiting: self.cell.metrics.waiting(),
                 reply: None,

@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
 
 use crate::actors::supervisor::budget::SpentBudget;
 use crate::actors::supervisor::plan::{Child, Exit};
@@ -26,6 +25,7 @@ use crate::actors::supervisor::spec::{
     KILL_WAIT, RestartCause, RestartType, StartContext, StartError, Started, depends, text_of,
 };
 use crate::actors::supervisor::tree::{NoteEvent, Tree};
+use crate::seams::time::{sleep_until, timeout};
 
 /// What a supervisor receives.
 pub(super) enum SupervisorMessage {
@@ -135,6 +135,7 @@ impl Actor for SupervisorActor {
                 state.exited(cell.get_id(), exit, left_behind)
             }
             SupervisionEvent::ActorFailed(cell, error) => {
+                state.tree.failed(&error);
                 let cause = match depends(&error) {
                     true => RestartCause::Dependency,
                     false => RestartCause::Crash,

@@ -2,26 +2,9 @@
 //! randomness that is handed in.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-/// Where jitter comes from; a simulation hands in [`seeded_randomness`].
-pub type Randomness = Arc<dyn Fn() -> u64 + Send + Sync>;
-
-/// The same sequence for the same seed (SplitMix64, without a lock).
-pub fn seeded_randomness(seed: u64) -> Randomness {
-    const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
-    let state = AtomicU64::new(seed);
-    Arc::new(move || {
-        let mut z = state.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    })
-}
+use crate::seams::time::Instant;
 
 /// At most so many restarts in a sliding window; one more escalates (S2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +105,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seams::Random;
 
     #[tokio::test(start_paused = true)]
     async fn the_window_slides() {
@@ -156,11 +140,11 @@ mod tests {
     #[test]
     fn jitter_only_shortens_and_repeats_with_its_seed() {
         let backoff = Backoff { jitter: 0.5, ..Backoff::default() };
-        let (one, two) = (seeded_randomness(7), seeded_randomness(7));
-        let pauses: Vec<_> = (0..1_000).map(|_| backoff.pause(1, one())).collect();
+        let (one, two) = (Random::seeded(7), Random::seeded(7));
+        let pauses: Vec<_> = (0..1_000).map(|_| backoff.pause(1, one.any())).collect();
         assert!(pauses.iter().all(|p| (50..=100).contains(&p.as_millis())), "{pauses:?}");
         assert!(pauses.iter().any(|p| p.as_millis() < 60));
         assert!(pauses.iter().any(|p| p.as_millis() > 90));
-        assert_eq!(pauses, (0..1_000).map(|_| backoff.pause(1, two())).collect::<Vec<_>>());
+        assert_eq!(pauses, (0..1_000).map(|_| backoff.pause(1, two.any())).collect::<Vec<_>>());
     }
 }

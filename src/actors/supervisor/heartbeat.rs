@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::actors::supervisor::tree::Tree;
+use crate::seams::{tasks, time};
 
 /// How often the thread looks. Far below any sensible limit; a look costs a lock for each child.
 const POLL_DEFAULT: Duration = Duration::from_millis(250);
@@ -138,12 +138,12 @@ impl ThreadWatchdog {
         let watch = move || {
             let mut scan = StuckScan::default();
             while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(poll) {
-                if let Some(stuck) = scan.look(tree.running_handlers(), Instant::now(), grace) {
+                if let Some(stuck) = scan.look(tree.running_handlers(), time::mark(), grace) {
                     return on_stuck(stuck);
                 }
             }
         };
-        thread::Builder::new().name("thread-watchdog".to_owned()).spawn(watch)?;
+        tasks::thread("thread-watchdog", watch)?;
         Ok(Self { _stop: stop })
     }
 }

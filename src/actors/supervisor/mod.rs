@@ -24,7 +24,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Backoff, Randomness, RestartBudget, seeded_randomness};
+pub use budget::{Backoff, RestartBudget};
 pub use heartbeat::{Busy, Heartbeat, StuckThread, ThreadWatchdog};
 pub use spec::{
     ChildSpec, DependencyFailed, RestartCause, RestartType, SpecError, StartContext, StartError,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ractor::actor::messages::BoxedState;
 use ractor::{ActorCell, ActorId};
-use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::actors::supervisor::actor::{Escalation, State, SupervisorMessage};
 use crate::actors::supervisor::budget::SpentBudget;
@@ -14,6 +13,8 @@ use crate::actors::supervisor::slot::{Ending, Slot, SlotState};
 use crate::actors::supervisor::spec::{ChildSpec, RestartCause, RestartType, StartError, Strategy};
 use crate::actors::supervisor::table::span;
 use crate::actors::supervisor::tree::{KillReason, NoteEvent};
+use crate::seams::tasks;
+use crate::seams::time::{Instant, sleep, sleep_until};
 
 /// Bounds of the time between two looks at the heartbeats: a quarter of the shortest limit, but
 /// neither a busy loop nor so long that a restart by watchdog surprises a reader of the metrics.
@@ -193,7 +194,7 @@ impl State {
             return self.ended(index, exit, left_behind);
         }
         // Dropped by a task of its own, so that a panic in there is not this supervisor's (S4).
-        self.tasks.spawn(async move { drop(left_behind) });
+        tasks::spawn_in(&mut self.tasks, async move { drop(left_behind) });
         if self.any_starting() {
             self.early.insert(actor, exit);
         }
@@ -279,7 +280,7 @@ impl State {
                 span(limit.window),
             )));
         }
-        let random = (child.slot.options.randomness)();
+        let random = child.slot.options.random.any();
         let delay = child.slot.spec.backoff.pause(child.failures_in_row, random);
         child.failures_in_row = child.failures_in_row.saturating_add(1);
         self.want_restart(index, cause, failure, delay);
@@ -402,7 +403,7 @@ impl State {
             if left_behind.is_some() {
                 // A panic in there must not end this task (A1), and the successor must not meet
                 // the state of its predecessor (S1).
-                let _ = tokio::spawn(async move { drop(left_behind) }).await;
+                let _ = tasks::spawn(async move { drop(left_behind) }).await;
             }
             slot.clear(how).await;
             let _ = myself.cast(SupervisorMessage::Gone { index });
@@ -421,7 +422,7 @@ impl State {
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn(task);
+        tasks::spawn_in(&mut self.tasks, task);
     }
 
     fn any_starting(&self) -> bool {

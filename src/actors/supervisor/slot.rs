@@ -15,7 +15,6 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use ractor::{ActorCell, ActorRef, ActorStatus};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
 
 use crate::actors::supervisor::actor::{self, SupervisorMessage};
 use crate::actors::supervisor::budget::RestartBudget;
@@ -26,6 +25,8 @@ use crate::actors::supervisor::spec::{
 use crate::actors::supervisor::tree::{
     KillReason, NodeKind, NodeState, NoteEvent, Restarts, Tree, TreeNode, TreeOptions,
 };
+use crate::seams::tasks;
+use crate::seams::time::{Instant, timeout};
 
 /// Longest failure text kept, in characters: a view of thousands of children must stay small.
 const FAILURE_CHARS_MAX: usize = 300;
@@ -154,7 +155,7 @@ impl Slot {
         };
         // Held until the generation is listed, so that the task cannot look for it before.
         let mut generations = lock(&self.generations);
-        let task = tokio::spawn(Arc::clone(self).run_start(ctx));
+        let task = tasks::spawn(Arc::clone(self).run_start(ctx));
         let abort = task.abort_handle();
         let flat =
             task.map(|end| end.unwrap_or_else(|lost| Err(StartError::Lost(lost.to_string()))));

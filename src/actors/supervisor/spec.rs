@@ -253,7 +253,13 @@ impl ChildSpec {
     {
         Self::worker(id, move |ctx| {
             let (handler, arguments) = make(&ctx);
-            async move { Ok(A::spawn_linked(None, handler, arguments, ctx.supervisor).await?.into()) }
+            async move {
+                let started = A::spawn_linked(None, handler, arguments, ctx.supervisor).await;
+                if let Err(SpawnErr::StartupFailed(error)) = &started {
+                    ctx.tree.failed(error);
+                }
+                Ok(started?.into())
+            }
         })
     }
 

@@ -9,6 +9,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::actors::supervisor::*;
+use crate::seams::Random;
 
 mod escalation;
 mod lifecycle;
@@ -52,11 +53,12 @@ impl Stage {
     fn options(&self) -> TreeOptions {
         let stage = self.clone();
         TreeOptions {
-            randomness: seeded_randomness(1),
+            random: Random::seeded(1),
             observer: Arc::new(move |note: &SupervisionNote<'_>| {
                 let noted = (note.path.to_owned(), note.event.clone());
                 stage.with(|s| s.notes.push(noted));
             }),
+            ..TreeOptions::default()
         }
     }
 

@@ -5,34 +5,42 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use tokio::time::{Instant, timeout};
+use ractor::ActorProcessingErr;
 
 use crate::actors::supervisor::actor::{self, SupervisorMessage};
-use crate::actors::supervisor::budget::Randomness;
 use crate::actors::supervisor::heartbeat::Observation;
 use crate::actors::supervisor::slot::{Ending, Slot, SlotState, lock};
 use crate::actors::supervisor::spec::{
     ChildSpec, KILL_WAIT, RestartCause, RestartType, SpecError, StartError, Strategy,
     SupervisorSpec,
 };
+use crate::seams::time::{Instant, timeout};
+use crate::seams::{Random, tasks};
 
 /// Hears of everything that happens in a tree, for metrics. It is called inside supervisors: it
 /// must be quick, and must not panic.
 pub type Observer = Arc<dyn Fn(&SupervisionNote<'_>) + Send + Sync>;
 
+/// Sees the error of every actor that fails, or fails to start, before budgets are asked: what no
+/// restart repairs can be told from here to whoever ends the process. As quick as an [`Observer`].
+pub type FailureObserver = Arc<dyn Fn(&(dyn std::error::Error + 'static)) + Send + Sync>;
+
 /// What a tree gets from outside.
 #[derive(Clone)]
 pub struct TreeOptions {
     /// Where jitter comes from.
-    pub randomness: Randomness,
+    pub random: Random,
     /// Who is told.
     pub observer: Observer,
+    /// Who sees the errors.
+    pub failures: FailureObserver,
 }
 
 impl Default for TreeOptions {
-    /// The system's randomness, no observer.
+    /// The system's randomness, no observers.
     fn default() -> Self {
-        Self { randomness: Arc::new(rand::random), observer: Arc::new(|_| ()) }
+        let failures = Arc::new(|_: &(dyn std::error::Error + 'static)| ());
+        Self { random: Random::system(), observer: Arc::new(|_| ()), failures }
     }
 }
 
@@ -161,7 +169,7 @@ impl Tree {
         };
         let gone = self.root.adopt(started);
         self.root.set(SlotState::Running(Instant::now()));
-        let guard = tokio::spawn(guard(Arc::clone(&self.root), gone));
+        let guard = tasks::spawn(guard(Arc::clone(&self.root), gone));
         let path = Arc::clone(&self.root.path);
         let outcome = guard.map(move |end| {
             end.unwrap_or_else(|lost| Err(GaveUp { path, reason: lost.to_string() }))
@@ -208,6 +216,11 @@ impl Tree {
         supervisor
             .and_then(|actor| actor.cast(SupervisorMessage::Restart { index, cause }).ok())
             .ok_or_else(|| RestartError::SupervisorDown(path.to_owned()))
+    }
+
+    /// An actor failed with this error.
+    pub(super) fn failed(&self, error: &ActorProcessingErr) {
+        (self.root.options.failures)(error.as_ref());
     }
 
     pub(super) fn running_handlers(&self) -> Vec<Observation> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::actors::state_machine::Refusal;
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
+use crate::seams::Random;
 use crate::store::codec::Record;
 
 /// What a claim is about. Claims live in the shard of the hash of what they claim.
@@ -25,8 +26,8 @@ pub struct Attempt(pub u64);
 
 impl Attempt {
     /// A number of its own, ordered by time.
-    pub fn new(now: Stamp) -> Self {
-        Self(UserId::new(now, Bucket::new(rand::random())).0)
+    pub fn new(now: Stamp, random: &Random) -> Self {
+        Self(UserId::new(now, Bucket::new(random.any())).0)
     }
 }
 

@@ -111,7 +111,7 @@ pub async fn create(
     };
     checks.finish()?;
     let command = Command::CreatePost {
-        bucket: Bucket::new(rand::random()),
+        bucket: Bucket::new(app.seams.random.any()),
         author: viewer.id,
         title,
         description,
@@ -119,7 +119,7 @@ pub async fn create(
         tags: tags.unwrap_or_default(),
         visibility: Visibility::Public,
         publish_at: None,
-        link_token: rand::random(),
+        link_token: app.seams.random.any(),
         created_at: None,
         import: None,
     };

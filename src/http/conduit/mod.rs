@@ -6,6 +6,7 @@
 
 pub mod articles;
 pub mod comments;
+mod escape;
 pub mod profiles;
 pub mod render;
 pub mod tags;

@@ -10,8 +10,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use jiff::Timestamp;
 
-use crate::actors::post::message::{Body, Comment, PostView, RENDERED_BODY_MAX, Summary};
+use crate::actors::post::message::{Body, Comment, PostView, Summary};
 use crate::actors::user::message::{Account, Card, Viewer};
+use crate::http::conduit::escape;
 use crate::http::people::Cards;
 use crate::http::scratch;
 use crate::http::slug::slug;
@@ -67,16 +68,12 @@ pub fn article(
     viewer: Option<&Viewer>,
 ) -> Response {
     let following = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
-    let kept = kept_body(&view.summary, body);
-    let size = kept.map_or(body.len() + body.len() / 8, str::len);
+    let size = body.len() + body.len() / 16;
     let mut out = scratch::buffer(size + article_size(view, author));
     put(&mut out, r#"{"article":"#);
     put_article(&mut out, view, author, following);
     put(&mut out, r#","body":"#);
-    match kept {
-        Some(kept) => put(&mut out, kept),
-        None => put_string(&mut out, text_of(body)),
-    }
+    escape::put_string(&mut out, body);
     put(&mut out, "}}");
     let mut response = json(scratch::into_bytes(out));
     *response.status_mut() = status;
@@ -228,23 +225,6 @@ fn card_fragment(card: &Card) -> &str {
     })
 }
 
-/// The body as a JSON string, if it is one of those that are kept.
-fn kept_body<'a>(summary: &'a Summary, body: &Body) -> Option<&'a str> {
-    if body.len() > RENDERED_BODY_MAX {
-        return None;
-    }
-    let kept = summary.rendered_body.get_or_init(|| {
-        let mut out = Vec::with_capacity(body.len() + body.len() / 8 + 2);
-        put_string(&mut out, text_of(body));
-        into_text(out)
-    });
-    Some(kept)
-}
-
-fn text_of(body: &Body) -> &str {
-    std::str::from_utf8(body).unwrap_or_default()
-}
-
 fn into_text(out: Vec<u8>) -> Box<str> {
     String::from_utf8(out).expect("strings were appended to strings").into_boxed_str()
 }
@@ -263,7 +243,7 @@ fn put(out: &mut Vec<u8>, text: &str) {
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a Vec accepts every write");
+    escape::put_string(out, text.as_bytes());
 }
 
 fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {

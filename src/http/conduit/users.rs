@@ -15,10 +15,10 @@ use crate::http::checks::Checks;
 use crate::http::conduit::render;
 use crate::http::error::{Answered, Failure, taken};
 use crate::http::extract::{SignedIn, token_of, wrong_answer};
+use crate::http::failure_limit::Peer;
 use crate::http::fields::{self, Checked, PASSWORD_MAX, Shown};
 use crate::http::json::{Field, Json, Object};
 use crate::http::people;
-use crate::http::signin_limit::Peer;
 
 /// The body of all three writes.
 #[derive(Debug, Default, Deserialize)]
@@ -57,7 +57,7 @@ pub async fn register(State(app): State<App>, Json(body): Json<UserBody>) -> Ans
         image: None,
         created_at: None,
     };
-    let account = accounts::register(&app.users, &app.clock, registration).await?;
+    let account = accounts::register(&app.users, &app.seams, registration).await?;
     let token = app.tokens.sign(account.id, account.token_generation);
     Ok(render::user(StatusCode::CREATED, &account, &token))
 }
@@ -81,7 +81,7 @@ pub async fn login(
         return Err(wrong());
     }
     let limit = &app.shared().signin_limit;
-    let attempt = limit.attempt(&email.normal, peer.map(|Extension(peer)| peer));
+    let attempt = limit.attempt(Some(&email.normal), peer.map(|Extension(peer)| peer));
     let within_limit = || limit.wait_s(attempt).map_or(Ok(()), too_often);
     within_limit()?;
     // Whether there is such a user must not show in the time: nobody's password is verified, too.
@@ -133,7 +133,7 @@ pub async fn update(
         None => None,
     };
     let change = Change { username, email, password_hash, bio, image };
-    let account = accounts::update(&app.users, &app.clock, &current, change).await?;
+    let account = accounts::update(&app.users, &app.seams, &current, change).await?;
     let token = app.tokens.sign(account.id, account.token_generation);
     Ok(render::user(StatusCode::OK, &account, &token))
 }

@@ -1,16 +1,16 @@
 //! The file of a lane: how it is created, what is in it, and what its errors mean.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
-use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::GroupId;
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
+use crate::store::file::Storage;
 
 /// `(group, index)`, both big endian → the bytes of the entry.
 pub(super) const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -54,26 +54,25 @@ pub(super) fn index_of_key(key: &[u8]) -> Result<u64, StoreError> {
 }
 
 /// Opens the lane at `path`, or creates it.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    if !path.try_exists().map_err(|error| io_error(path, &error))? {
-        create(path)?;
-    }
-    let database = Builder::new()
-        .set_cache_size(cache_bytes)
-        .open(path)
-        .map_err(|error| store_error(path, error))?;
+pub(super) fn open(
+    storage: &Storage,
+    path: &Path,
+    cache_bytes: usize,
+) -> Result<Database, StoreError> {
+    let database = storage.open(path, cache_bytes, |database| initialise(path, database))?;
     check_format(path, &database)?;
     Ok(database)
 }
 
 /// Opens the lane on a backend, which is initialised when it is empty.
+#[cfg(test)]
 pub(super) fn open_with_backend(
     name: &Path,
-    backend: impl StorageBackend,
+    backend: impl redb::StorageBackend,
     cache_bytes: usize,
 ) -> Result<Database, StoreError> {
     let fresh = backend.len().map_err(|error| io_error(name, &error))? == 0;
-    let database = Builder::new()
+    let database = Database::builder()
         .set_cache_size(cache_bytes)
         .create_with_backend(backend)
         .map_err(|error| store_error(name, error))?;
@@ -82,34 +81,6 @@ pub(super) fn open_with_backend(
     }
     check_format(name, &database)?;
     Ok(database)
-}
-
-/// Where a lane is created before it gets its name.
-pub(super) fn temporary_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    path.with_file_name(name)
-}
-
-/// A file that was cut while redb created it cannot be opened again, so it only gets its name
-/// when it is whole and durable.
-fn create(path: &Path) -> Result<(), StoreError> {
-    let temporary = temporary_path(path);
-    match std::fs::remove_file(&temporary) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io_error(path, &error)),
-    }
-    let database = Builder::new().create(&temporary).map_err(|error| store_error(path, error))?;
-    initialise(path, &database)?;
-    drop(database);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(&temporary)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .and_then(|()| File::open(directory.unwrap_or(Path::new("."))))
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| io_error(path, &error))
 }
 
 fn initialise(path: &Path, database: &Database) -> Result<(), StoreError> {

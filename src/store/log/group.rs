@@ -111,6 +111,7 @@ impl GroupLog {
         });
         drop(state);
         drop(refused);
+        self.lane.work_inline();
     }
 
     /// Saves the vote; `done` is called when it is durable.
@@ -253,6 +254,7 @@ impl GroupLog {
             Ok(refused) => drop(refused),
             Err(done) => done.send(Ok(())),
         }
+        self.lane.work_inline();
     }
 
     fn admit(&self, state: &GroupState, bytes: usize) -> Result<(), StoreError> {

@@ -5,13 +5,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use redb::{Database, StorageBackend};
+use redb::Database;
 
 use crate::ids::GroupId;
+use crate::seams::tasks;
 use crate::store::error::StoreError;
+use crate::store::file::Storage;
 use crate::store::log::file;
 use crate::store::log::group::{GroupLog, GroupShared};
 use crate::store::log::writer::{Answer, Request, Writer};
@@ -45,6 +47,12 @@ pub struct LaneOptions {
     pub purge_pause: Duration,
     /// Who is told about commits and failure.
     pub observer: Option<Arc<dyn LaneObserver>>,
+    /// Where the file is.
+    pub storage: Storage,
+    /// No thread: each request is made durable before the call that asked for it returns. For a
+    /// simulation, in which nothing may run beside it; callers on several threads would find some
+    /// of their requests waiting for the next one's.
+    pub inline: bool,
 }
 
 impl Default for LaneOptions {
@@ -57,11 +65,13 @@ impl Default for LaneOptions {
             purge_chunk_bytes: 256 * 1024,
             purge_pause: Duration::from_millis(10),
             observer: None,
+            storage: Storage::files(),
+            inline: false,
         }
     }
 }
 
-/// A log lane: one file, one thread, many groups.
+/// A log lane: one file, many groups, and one thread unless it is inline.
 pub struct LogLane {
     shared: Arc<LaneShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -87,6 +97,9 @@ pub(super) struct LaneShared {
     pub queued_bytes: AtomicUsize,
     pub groups: Mutex<HashMap<GroupId, Arc<GroupShared>>>,
     queue: mpsc::Sender<Request>,
+    /// The writer of an inline lane: taken out while it works, and for good when the lane is closed
+    /// or has failed.
+    inline: Mutex<Option<Writer>>,
 }
 
 impl LogLane {
@@ -95,7 +108,7 @@ impl LogLane {
     /// # Errors
     /// When the file is in use, newer, damaged, or cannot be written.
     pub fn open(path: &Path, options: LaneOptions) -> Result<Arc<Self>, StoreError> {
-        let database = file::open(path, options.cache_bytes)?;
+        let database = file::open(&options.storage, path, options.cache_bytes)?;
         Self::start(path, database, options)
     }
 
@@ -103,9 +116,10 @@ impl LogLane {
     ///
     /// # Errors
     /// As [`LogLane::open`].
-    pub fn open_with_backend(
+    #[cfg(test)]
+    pub(crate) fn open_with_backend(
         name: &Path,
-        backend: impl StorageBackend,
+        backend: impl redb::StorageBackend,
         options: LaneOptions,
     ) -> Result<Arc<Self>, StoreError> {
         let database = file::open_with_backend(name, backend, options.cache_bytes)?;
@@ -128,13 +142,17 @@ impl LogLane {
             queued_bytes: AtomicUsize::new(0),
             groups: Mutex::default(),
             queue,
+            inline: Mutex::default(),
         });
         let writer = Writer::new(shared.clone(), requests);
-        let thread = thread::Builder::new()
-            .name("quire-log-lane".into())
-            .spawn(move || writer.run())
-            .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
+        let thread = if shared.options.inline {
+            *lock(&shared.inline) = Some(writer);
+            None
+        } else {
+            let thread = tasks::thread("quire-log-lane", move || writer.run());
+            Some(thread.map_err(|error| StoreError::Io(error.to_string()))?)
+        };
+        Ok(Arc::new(Self { shared, thread: Mutex::new(thread) }))
     }
 
     /// Opens the log of a group. Handles that were given out before are refused from now on;
@@ -162,6 +180,7 @@ impl LogLane {
             group: group.clone(),
             done: Answer::new(Box::new(move |result| drop(answer.send(result)))),
         }));
+        self.shared.work_inline();
         answered.recv().unwrap_or(Err(StoreError::Stopped))?;
         Ok(GroupLog::new(self.shared.clone(), group, incarnation))
     }
@@ -195,9 +214,10 @@ impl LogLane {
     /// [`StoreError::Stopped`] afterwards. Waits for the lane's thread.
     pub fn close(&self) {
         drop(self.shared.submit(Request::Close));
+        self.shared.work_inline();
         let Some(thread) = lock(&self.thread).take() else { return };
         // A callback may hold the last handle of the lane; the thread cannot wait for itself.
-        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
             tracing::error!(path = %self.shared.path.display(), "the log lane's thread panicked");
         }
     }
@@ -219,6 +239,16 @@ impl LaneShared {
         let refused = self.queue.send(request).err()?.0;
         self.taken(&refused);
         Some(refused)
+    }
+
+    /// Does what was submitted, if the lane has no thread for it. Not under a lock of a group.
+    pub fn work_inline(&self) {
+        if !self.options.inline {
+            return;
+        }
+        // Taken out instead of locked: an answer may ask for more, which this loop then finds.
+        let Some(writer) = lock(&self.inline).take() else { return };
+        *lock(&self.inline) = writer.work();
     }
 
     /// Accounts for a request that left the queue.

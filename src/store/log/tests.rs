@@ -174,7 +174,7 @@ fn what_was_written_is_there_after_reopening() {
 fn a_creation_that_was_cut_short_is_begun_anew() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lane-0.redb");
-    std::fs::write(super::file::temporary_path(&path), b"half a file").unwrap();
+    std::fs::write(path.with_extension("new"), b"half a file").unwrap();
     let lane = LogLane::open(&path, LaneOptions::default()).unwrap();
     wait(&append(&lane.group(GroupId(0)).unwrap(), 1..=1, 1)).unwrap();
 }

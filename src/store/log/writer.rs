@@ -1,14 +1,14 @@
-//! The thread of a lane: takes what waits, commits once, answers.
+//! The work of a lane, on its thread or inline: takes what waits, commits once, answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 
 use bytes::Bytes;
 use redb::{Durability, ReadableDatabase, ReadableTable, Table};
 
 use crate::ids::{GroupId, LogIndex};
+use crate::seams::time;
 use crate::store::codec;
 use crate::store::error::StoreError;
 use crate::store::log::file::{self, ENTRIES, GROUPS, GroupRecord, entry_key};
@@ -121,29 +121,55 @@ impl Writer {
         }
     }
 
-    /// Runs until the lane is closed or fails.
+    /// Runs until the lane is closed or fails: the life of its thread.
     pub fn run(mut self) {
         // Should this thread panic, the lane must not look healthy.
         let _guard = FailOnPanic(self.shared.clone());
-        let mut batch = Vec::new();
         loop {
-            let open = self.take(&mut batch);
-            if let Err(error) = self.commit(&mut batch, open) {
-                return self.fail(error, batch);
-            }
-            if !open {
-                return self.shared.release();
+            let first = if self.purges.is_empty() {
+                self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.requests.recv_timeout(self.shared.options.purge_pause)
+            };
+            match self.turn(first) {
+                Some(writer) => self = writer,
+                None => return,
             }
         }
     }
 
-    /// Takes what waits, or waits. False when the lane shall be closed.
-    fn take(&mut self, batch: &mut Vec<Request>) -> bool {
-        let first = if self.purges.is_empty() {
-            self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            self.requests.recv_timeout(self.shared.options.purge_pause)
-        };
+    /// Does all that waits, purges to their end, and returns: a lane without a thread. `None` when
+    /// the lane was closed or has failed.
+    pub fn work(mut self) -> Option<Self> {
+        let _guard = FailOnPanic(self.shared.clone());
+        loop {
+            let first = match self.requests.try_recv() {
+                Ok(request) => Ok(request),
+                Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if self.purges.is_empty() => return Some(self),
+                Err(TryRecvError::Empty) => Err(RecvTimeoutError::Timeout),
+            };
+            self = self.turn(first)?;
+        }
+    }
+
+    /// One commit: of `first` and what waits behind it, or of a part of a purge.
+    fn turn(mut self, first: Result<Request, RecvTimeoutError>) -> Option<Self> {
+        let mut batch = Vec::new();
+        let open = self.take(first, &mut batch);
+        if let Err(error) = self.commit(&mut batch, open) {
+            self.fail(error, batch);
+            return None;
+        }
+        if !open {
+            self.shared.release();
+            return None;
+        }
+        Some(self)
+    }
+
+    /// Takes what waits. False when the lane shall be closed.
+    fn take(&mut self, first: Result<Request, RecvTimeoutError>, batch: &mut Vec<Request>) -> bool {
         let mut next = match first {
             Ok(request) => Some(request),
             Err(RecvTimeoutError::Timeout) => return true,
@@ -189,7 +215,7 @@ impl Writer {
         let writes = batch.iter().any(|request| !matches!(request, Request::Barrier { .. }));
         self.skip_finished_purges()?;
         if writes || !records.is_empty() || (batch.is_empty() && !self.purges.is_empty()) {
-            let started = Instant::now();
+            let started = time::mark();
             *lock(&self.shared.committing) = Some(started);
             let written = self.write(batch, &records, bytes);
             *lock(&self.shared.committing) = None;

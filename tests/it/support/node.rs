@@ -99,9 +99,10 @@ impl Ended {
 /// A running node. The process ends with this value.
 pub struct TestNode {
     builder: Builder,
+    // Dropped before the folder, from which it shows its log.
+    process: Process,
     folder: TempDir,
     data_dir: PathBuf,
-    process: Process,
     api: SocketAddr,
     ops: SocketAddr,
 }
@@ -231,6 +232,9 @@ impl TestNode {
     }
 }
 
+/// How much of its log a node shows when a test fails.
+const LOG_BYTES_SHOWN: usize = 16 * 1024;
+
 struct Process {
     child: Child,
     stdout: PathBuf,
@@ -292,7 +296,7 @@ impl Drop for Process {
         self.kill();
         if std::thread::panicking() {
             let log = self.stderr_text();
-            let tail = log.len().saturating_sub(4000);
+            let tail = log.len().saturating_sub(LOG_BYTES_SHOWN);
             let tail = log.char_indices().find(|(at, _)| *at >= tail).map_or(0, |(at, _)| at);
             let signal = ended.and_then(|status| status.signal());
             eprintln!("node: ended {ended:?}, signal {signal:?}, log:\n{}", &log[tail..]);

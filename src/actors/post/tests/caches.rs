@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::support::*;
 use crate::actors::post::cache::{CachedPost, Limits};
 use crate::actors::post::clock::Weigh;
-use crate::actors::post::message::{Answer, Command, Filter, Query, RENDERED_BODY_MAX, Visibility};
+use crate::actors::post::message::{Answer, Command, Filter, Query, Visibility};
 use crate::actors::post::progress::Progress;
 use crate::actors::state_machine::Step;
 use crate::actors::user::message::Viewer;
@@ -183,19 +183,19 @@ fn a_command_that_is_lost_leaves_no_trace() {
 }
 
 #[test]
-fn a_post_weighs_what_its_renderings_can_become() {
+fn a_post_weighs_what_its_rendering_can_become() {
     let mut shard = Shard::new();
-    let id = shard.post(create(ANN, Visibility::Public, &[]));
-    let summary = shard.page(&[], None, 0, 1).0.remove(0).summary.clone();
-    assert_eq!(summary.id, id);
-    let weight = |body: &str| {
-        let body = Some(bytes::Bytes::from(body.repeat(RENDERED_BODY_MAX)));
-        CachedPost { summary: summary.clone(), favorites: 0, body }.weight()
+    let mut weight = |text: &str| {
+        let mut command = create(ANN, Visibility::Public, &[]);
+        if let Command::CreatePost { description, .. } = &mut command {
+            *description = text.repeat(1_000);
+        }
+        shard.post(command);
+        let summary = shard.page(&[], None, 0, 1).0.remove(0).summary;
+        CachedPost { summary, favorites: 0 }.weight()
     };
-    assert!(weight("x") >= 2 * RENDERED_BODY_MAX);
-    assert!(weight("\u{1}") >= 7 * RENDERED_BODY_MAX);
-    // The rendering of a larger one is not kept.
-    assert!(weight("\u{1}\u{1}") < 3 * RENDERED_BODY_MAX);
+    assert!(weight("x") >= 2 * 1_000);
+    assert!(weight("\u{1}") >= 7 * 1_000);
 }
 
 #[test]

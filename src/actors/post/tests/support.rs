@@ -25,6 +25,7 @@ pub(super) const START: Stamp = Stamp(1_700_000_000_000_000);
 pub(super) fn tiny() -> Limits {
     Limits {
         posts_bytes: 3_000,
+        bodies_bytes: 300,
         lists_bytes: 1_500,
         favored_bytes: 400,
         feeds_bytes: 700,

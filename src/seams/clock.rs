@@ -1,4 +1,4 @@
-//! What a simulation replaces: one seam for each thing that makes a run unrepeatable.
+//! What time it is.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,6 +11,7 @@ pub struct Clock(Arc<dyn Fn() -> Stamp + Send + Sync>);
 
 impl Clock {
     /// The wall clock, in microseconds.
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     pub fn system() -> Self {
         Self(Arc::new(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -21,6 +22,13 @@ impl Clock {
     /// A clock that a test controls.
     pub fn from_fn(now: impl Fn() -> Stamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
+    }
+
+    /// A clock that starts at `start` now and goes with the runtime's, which a test may stop.
+    #[cfg(test)]
+    pub(crate) fn of_runtime(start: Stamp) -> Self {
+        let began = crate::seams::time::Instant::now();
+        Self::from_fn(move || Stamp(start.0 + began.elapsed().as_micros() as u64))
     }
 
     /// The time now.

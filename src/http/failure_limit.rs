@@ -1,22 +1,21 @@
-//! How often signing in may fail: per account and per address of a client, so that passwords are
-//! not found by trying.
+//! How often something may fail: per user and per address of a client. For signing in, so that
+//! passwords are not found by trying; for commands, so that a fault of ours is not used against us.
 //!
 //! Memory is bounded by two generations: when the young one is full, the old one is forgotten.
 //! Failing so often that a count is forgotten takes more hashes than a node computes in that time.
 //! Counts are of one node and end with it.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use crate::actors::seams::Clock;
 use crate::ids::Stamp;
+use crate::seams::Clock;
 
-/// Time after which a count starts anew, from its first failure on.
-const WINDOW_S: u64 = 15 * 60;
-/// Failures of an address for each of an account: many people may share an address.
+/// Failures of an address for each of a user: many people may share an address.
 const PER_ADDRESS: u32 = 3;
 /// Counts of one generation; an entry takes 24 bytes.
 const COUNTS_MAX: usize = 65_536;
@@ -26,8 +25,10 @@ const COUNTS_MAX: usize = 65_536;
 pub struct Peer(pub IpAddr);
 
 /// Counts failures.
-pub struct SigninLimit {
+pub struct FailureLimit {
     failures_max: u32,
+    window_s: u64,
+    is_used: AtomicBool,
     clock: Clock,
     /// Keys are hashed with a secret of the process: nobody chooses names that collide.
     hasher: RandomState,
@@ -37,7 +38,7 @@ pub struct SigninLimit {
 /// What an attempt is counted for.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
-    account: u64,
+    user: Option<u64>,
     address: Option<u64>,
 }
 
@@ -53,17 +54,23 @@ struct Count {
     failures: u32,
 }
 
-impl SigninLimit {
-    /// Refuses after so many failures of an account; 0: never.
-    pub fn new(failures_max: u32, clock: Clock) -> Self {
-        let counts = Mutex::new(Counts::default());
-        Self { failures_max, clock, hasher: RandomState::new(), counts }
+impl FailureLimit {
+    /// Refuses after so many failures of a user (0: never), until so many seconds have passed since
+    /// the first of them.
+    pub fn new(failures_max: u32, window_s: u64, clock: Clock) -> Self {
+        let (counts, is_used) = (Mutex::new(Counts::default()), AtomicBool::new(false));
+        Self { failures_max, window_s, is_used, clock, hasher: RandomState::new(), counts }
     }
 
-    /// What an attempt with this normalised address of an account is counted for.
-    pub fn attempt(&self, email: &str, peer: Option<Peer>) -> Attempt {
+    /// What an attempt is counted for: by whom it is, as far as that is known, and from where.
+    pub fn attempt(&self, user: Option<impl Hash>, peer: Option<Peer>) -> Attempt {
         let address = peer.and_then(network).map(|network| self.hasher.hash_one((1, network)));
-        Attempt { account: self.hasher.hash_one((0, email)), address }
+        Attempt { user: user.map(|user| self.hasher.hash_one((0, user))), address }
+    }
+
+    /// Whether nothing ever failed, so that nobody has to wait.
+    pub fn is_unused(&self) -> bool {
+        !self.is_used.load(Ordering::Relaxed)
     }
 
     /// Seconds to wait before this attempt, if it may not be made now. Asked before the password is
@@ -74,7 +81,7 @@ impl SigninLimit {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = |(key, max)| {
             let count = counts.get(key).filter(|count| count.failures >= max)?;
-            count.left_s(now)
+            count.left_s(self.window_s, now)
         };
         self.keys(attempt).filter_map(wait).max()
     }
@@ -84,17 +91,18 @@ impl SigninLimit {
         let now = self.clock.now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, _) in self.keys(attempt) {
-            counts.add(key, now);
+            counts.add(key, self.window_s, now);
         }
+        self.is_used.store(true, Ordering::Relaxed);
     }
 
     /// Keys and their limits; none when the limit is off.
     fn keys(&self, attempt: Attempt) -> impl Iterator<Item = (u64, u32)> {
-        let account = Some((attempt.account, self.failures_max));
+        let user = attempt.user.map(|key| (key, self.failures_max));
         let address =
             attempt.address.map(|key| (key, self.failures_max.saturating_mul(PER_ADDRESS)));
         let is_on = self.failures_max > 0;
-        [account, address].into_iter().flatten().filter(move |_| is_on)
+        [user, address].into_iter().flatten().filter(move |_| is_on)
     }
 }
 
@@ -103,8 +111,8 @@ impl Counts {
         self.young.get(&key).or_else(|| self.old.get(&key)).copied()
     }
 
-    fn add(&mut self, key: u64, now: Stamp) {
-        let known = self.get(key).filter(|count| count.left_s(now).is_some());
+    fn add(&mut self, key: u64, window_s: u64, now: Stamp) {
+        let known = self.get(key).filter(|count| count.left_s(window_s, now).is_some());
         let mut count = known.unwrap_or(Count { since: now, failures: 0 });
         count.failures = count.failures.saturating_add(1);
         self.old.remove(&key);
@@ -117,9 +125,9 @@ impl Counts {
 
 impl Count {
     /// Seconds until the window ends, if it has not. A clock that was set back ends it, too.
-    fn left_s(self, now: Stamp) -> Option<u64> {
+    fn left_s(self, window_s: u64, now: Stamp) -> Option<u64> {
         let passed_s = now.0.checked_sub(self.since.0)? / 1_000_000;
-        WINDOW_S.checked_sub(passed_s).filter(|left| *left > 0)
+        window_s.checked_sub(passed_s).filter(|left| *left > 0)
     }
 }
 
@@ -137,17 +145,17 @@ fn network(Peer(address): Peer) -> Option<u64> {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     const SECOND: u64 = 1_000_000;
 
-    fn limit(failures_max: u32) -> (SigninLimit, Arc<AtomicU64>) {
+    fn limit(failures_max: u32) -> (FailureLimit, Arc<AtomicU64>) {
         let time = Arc::new(AtomicU64::new(1_000 * SECOND));
         let clock = Clock::from_fn({
             let time = time.clone();
             move || Stamp(time.load(Ordering::Relaxed))
         });
-        (SigninLimit::new(failures_max, clock), time)
+        (FailureLimit::new(failures_max, 900, clock), time)
     }
 
     fn peer(address: &str) -> Option<Peer> {
@@ -157,13 +165,13 @@ mod tests {
     #[test]
     fn an_account_is_closed_after_its_failures_and_opens_again() {
         let (limit, time) = limit(10);
-        let jake = limit.attempt("jake@b", None);
+        let jake = limit.attempt(Some("jake@b"), None);
         for _ in 0..10 {
             assert_eq!(limit.wait_s(jake), None);
             limit.failed(jake);
         }
         assert_eq!(limit.wait_s(jake), Some(900));
-        assert_eq!(limit.wait_s(limit.attempt("jane@b", None)), None);
+        assert_eq!(limit.wait_s(limit.attempt(Some("jane@b"), None)), None);
         time.fetch_add(899 * SECOND, Ordering::Relaxed);
         assert_eq!(limit.wait_s(jake), Some(1));
         time.fetch_add(SECOND, Ordering::Relaxed);
@@ -176,30 +184,30 @@ mod tests {
     fn an_address_is_closed_after_three_times_as_many() {
         let (limit, _) = limit(10);
         for number in 0..30 {
-            let attempt = limit.attempt(&format!("{number}@b"), peer("2001:db8::1"));
+            let attempt = limit.attempt(Some(format!("{number}@b")), peer("2001:db8::1"));
             assert_eq!(limit.wait_s(attempt), None);
             limit.failed(attempt);
         }
-        assert!(limit.wait_s(limit.attempt("new@b", peer("2001:db8::ffff"))).is_some());
-        assert!(limit.wait_s(limit.attempt("new@b", peer("2001:db8:0:1::1"))).is_none());
-        assert!(limit.wait_s(limit.attempt("new@b", peer("192.0.2.1"))).is_none());
+        assert!(limit.wait_s(limit.attempt(Some("new@b"), peer("2001:db8::ffff"))).is_some());
+        assert!(limit.wait_s(limit.attempt(Some("new@b"), peer("2001:db8:0:1::1"))).is_none());
+        assert!(limit.wait_s(limit.attempt(Some("new@b"), peer("192.0.2.1"))).is_none());
         for _ in 0..40 {
-            limit.failed(limit.attempt("other@b", peer("::ffff:127.0.0.1")));
+            limit.failed(limit.attempt(Some("other@b"), peer("::ffff:127.0.0.1")));
         }
-        assert!(limit.wait_s(limit.attempt("new@b", peer("127.0.0.1"))).is_none(), "a proxy");
+        assert!(limit.wait_s(limit.attempt(Some("new@b"), peer("127.0.0.1"))).is_none(), "a proxy");
     }
 
     #[test]
     fn counts_are_bounded_and_may_be_off() {
         let (limit, _) = limit(1);
         for number in 0..3 * COUNTS_MAX {
-            limit.failed(limit.attempt(&number.to_string(), None));
+            limit.failed(limit.attempt(Some(number), None));
         }
         let counts = limit.counts.lock().unwrap();
         assert!(counts.young.len() <= COUNTS_MAX && counts.old.len() <= COUNTS_MAX);
         drop(counts);
         let off = self::limit(0).0;
-        let attempt = off.attempt("jake@b", peer("192.0.2.1"));
+        let attempt = off.attempt(Some("jake@b"), peer("192.0.2.1"));
         (0..100).for_each(|_| off.failed(attempt));
         assert_eq!(off.wait_s(attempt), None);
     }

@@ -1,0 +1,120 @@
+//! Where tasks and threads begin.
+//!
+//! On a runtime with one thread, tasks run in an order that depends on nothing outside, so tokio's
+//! own are not replaced: these functions exist so that there is one place to look at. What would
+//! leave that thread is replaced: in a simulation (`Inline`) blocking work is a task like any
+//! other, and a log lane has no thread (`LaneOptions::inline`). The threads that remain watch the
+//! real time of a real process and are not started there.
+#![expect(clippy::disallowed_methods, reason = "this is the seam")]
+
+use std::io;
+use std::thread;
+
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+
+/// Begins a task.
+#[inline]
+pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(task)
+}
+
+/// Begins a task that ends with the set.
+#[inline]
+pub fn spawn_in<T: Send + 'static>(
+    set: &mut JoinSet<T>,
+    task: impl Future<Output = T> + Send + 'static,
+) -> AbortHandle {
+    set.spawn(task)
+}
+
+/// Begins a task if this thread belongs to a runtime: for what is dropped, perhaps at its end.
+pub fn spawn_if_possible(task: impl Future<Output: Send + 'static> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(task);
+    }
+}
+
+/// Runs what blocks on a thread where it may.
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(test)]
+    if Inline::is_on() {
+        return tokio::spawn(async { work() });
+    }
+    tokio::task::spawn_blocking(work)
+}
+
+/// Begins a thread that runs beside everything else.
+///
+/// # Errors
+/// When the system gives none.
+pub fn thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Runs each on a thread of its own, waits for all, and returns their results in order. A panic is
+/// an `Err`: for libraries that panic over what a file holds.
+pub fn apart<T: Send>(works: impl Iterator<Item: FnOnce() -> T + Send>) -> Vec<thread::Result<T>> {
+    thread::scope(|scope| {
+        let running: Vec<_> = works.map(|work| scope.spawn(work)).collect();
+        running.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    })
+}
+
+/// While this lives, blocking work that is asked for on this thread stays on it.
+///
+/// Of the thread and not of a handle, because who blocks (actors of the store, replicas, hashing)
+/// has nothing else of a simulation in its hands; and a simulation is one thread, so nothing else
+/// sees it.
+#[cfg(test)]
+pub(crate) struct Inline(std::marker::PhantomData<*const ()>);
+
+#[cfg(test)]
+thread_local! {
+    static INLINE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+impl Inline {
+    pub(crate) fn begin() -> Self {
+        assert!(!INLINE.replace(true), "one simulation a thread");
+        Self(std::marker::PhantomData)
+    }
+
+    fn is_on() -> bool {
+        INLINE.get()
+    }
+}
+
+#[cfg(test)]
+impl Drop for Inline {
+    fn drop(&mut self) {
+        INLINE.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn blocking_work_stays_on_the_thread_of_a_simulation() {
+        let here = thread::current().id();
+        assert_ne!(blocking(|| thread::current().id()).await.unwrap(), here);
+        let inline = Inline::begin();
+        assert_eq!(blocking(|| thread::current().id()).await.unwrap(), here);
+        drop(inline);
+        assert_ne!(blocking(|| thread::current().id()).await.unwrap(), here);
+    }
+
+    #[test]
+    fn a_panic_apart_is_a_result() {
+        let results = apart((0..3).map(|n| move || assert_ne!(n, 1, "on purpose")));
+        assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    }
+}
