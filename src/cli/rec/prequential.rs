@@ -7,7 +7,7 @@
 //! they enter when published, one's own do not count, and `author` events only build history.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use crate::seams::time;
 
 use crate::actors::recommendation::event::{Event, Interaction};
 use crate::actors::recommendation::item::Method;
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         let is_new = history.insert(event.item);
         if !is_first && is_new && event.deed != Deed::Author {
             let (reader, now) = (UserId(event.user), stamp(event.ts));
-            let began = Instant::now();
+            let began = time::mark();
             self.engine.ask(reader, now, &[], &mut self.scratch);
             let asking = began.elapsed();
             if is_predicted {
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
             if self.setup.is_quick && method != RANKER {
                 continue;
             }
-            let began = Instant::now();
+            let began = time::mark();
             let options = options(method, nth);
             let weights = self.learner.weights();
             let answer = self.engine.answer_with(weights, &options, &mut self.scratch);
@@ -197,7 +197,7 @@ impl<'a> Run<'a> {
 
     fn learn(&mut self, item: u64) {
         if let Some(chosen) = self.engine.candidate_of(PostId(item), &self.scratch) {
-            let began = Instant::now();
+            let began = time::mark();
             self.learner.learn(&mut self.scratch, chosen);
             self.found.lesson_times.add(began.elapsed());
         }
@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
             Deed::Comment => Interaction::Comment,
             Deed::Favorite => Interaction::Favorite,
         };
-        let began = Instant::now();
+        let began = time::mark();
         if self.stream.posts.is_none() && !self.published.contains_key(&event.item) {
             self.published.insert(event.item, None);
             self.engine.apply(&published(event.item, None, event.ts, &[], Signature::default()));
