@@ -81,11 +81,12 @@ impl<K: Key, V: Weigh> Clock<K, V> {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
             }
-            if self.slots[self.hand].touched.replace(false) {
-                self.hand += 1;
-            } else {
+            if !self.slots[self.hand].touched.replace(false) {
                 self.remove_at(self.hand);
             }
+            // Also past a removed one: the newest has come into its place, and would be the next to
+            // go, before anybody could ask for it again, while the oldest stayed for ever.
+            self.hand += 1;
         }
     }
 
@@ -150,6 +151,20 @@ mod tests {
         clock.trim();
         assert_eq!(clock.weight, clock.slots.iter().map(|slot| slot.value).sum::<usize>());
         assert!(clock.weight <= 100);
+    }
+
+    #[test]
+    fn what_was_used_long_ago_leaves_before_what_has_just_come() {
+        let mut clock = Clock::new(100);
+        for key in 0..10 {
+            clock.insert(key, 10);
+        }
+        for key in 10..40 {
+            clock.insert(key, 10);
+            clock.trim();
+        }
+        let young = (30..40).filter(|key| clock.get(key).is_some()).count();
+        assert!(young >= 9, "only {young} of the last ten are there");
     }
 
     #[test]
