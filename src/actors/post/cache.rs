@@ -47,11 +47,11 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 64 << 20,
-            bodies_bytes: 32 << 20,
+            posts_bytes: 52 << 20,
+            bodies_bytes: 24 << 20,
             lists_bytes: 16 << 20,
-            favored_bytes: 16 << 20,
-            feeds_bytes: 16 << 20,
+            favored_bytes: 12 << 20,
+            feeds_bytes: 12 << 20,
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
             favored_posts: 4_096,
             feed_changes: 256,

@@ -25,9 +25,9 @@ use crate::ids::{Bucket, Stamp, UserId};
 use crate::store::error::StoreError;
 
 /// Viewers kept decoded, in bytes; one with the most edges takes 80 kB per kind, a usual one 300 B.
-const VIEWERS_BYTES: usize = 12 * 1024 * 1024;
+const VIEWERS_BYTES: usize = 8 * 1024 * 1024;
 /// Cards kept decoded, with what the edge renders of them, in bytes.
-const CARDS_BYTES: usize = 20 * 1024 * 1024;
+const CARDS_BYTES: usize = 16 * 1024 * 1024;
 
 /// The user service: everything is in the tables, the value holds caches.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use crate::cli::output::{say, tell};
 use crate::cli::progress::Progress;
 use crate::cli::rec::prequential::{Evaluation, Setup, evaluate};
 use crate::cli::rec::{report, sensitivity, svg};
+use crate::seams::tasks;
 use crate::transfer::stream::Stream;
 
 /// Bad lines that are told one by one; the rest is counted.
@@ -41,7 +42,7 @@ pub(super) struct Eval {
 impl Eval {
     pub(super) async fn run(self) -> Result<(), Failure> {
         // Work for the processor alone: a signal ends the process at once, nothing is lost.
-        let work = tokio::task::spawn_blocking(move || self.work());
+        let work = tasks::blocking(move || self.work());
         work.await
             .map_err(|error| Failure::runtime(format!("the evaluation ended early: {error}")))?
     }

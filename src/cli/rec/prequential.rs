@@ -6,8 +6,8 @@
 //! the ten. A post that was not seen before cannot be hit and still counts. Where posts are known
 //! they enter when published, one's own do not count, and `author` events only build history.
 
-use std::collections::{BTreeMap, BTreeSet};
 use crate::seams::time;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actors::recommendation::event::{Event, Interaction};
 use crate::actors::recommendation::item::Method;
