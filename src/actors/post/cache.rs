@@ -49,7 +49,7 @@ impl Default for Limits {
         Self {
             posts_bytes: 52 << 20,
             bodies_bytes: 24 << 20,
-            lists_bytes: 16 << 20,
+            lists_bytes: 12 << 20,
             favored_bytes: 12 << 20,
             feeds_bytes: 12 << 20,
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,

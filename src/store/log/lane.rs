@@ -58,7 +58,7 @@ pub struct LaneOptions {
 impl Default for LaneOptions {
     fn default() -> Self {
         Self {
-            cache_bytes: 16 * 1024 * 1024,
+            cache_bytes: 4 * 1024 * 1024,
             tail_bytes: 4 * 1024 * 1024,
             queue_bytes_max: 256 * 1024 * 1024,
             // About 0.3 ms of a commit (250 MB took 300 ms).
