@@ -6,6 +6,7 @@ mod escaped;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;
+pub mod relay;
 pub mod replica;
 pub mod router;
 mod shard;
