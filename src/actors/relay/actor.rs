@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use crate::actors::relay::feed::FeedTeller;
 use crate::actors::relay::metrics::FeedMetrics;
 use crate::actors::relay::pair::Pair;
-use crate::actors::relay::subscription::SubscriberPort;
+use crate::actors::relay::subscription::Port;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::ShardId;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments<P: StateMachine> {
     /// The source.
     pub(crate) cell: Arc<ShardCell<P>>,
     /// Who subscribes, and where the status of each feed is told.
-    pub(crate) subscribers: Vec<(Arc<dyn SubscriberPort<P::Event>>, FeedTeller)>,
+    pub(crate) subscribers: Vec<(Port<P>, FeedTeller)>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

@@ -11,7 +11,7 @@ use crate::actors::relay::message::{
     Ingest, OutboxCommand, OutboxPage, OutboxRequest, OutboxSeen, Part, RuntimeReply,
 };
 use crate::actors::relay::metrics::FeedMetrics;
-use crate::actors::relay::subscription::{SubscriberPort, hand_over};
+use crate::actors::relay::subscription::{Port, hand_over};
 use crate::actors::relay::{INGEST_BYTES_MAX, LAG_PERIOD, PASSED_OVER_MAX, RETRY_PAUSE};
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_cell::ShardCell;
@@ -24,7 +24,7 @@ use crate::store::outbox::{Acknowledged, Mark, OutboxEvent, Subscriber};
 /// One delivery. Everything here may be lost: both shards know what counts.
 pub(super) struct Pair<P: StateMachine> {
     cell: Arc<ShardCell<P>>,
-    port: Arc<dyn SubscriberPort<P::Event>>,
+    port: Port<P>,
     teller: FeedTeller,
     metrics: FeedMetrics,
     source: ShardName,
@@ -60,7 +60,7 @@ struct Chunk {
 impl<P: StateMachine> Pair<P> {
     pub(super) fn new(
         cell: Arc<ShardCell<P>>,
-        port: Arc<dyn SubscriberPort<P::Event>>,
+        port: Port<P>,
         teller: FeedTeller,
         metrics: FeedMetrics,
     ) -> Self {

@@ -48,9 +48,12 @@ pub struct Delivered<E> {
     pub event: E,
 }
 
+/// A shard that takes in events of `P`.
+pub(crate) type Port<P> = Arc<dyn SubscriberPort<<P as StateMachine>::Event>>;
+
 /// A subscription to the events of the service `P`, to be given to whatever hosts that.
 pub struct Subscription<P: StateMachine> {
-    pub(super) shards: Vec<Arc<dyn SubscriberPort<P::Event>>>,
+    shards: Vec<Port<P>>,
 }
 
 impl<P: StateMachine> Subscription<P> {
@@ -58,14 +61,13 @@ impl<P: StateMachine> Subscription<P> {
     pub fn of<R: Subscribes<P::Event>>(router: &Router<R>) -> Self {
         let shards = router.shards();
         let port = |cell: &Arc<ShardCell<R>>| {
-            Arc::new(LocalSubscriber { cell: cell.clone(), shards })
-                as Arc<dyn SubscriberPort<P::Event>>
+            Arc::new(LocalSubscriber { cell: cell.clone(), shards }) as Port<P>
         };
         Self { shards: router.cells().iter().map(port).collect() }
     }
 
     /// Every shard that gets events.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = Arc<dyn SubscriberPort<P::Event>>> {
+    pub(crate) fn ports(&self) -> impl Iterator<Item = Port<P>> {
         self.shards.iter().cloned()
     }
 }
