@@ -182,6 +182,18 @@ impl LogIndex {
     }
 }
 
+/// The place of an event among all events of its shard: the entry that it came with, and its number
+/// in that entry, from 0. No event has the default, which is before the first.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct EventPosition {
+    /// The entry.
+    pub index: LogIndex,
+    /// Which of its events.
+    pub number: u32,
+}
+
 /// Which Raft group a log entry belongs to; unique within a node's data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GroupId(pub u32);
@@ -202,6 +214,27 @@ pub struct ShardId {
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.service, self.index)
+    }
+}
+
+/// A shard as it is named in records, which may be read where its service is not compiled in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ShardName {
+    /// Name of the service.
+    pub service: String,
+    /// Which of the service's shards, from 0.
+    pub shard: u16,
+}
+
+impl From<ShardId> for ShardName {
+    fn from(id: ShardId) -> Self {
+        Self { service: id.service.to_owned(), shard: id.index }
+    }
+}
+
+impl fmt::Display for ShardName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.shard)
     }
 }
 

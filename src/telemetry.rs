@@ -1,5 +1,7 @@
 //! The metric list and the set-up of logs.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,6 +27,19 @@ pub struct ShardHandling {
     pub shard: u16,
     /// `apply` or `query`.
     pub what: &'static str,
+}
+
+/// Labels of deliveries from one shard to another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FeedLabels {
+    /// Service that the events come from.
+    pub service: &'static str,
+    /// Its shard.
+    pub shard: u16,
+    /// Service that they go to.
+    pub subscriber: &'static str,
+    /// Its shard.
+    pub subscriber_shard: u16,
 }
 
 /// Labels of restarts.
@@ -78,6 +93,15 @@ pub struct Metrics {
     pub(crate) poisoned: Family<ShardLabels, Counter>,
     pub(crate) applied_index: Family<ShardLabels, Gauge>,
     pub(crate) unwritten_bytes: Family<ShardLabels, Gauge>,
+    pub(crate) outbox_events: Family<ShardLabels, Gauge>,
+    pub(crate) outbox_bytes: Family<ShardLabels, Gauge>,
+    pub(crate) feed_lag_events: Family<FeedLabels, Gauge>,
+    pub(crate) feed_lag: Family<FeedLabels, Gauge<f64, AtomicU64>>,
+    pub(crate) feed_delivered: Family<FeedLabels, Counter>,
+    pub(crate) feed_redelivered: Family<FeedLabels, Counter>,
+    pub(crate) feed_dropped: Family<FeedLabels, Counter>,
+    pub(crate) feed_buried: Family<FeedLabels, Counter>,
+    pub(crate) feed_must_rebuild: Family<FeedLabels, Gauge>,
     pub(crate) restarts: Family<RestartLabels, Counter>,
     pub(crate) requests: Seconds<RouteLabels>,
     pub(crate) requests_refused: Counter,
@@ -108,6 +132,15 @@ impl Metrics {
             poisoned: Family::default(),
             applied_index: Family::default(),
             unwritten_bytes: Family::default(),
+            outbox_events: Family::default(),
+            outbox_bytes: Family::default(),
+            feed_lag_events: Family::default(),
+            feed_lag: Family::default(),
+            feed_delivered: Family::default(),
+            feed_redelivered: Family::default(),
+            feed_dropped: Family::default(),
+            feed_buried: Family::default(),
+            feed_must_rebuild: Family::default(),
             restarts: Family::default(),
             requests: Family::new_with_constructor(seconds),
             requests_refused: Counter::default(),
@@ -117,6 +150,7 @@ impl Metrics {
             process_sampled: Gauge::default(),
         };
         metrics.register();
+        metrics.register_feeds();
         metrics
     }
 
@@ -178,6 +212,40 @@ impl Metrics {
             "when the process was sampled, Unix time",
             Unit::Seconds,
             self.process_sampled.clone(),
+        );
+    }
+
+    fn register_feeds(&mut self) {
+        let r = &mut self.registry;
+        r.register("outbox_events", "events that wait for subscribers", self.outbox_events.clone());
+        r.register_with_unit("outbox", "their size", Unit::Bytes, self.outbox_bytes.clone());
+        r.register(
+            "feed_lag_events",
+            "events that a subscriber lacks",
+            self.feed_lag_events.clone(),
+        );
+        r.register_with_unit(
+            "feed_lag",
+            "age of the oldest event that a subscriber lacks",
+            Unit::Seconds,
+            self.feed_lag.clone(),
+        );
+        r.register("feed_delivered", "events delivered", self.feed_delivered.clone());
+        r.register("feed_redelivered", "events handed over again", self.feed_redelivered.clone());
+        r.register(
+            "feed_dropped",
+            "commands that a subscriber had applied before",
+            self.feed_dropped.clone(),
+        );
+        r.register(
+            "feed_buried",
+            "commands that became dead letters of a subscriber",
+            self.feed_buried.clone(),
+        );
+        r.register(
+            "feed_must_rebuild",
+            "1 if a subscriber lacks events that are gone",
+            self.feed_must_rebuild.clone(),
         );
     }
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::call::CallError;
-use crate::actors::shard::ReplyPort;
+use crate::actors::relay::message::RuntimeReply;
+use crate::actors::shard::ReplyTo;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::{CommandId, Stamp};
 use crate::store::codec::{self, Record};
@@ -59,18 +60,30 @@ pub(super) enum Verdict<S: StateMachine> {
     Refused(S::Refusal),
     Expired,
     Poison,
+    /// Of a command of the runtime; not remembered, for those may be applied twice.
+    Runtime(RuntimeReply),
 }
 
 pub(super) fn answer<S: StateMachine>(
-    reply: Option<ReplyPort<S>>,
+    reply: Option<ReplyTo<S>>,
     verdict: Result<Verdict<S>, StoreError>,
 ) {
-    let Some(reply) = reply else { return };
+    let reply = match (reply, verdict) {
+        (None, _) => return,
+        (Some(ReplyTo::Runtime(reply)), Ok(Verdict::Runtime(verdict))) => {
+            let _ = reply.send(verdict);
+            return;
+        }
+        // Dropped: nobody knows what became of it.
+        (Some(ReplyTo::Runtime(_)), _) => return,
+        (Some(ReplyTo::Caller(reply)), verdict) => (reply, verdict),
+    };
+    let (reply, verdict) = reply;
     let _ = reply.send(match verdict {
         Ok(Verdict::Replied(reply)) => Ok(reply),
         Ok(Verdict::Refused(refusal)) => Err(CallError::Refused(refusal)),
         Ok(Verdict::Expired) => Err(CallError::DeadlineExceeded),
-        Ok(Verdict::Poison) | Err(_) => Err(CallError::Internal),
+        Ok(Verdict::Poison | Verdict::Runtime(_)) | Err(_) => Err(CallError::Internal),
     });
 }
 
@@ -80,6 +93,7 @@ pub(super) fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
         Verdict::Refused(refusal) => (1, codec::encode(refusal)),
         Verdict::Expired => (2, Vec::new()),
         Verdict::Poison => (3, Vec::new()),
+        Verdict::Runtime(_) => unreachable!("commands of the runtime are not remembered"),
     };
     let mut bytes = Vec::with_capacity(1 + payload.len());
     bytes.push(tag);

@@ -10,6 +10,10 @@ use tokio::sync::watch;
 
 use crate::actors::checkpoint::CheckpointActor;
 use crate::actors::lane::{self, Disk};
+use crate::actors::relay::message::SERVICE_KIND_MIN;
+use crate::actors::relay::{
+    self, Declared, Feed, OutboxLimits, OutboxMetrics, RelayActor, Subscription,
+};
 use crate::actors::replica::actor::{self as replica, ReplicaActor, ReplicaStatus};
 use crate::actors::replica::port::{Applier, Replica};
 use crate::actors::router::Router;
@@ -18,9 +22,10 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
-use crate::ids::{GroupId, NodeId, ShardId};
+use crate::ids::{GroupId, NodeId, ShardId, ShardName};
 use crate::seams::{Seams, tasks};
 use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
+use crate::store::codec::Record;
 use crate::store::error::StoreError;
 use crate::store::file::{Storage, named, unreadable};
 use crate::store::log::{LaneOptions, LogLane};
@@ -55,6 +60,8 @@ pub(crate) struct Ground {
     pub(crate) disk: Disk,
     /// How often a shard or replica may fail; [`SHARD_BUDGET`] but in tests that crash more.
     pub(crate) shard_budget: RestartBudget,
+    /// How much may wait for subscribers.
+    pub(crate) outbox: OutboxLimits,
 }
 
 /// A hosted service: how to call it, how to supervise it, how its replicas are.
@@ -65,30 +72,49 @@ pub(crate) struct Hosted<S: StateMachine> {
 }
 
 /// Prepares the shards of a service; they run once the returned spec is part of a started tree.
-/// `stores` are its shards in order; `first_group` is the Raft group of the first.
+/// `stores` are its shards in order; `first_group` is the Raft group of the first. Who subscribes to
+/// its events is hosted before, and stands in `subscriptions`.
 pub(crate) fn host<S: StateMachine>(
     ground: &Ground,
     stores: Vec<ShardStore>,
     first_group: u32,
+    subscriptions: &[Subscription<S>],
 ) -> Hosted<S> {
+    const { assert!(S::Command::KIND >= SERVICE_KIND_MIN, "a kind of the runtime's commands") };
+    let ports: Vec<_> = subscriptions.iter().flat_map(Subscription::ports).collect();
+    let mut feeds = Vec::new();
     let mut cells = Vec::new();
     let mut shards = Vec::new();
     let mut replicas = Vec::new();
     for (index, store) in stores.into_iter().enumerate() {
         let id = ShardId { service: S::NAME, index: index as u16 };
         let group = GroupId(first_group + index as u32);
-        let cell = cell::<S>(ground, id, store);
+        let declared = ports.iter().map(|port| port.id().into()).collect();
+        let cell = cell::<S>(ground, id, store, declared);
+        let mut subscribers = Vec::new();
+        for port in &ports {
+            let (feed, teller) = Feed::new(&cell, port.id());
+            feeds.push(feed);
+            subscribers.push((port.clone(), teller));
+        }
+        let metrics = ground.metrics.clone();
+        let relay = relay::Arguments { cell: cell.clone(), subscribers, metrics };
         let (status, watched) = watch::channel(ReplicaStatus::default());
-        shards.push(ChildSpec::supervisor(shard_spec(ground, cell.clone(), group, status)));
+        shards.push(ChildSpec::supervisor(shard_spec(ground, group, status, relay)));
         replicas.push((id, watched));
         cells.push(cell);
     }
     let spec =
         SupervisorSpec::new(S::NAME, Strategy::OneForOne).budget(SERVICE_BUDGET).children(shards);
-    Hosted { router: Router::new(cells), spec, replicas }
+    Hosted { router: Router::new(cells).with_feeds(feeds), spec, replicas }
 }
 
-fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc<ShardCell<S>> {
+fn cell<S: StateMachine>(
+    ground: &Ground,
+    id: ShardId,
+    store: ShardStore,
+    subscribers: Vec<ShardName>,
+) -> Arc<ShardCell<S>> {
     let store = Arc::new(store);
     let metrics = ShardMetrics::new(&ground.metrics, id);
     // The observer needs the replica slot of a cell that needs the observer's trigger.
@@ -111,21 +137,27 @@ fn cell<S: StateMachine>(ground: &Ground, id: ShardId, store: ShardStore) -> Arc
         }
     });
     let trigger = ground.checkpoints.add(store.clone(), observer);
-    let cell =
-        ShardCell::new(id, store, ground.seams.clone(), ground.disk.clone(), metrics, trigger);
+    let outgoing = Declared {
+        limits: ground.outbox,
+        metrics: (!subscribers.is_empty()).then(|| OutboxMetrics::new(&ground.metrics, id)),
+        subscribers,
+    };
+    let (seams, disk) = (ground.seams.clone(), ground.disk.clone());
+    let cell = ShardCell::new(id, store, seams, disk, metrics, trigger, outgoing);
     let _ = slot.set(cell.replica_slot());
     Arc::new(cell)
 }
 
-/// Started in order: shard, replica. The shard comes first because openraft replays through it,
+/// Started in order: shard, replica, and a relay if anybody subscribes. The shard comes first because openraft replays through it,
 /// but neither is in the other's restart scope: a shard crash leaves Raft alone, a replica crash
 /// leaves the state alone.
 fn shard_spec<S: StateMachine>(
     ground: &Ground,
-    cell: Arc<ShardCell<S>>,
     group: GroupId,
     status: watch::Sender<ReplicaStatus>,
+    relay: relay::Arguments<S>,
 ) -> SupervisorSpec {
+    let cell = relay.cell.clone();
     let arguments = replica::Arguments {
         shard: cell.id,
         node: ground.node,
@@ -142,10 +174,15 @@ fn shard_spec<S: StateMachine>(
     })
     .stuck_after(STUCK_AFTER);
     let replica = ChildSpec::actor("replica", move |_| (ReplicaActor, arguments.clone()));
+    let relay = (!relay.subscribers.is_empty()).then(|| {
+        ChildSpec::actor("relay", move |_| (RelayActor::<S>::default(), relay.clone()))
+            .backoff(quick())
+    });
     SupervisorSpec::new(id, Strategy::OneForOne)
         .budget(ground.shard_budget)
         .child(shard.backoff(quick()))
         .child(replica.backoff(quick()))
+        .children(relay)
 }
 
 /// Callers wait while a shard restarts: the first restart is immediate, then short pauses; a second

@@ -7,6 +7,7 @@ pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;
 pub mod recommendation;
+pub mod relay;
 pub mod replica;
 pub mod router;
 mod shard;

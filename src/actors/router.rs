@@ -11,7 +11,8 @@ use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use crate::actors::call::CallError;
-use crate::actors::shard::{CommandEnvelope, QueryEnvelope, ShardMessage};
+use crate::actors::relay::Feed;
+use crate::actors::shard::{CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::config::COMMAND_DEADLINE;
@@ -22,11 +23,12 @@ use crate::store::codec;
 /// Calls to one service. Cheap to clone.
 pub struct Router<S: StateMachine> {
     shards: Arc<[Arc<ShardCell<S>>]>,
+    feeds: Arc<[Feed]>,
 }
 
 impl<S: StateMachine> Clone for Router<S> {
     fn clone(&self) -> Self {
-        Self { shards: self.shards.clone() }
+        Self { shards: self.shards.clone(), feeds: self.feeds.clone() }
     }
 }
 
@@ -70,7 +72,22 @@ type QueryResult<S> = Result<<S as StateMachine>::Answer, CallError<<S as StateM
 
 impl<S: StateMachine> Router<S> {
     pub(crate) fn new(shards: Vec<Arc<ShardCell<S>>>) -> Self {
-        Self { shards: shards.into() }
+        Self { shards: shards.into(), feeds: Arc::default() }
+    }
+
+    /// The same for a service that others subscribe to.
+    pub(crate) fn with_feeds(self, feeds: Vec<Feed>) -> Self {
+        Self { feeds: feeds.into(), ..self }
+    }
+
+    /// The shards, in order.
+    pub(crate) fn cells(&self) -> &[Arc<ShardCell<S>>] {
+        &self.shards
+    }
+
+    /// The deliveries of this service's events to others.
+    pub fn feeds(&self) -> &[Feed] {
+        &self.feeds
     }
 
     /// Number of shards of this service.
@@ -108,7 +125,7 @@ impl<S: StateMachine> Router<S> {
                 sent: time::mark(),
                 _permit: Some(permit.clone()),
                 _waiting: cell.metrics.waiting(),
-                reply: Some(reply),
+                reply: Some(ReplyTo::Caller(reply)),
                 span: tracing::Span::current(),
             });
             if actor.cast(message).is_ok() {

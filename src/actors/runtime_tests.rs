@@ -1,5 +1,6 @@
 //! The runtime under a service of the tests' own: what must hold for every service.
 
+mod delivery;
 mod simulation;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use crate::actors::call::CallError;
 use crate::actors::hosting::{Ground, Hosted, host, open_stores, store_spec};
 use crate::actors::lane::Disk;
+use crate::actors::relay::OutboxLimits;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::router::{Call, Router};
 use crate::actors::state_machine::{
@@ -184,6 +186,7 @@ fn ground(seams: Seams, lanes: LaneOptions, options: CheckpointOptions) -> Groun
         checkpoints: Arc::new(Checkpoints::new(options)),
         disk: Disk::default(),
         shard_budget: RestartBudget::new(10_000, Duration::from_secs(10)),
+        outbox: OutboxLimits::default(),
     }
 }
 
@@ -203,7 +206,7 @@ impl World {
         let (checkpoints, metrics) = (ground.checkpoints.clone(), ground.metrics.clone());
         let paths = [folder.join(SHARD_FILE)];
         let stores = open_stores::<Counter>(&ground.lanes.storage, &paths, 1 << 20).unwrap();
-        let Hosted { router, spec, mut replicas } = host::<Counter>(&ground, stores, 1);
+        let Hosted { router, spec, mut replicas } = host::<Counter>(&ground, stores, 1, &[]);
         let services =
             SupervisorSpec::new("services", Strategy::OneForOne).child(ChildSpec::supervisor(spec));
         let store = store_spec(&ground, folder.join(LANE_FILE));

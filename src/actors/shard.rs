@@ -15,6 +15,9 @@
 //! of an earlier process was replayed: a reader sees every acknowledged write.
 
 mod apply;
+mod ingest;
+mod message;
+mod outbox;
 mod wake;
 
 use std::collections::VecDeque;
@@ -22,20 +25,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
+pub(crate) use crate::actors::shard::message::{
+    CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage,
+};
+use crate::actors::shard::outbox::Outgoing;
 use crate::actors::shard_cell::ShardCell;
-use crate::actors::shard_metrics::Waiting;
 use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
-use crate::ids::{CommandId, LogIndex, Stamp};
+use crate::ids::{LogIndex, Stamp};
 use crate::seams::time;
 use crate::store::shard_file::ShardState;
 
@@ -57,65 +61,6 @@ const RARE_WRITES_PAUSE: Duration = Duration::from_millis(5);
 const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.
 const FULL_ENOUGH_COMMANDS: usize = 64;
-
-/// Where the answer to a command goes.
-pub(crate) type ReplyPort<S> =
-    oneshot::Sender<Result<<S as StateMachine>::Reply, CallError<<S as StateMachine>::Refusal>>>;
-/// Where the answer to a query goes.
-pub(crate) type AnswerPort<S> =
-    oneshot::Sender<Result<<S as StateMachine>::Answer, CallError<<S as StateMachine>::Refusal>>>;
-
-/// What a shard actor receives.
-pub(crate) enum ShardMessage<S: StateMachine> {
-    /// A wish to change state.
-    Command(CommandEnvelope<S>),
-    /// A question.
-    Query(QueryEnvelope<S>),
-    /// To itself, behind what already waits: propose what has gathered.
-    Flush,
-    /// The replica has committed these. An incarnation older than the newest never gets here.
-    Committed(Arc<[CommittedEntry]>),
-    /// The batch with this number was not proposed, or nobody knows.
-    ProposeFailed(u64, ProposeError),
-    /// A replica has come or gone.
-    ReplicaChanged,
-    /// The time that the service asked for has come.
-    Wake,
-    /// Panic where no catch is: what a fault of ours would do.
-    #[cfg(test)]
-    Crash,
-}
-
-/// A command on its way.
-pub(crate) struct CommandEnvelope<S: StateMachine> {
-    pub(crate) id: CommandId,
-    /// `apply` refuses the command when its stamp is later.
-    pub(crate) deadline: Stamp,
-    /// The encoded command.
-    pub(crate) payload: Bytes,
-    pub(crate) sent: Instant,
-    /// Bounds the mailbox; `None` for the shard's own.
-    pub(crate) _permit: Option<Arc<OwnedSemaphorePermit>>,
-    pub(crate) _waiting: Waiting,
-    pub(crate) reply: Option<ReplyPort<S>>,
-    pub(crate) span: tracing::Span,
-}
-
-impl<S: StateMachine> CommandEnvelope<S> {
-    /// Whether nobody waits for it any more. It was not proposed, so it can be forgotten.
-    fn is_abandoned(&self) -> bool {
-        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
-    }
-}
-
-/// A query on its way.
-pub(crate) struct QueryEnvelope<S: StateMachine> {
-    pub(crate) query: S::Query,
-    pub(crate) sent: Instant,
-    pub(crate) _permit: OwnedSemaphorePermit,
-    pub(crate) _waiting: Waiting,
-    pub(crate) answer: AnswerPort<S>,
-}
 
 /// All that a restart needs.
 pub(crate) struct Arguments<S: StateMachine> {
@@ -155,6 +100,7 @@ pub(crate) struct State<S: StateMachine> {
     in_flight: Option<InFlight<S>>,
     batches: u64,
     wake_at: Option<Stamp>,
+    outgoing: Outgoing,
     /// Ends with the actor, so that no task outlives it.
     tasks: Tasks,
 }
@@ -194,7 +140,10 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         Arguments { cell, heartbeat }: Arguments<S>,
     ) -> Result<Self::State, ActorProcessingErr> {
         let generation = cell.store.claim();
-        let service = S::load(&cell.store.owned(generation)?.read())?;
+        let (service, outgoing) = {
+            let guard = cell.store.owned(generation)?;
+            (S::load(&guard.read())?, Outgoing::load(&guard.read(), generation)?)
+        };
         let watcher = cell.watch_replica(myself.clone());
         let replica = cell.current_replica();
         let mut state = State {
@@ -212,11 +161,13 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             in_flight: None,
             batches: 0,
             wake_at: None,
+            outgoing,
             tasks: Tasks(vec![watcher]),
         };
         if state.replica.is_some() {
             state.catch_up(LogIndex(u64::MAX))?;
             state.cell.set_recovered();
+            state.declare_subscribers(&myself);
         }
         state.cell.publish(generation, myself.clone());
         state.schedule_wake(&myself);
@@ -240,6 +191,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             }
             ShardMessage::ReplicaChanged => state.replica_changed(&myself)?,
             ShardMessage::Wake => state.wake(&myself)?,
+            ShardMessage::Outbox(request) => state.read_outbox(request)?,
+            ShardMessage::Acknowledged(acknowledged) => state.acknowledged(&myself, acknowledged),
+            ShardMessage::Feed(request) => state.read_feed(request)?,
             #[cfg(test)]
             ShardMessage::Crash => panic!("a crash of the actor, on purpose"),
         }
@@ -429,6 +383,7 @@ impl<S: StateMachine> State<S> {
     }
 
     fn after_apply(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        self.keep_outbox_bounded();
         self.queue_flush(myself);
         self.schedule_wake(myself);
     }
@@ -477,8 +432,9 @@ impl<S: StateMachine> State<S> {
                     self.pending.push_front(envelope);
                 }
             }
-            self.queue_flush(myself);
             self.cell.set_recovered();
+            self.declare_subscribers(myself);
+            self.queue_flush(myself);
             for envelope in std::mem::take(&mut self.early) {
                 let _ = myself.cast(ShardMessage::Query(envelope));
             }

@@ -12,6 +12,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::actors::lane::Disk;
+use crate::actors::relay::Declared;
+use crate::actors::relay::message::OutboxSeen;
 use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, Replica};
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_metrics::ShardMetrics;
@@ -35,6 +37,9 @@ pub(crate) struct ShardCell<S: StateMachine> {
     pub(crate) command_permits: Arc<Semaphore>,
     /// Bounds the queries; apart, for reads need neither log nor disk.
     pub(crate) query_permits: Arc<Semaphore>,
+    pub(crate) outgoing: Declared,
+    /// What is known of waiting events; the relays wake by it.
+    pub(crate) outbox: watch::Sender<OutboxSeen>,
     checkpoints: CheckpointTrigger,
     actor: watch::Sender<Option<Published<S>>>,
     replica: watch::Sender<Option<Arc<dyn Replica>>>,
@@ -68,6 +73,7 @@ impl<S: StateMachine> ShardCell<S> {
         disk: Disk,
         metrics: Arc<ShardMetrics>,
         checkpoints: CheckpointTrigger,
+        outgoing: Declared,
     ) -> Self {
         let progress = store.lock().progress.clone();
         let (applied, last_stamp) = (progress.applied.index, progress.last_stamp);
@@ -80,6 +86,8 @@ impl<S: StateMachine> ShardCell<S> {
             metrics,
             command_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
             query_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
+            outgoing,
+            outbox: watch::Sender::new(OutboxSeen::default()),
             checkpoints,
             actor: watch::Sender::new(None),
             replica: watch::Sender::new(None),
@@ -152,6 +160,13 @@ impl<S: StateMachine> ShardCell<S> {
     /// The serving actor, now.
     pub(crate) fn current_actor(&self) -> Option<ActorRef<ShardMessage<S>>> {
         self.actor.borrow().as_ref().map(|published| published.actor.clone())
+    }
+
+    /// The serving actor, waited for as long as it takes: for those who have nobody to answer to.
+    pub(crate) async fn serving(&self) -> Option<ActorRef<ShardMessage<S>>> {
+        let mut published = self.actor.subscribe();
+        let serving = published.wait_for(Option::is_some).await.ok()?;
+        serving.as_ref().map(|published| published.actor.clone())
     }
 
     /// Hybrid logical time: the clock, or if that was set back, the last applied stamp and what has

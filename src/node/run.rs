@@ -12,6 +12,7 @@ use crate::actors::hosting::{
     Ground, Hosted, SHARD_BUDGET, check_states, host, open_log, open_stores,
 };
 use crate::actors::lane::Disk;
+use crate::actors::relay::OutboxLimits;
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{GaveUp, RootHandle, StartError, ThreadWatchdog, Tree, spec_table};
 use crate::actors::{post, user};
@@ -133,6 +134,7 @@ impl Node {
             checkpoints: checkpoints.clone(),
             disk: Disk::default(),
             shard_budget: SHARD_BUDGET,
+            outbox: OutboxLimits::default(),
         };
         // The log comes first: shards without one have lost it.
         data_dir.check_log()?;
@@ -294,7 +296,7 @@ fn open<S: StateMachine>(
     let paths: Vec<PathBuf> = shards.map(|shard| data_dir.shard(S::NAME, shard)).collect();
     let stores = open_stores::<S>(&ground.lanes.storage, &paths, config.cache_bytes)?;
     check_states(log, &stores, first_group)?;
-    Ok(host::<S>(ground, stores, first_group))
+    Ok(host::<S>(ground, stores, first_group, &[]))
 }
 
 fn tokens(config: &Config, data_dir: &DataDir, clock: Clock) -> Result<Tokens, StoreError> {

@@ -9,6 +9,23 @@ use bytes::Bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table(pub u8);
 
+/// Tables that the runtime keeps in every shard, beside those of the service: their numbers count
+/// from the top, so that they are the same whatever the service has.
+pub(crate) const RUNTIME_TABLES: [&str; 2] = ["_outbox", "_feeds"];
+/// Events that wait for subscribers; see [`crate::store::outbox`].
+pub(crate) const OUTBOX: Table = Table(u8::MAX - 1);
+/// Who subscribes, and what was seen of others; see [`crate::store::outbox`], [`crate::store::feed`].
+pub(crate) const FEEDS: Table = Table(u8::MAX);
+
+impl Table {
+    /// Where the table is among `tables`, those of the runtime being the last.
+    pub(crate) fn slot(self, tables: usize) -> usize {
+        let number = usize::from(self.0);
+        let from_top = usize::from(u8::MAX) + 1 - number;
+        if from_top <= RUNTIME_TABLES.len() { tables - from_top } else { number }
+    }
+}
+
 /// Rough cost of one row beside its key and value: tree node, two handles, allocator slack.
 const ROW_OVERHEAD_BYTES: usize = 112;
 
@@ -23,7 +40,7 @@ pub(crate) struct Memtable {
 }
 
 impl Memtable {
-    /// An empty memtable for `tables` tables.
+    /// An empty memtable for `tables` tables, those of the runtime included.
     pub(crate) fn new(tables: usize) -> Self {
         Self { tables: (0..tables).map(|_| Rows::new()).collect(), bytes: 0 }
     }
@@ -35,9 +52,13 @@ impl Memtable {
 
     /// Writes a row, or with `None` its deletion.
     pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
+        self.put_at(table.slot(self.tables.len()), key, value);
+    }
+
+    fn put_at(&mut self, slot: usize, key: Bytes, value: Option<Bytes>) {
         let added = value.as_ref().map_or(0, Bytes::len);
         let key_bytes = key.len();
-        match self.tables[usize::from(table.0)].insert(key, value) {
+        match self.tables[slot].insert(key, value) {
             Some(old) => {
                 self.bytes = self.bytes.saturating_sub(old.as_ref().map_or(0, Bytes::len)) + added;
             }
@@ -45,9 +66,18 @@ impl Memtable {
         }
     }
 
+    /// Forgets a row of which nothing older is known anywhere: no deletion needs to hide it.
+    pub(crate) fn remove(&mut self, table: Table, key: &[u8]) {
+        let slot = table.slot(self.tables.len());
+        if let Some(value) = self.tables[slot].remove(key) {
+            let bytes = key.len() + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES;
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
     /// `None`: nothing known here; `Some(None)`: deleted here.
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Option<Bytes>> {
-        self.tables[usize::from(table.0)].get(key).cloned()
+        self.tables[table.slot(self.tables.len())].get(key).cloned()
     }
 
     /// The rows from `start` (inclusive) to `end` (exclusive; `None` is the end of the table).
@@ -58,15 +88,14 @@ impl Memtable {
         end: Option<&[u8]>,
     ) -> std::collections::btree_map::Range<'_, Bytes, Option<Bytes>> {
         let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-        self.tables[usize::from(table.0)].range::<[u8], _>((Bound::Included(start), end))
+        self.tables[table.slot(self.tables.len())].range::<[u8], _>((Bound::Included(start), end))
     }
 
     /// Moves every row of `staged` into this memtable and leaves `staged` empty.
     pub(crate) fn merge(&mut self, staged: &mut Memtable) {
-        for number in 0..staged.tables.len() {
-            let table = Table(number as u8);
-            for (key, value) in std::mem::take(&mut staged.tables[number]) {
-                self.put(table, key, value);
+        for slot in 0..staged.tables.len() {
+            for (key, value) in std::mem::take(&mut staged.tables[slot]) {
+                self.put_at(slot, key, value);
             }
         }
         staged.bytes = 0;
@@ -80,8 +109,8 @@ impl Memtable {
         }
     }
 
-    /// All tables in order of their numbers.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (Table, &Rows)> {
-        self.tables.iter().enumerate().map(|(number, rows)| (Table(number as u8), rows))
+    /// All tables, those of the runtime last.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Rows> {
+        self.tables.iter()
     }
 }

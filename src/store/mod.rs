@@ -4,9 +4,11 @@ pub mod codec;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fault;
+pub(crate) mod feed;
 pub(crate) mod file;
 pub mod log;
 pub mod memtable;
+pub(crate) mod outbox;
 mod remembered;
 pub mod shard_file;
 pub mod tables;

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use redb::StorageBackend;
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    TableHandle,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ use crate::ids::{LogIndex, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 use crate::store::file::{self, Storage};
-use crate::store::memtable::{Memtable, Table};
+use crate::store::memtable::{Memtable, RUNTIME_TABLES, Table};
 use crate::store::remembered::Remembered;
 use crate::store::tables::{FileView, ReadTables, Tables};
 
@@ -128,10 +129,32 @@ impl ShardState {
         self.spare = staged;
     }
 
-    /// Keeps a command that could not be applied, for whoever repairs the program.
-    pub(crate) fn bury(&mut self, index: LogIndex, number: usize, command: Bytes) {
+    /// Deletes a row that was written once, with the entry `index`. While no checkpoint can have
+    /// seen that entry, nothing of the row is left.
+    pub(crate) fn erase(&mut self, table: Table, key: &[u8], index: LogIndex) {
+        let sealed = self.sealed.as_ref().map(|sealed| sealed.progress.applied.index);
+        // An actor that died within an entry leaves rows of it, which a checkpoint may seal.
+        let seen = sealed.unwrap_or(self.durable.index).next();
+        if index > seen {
+            self.active.remove(table, key);
+        } else {
+            self.active.put(table, Bytes::copy_from_slice(key), None);
+        }
+    }
+
+    /// Stages with `body` and merges.
+    pub(crate) fn change<T>(&mut self, body: impl FnOnce(&mut Tables<'_>) -> T) -> T {
+        let mut staged = self.take_staged();
+        let outcome = body(&mut self.tables(&mut staged));
+        self.put_staged(staged, true);
+        outcome
+    }
+
+    /// Keeps a command that could not be applied, for whoever repairs the program. `place` is where
+    /// it stands in its entry.
+    pub(crate) fn bury(&mut self, index: LogIndex, place: &[u32], command: Bytes) {
         let mut key = index.0.to_be_bytes().to_vec();
-        key.extend_from_slice(&(number as u32).to_be_bytes());
+        place.iter().for_each(|number| key.extend_from_slice(&number.to_be_bytes()));
         if self.dead_letters.len() >= DEAD_LETTERS_MAX {
             self.dead_letters.pop_front();
         }
@@ -156,7 +179,8 @@ pub struct ShardStore {
     db: Mutex<Option<Database>>,
     /// Opens the file again after an error, which redb latches.
     reopen: Option<Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>>,
-    tables: &'static [&'static str],
+    /// Of the service, then of the runtime.
+    tables: Vec<&'static str>,
     state: Mutex<ShardState>,
 }
 
@@ -171,7 +195,7 @@ impl ShardStore {
         tables: &'static [&'static str],
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
-        let db = storage.open(path, cache_bytes, |db| initialise(db, tables))?;
+        let db = storage.open(path, cache_bytes, initialise)?;
         let mut store = Self::from_database(path, db, tables)?;
         let (storage, path) = (storage.clone(), path.to_owned());
         store.reopen = Some(Box::new(move || storage.open_existing(&path, cache_bytes)));
@@ -186,7 +210,7 @@ impl ShardStore {
     ) -> Result<Self, StoreError> {
         let db = Database::builder().create_with_backend(backend).map_err(file::database_error)?;
         if db.begin_read().map_err(io_error)?.open_table(META).is_err() {
-            initialise(&db, tables)?;
+            initialise(&db)?;
         }
         Self::from_database(Path::new(""), db, tables)
     }
@@ -207,7 +231,9 @@ impl ShardStore {
         let meta = read_meta(path, &db)?;
         let applied = AppliedState { index: LogIndex(meta.index), position: meta.position.into() };
         let remembered = read_remembered(&db)?;
-        let view = open_view(&db, tables)?;
+        let tables = [tables, &RUNTIME_TABLES].concat();
+        create_missing(&db, &tables)?;
+        let view = open_view(&db, &tables)?;
         let state = ShardState {
             generation: 0,
             active: Memtable::new(tables.len()),
@@ -279,7 +305,7 @@ impl ShardStore {
         }
         let Some(sealed) = self.seal() else { return Ok(None) };
         let db = slot.as_ref().ok_or(StoreError::Stopped)?;
-        let view = self.write(db, &sealed).and_then(|()| open_view(db, self.tables));
+        let view = self.write(db, &sealed).and_then(|()| open_view(db, &self.tables));
         let view = match view {
             Ok(view) => view,
             Err(error) => {
@@ -320,7 +346,7 @@ impl ShardStore {
             let detail = format!("it ends at entry {}, another file than before", found.0);
             return Err(StoreError::Damaged { path: self.path.clone(), detail });
         }
-        state.view = Some(open_view(&db, self.tables)?);
+        state.view = Some(open_view(&db, &self.tables)?);
         *slot = Some(db);
         Ok(())
     }
@@ -349,11 +375,11 @@ impl ShardStore {
         let mut transaction = db.begin_write().map_err(io_error)?;
         transaction.set_durability(Durability::Immediate).map_err(io_error)?;
         transaction.set_quick_repair(true);
-        for (table, rows) in sealed.rows.tables() {
+        for (name, rows) in self.tables.iter().zip(sealed.rows.tables()) {
             if rows.is_empty() {
                 continue;
             }
-            let definition = self.definition(table);
+            let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
             let mut file = transaction.open_table(definition).map_err(io_error)?;
             for (key, value) in rows {
                 match value {
@@ -388,22 +414,14 @@ impl ShardStore {
         transaction.commit().map_err(io_error)
     }
 
-    fn definition(&self, table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-        TableDefinition::new(self.tables[usize::from(table.0)])
-    }
-
     /// Where the file is; empty when the shard lives in memory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-fn initialise(db: &Database, tables: &'static [&'static str]) -> Result<(), StoreError> {
+fn initialise(db: &Database) -> Result<(), StoreError> {
     let transaction = db.begin_write().map_err(io_error)?;
-    for name in tables {
-        let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
-        transaction.open_table(definition).map_err(io_error)?;
-    }
     transaction.open_table(REMEMBERED).map_err(io_error)?;
     transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
     {
@@ -416,6 +434,22 @@ fn initialise(db: &Database, tables: &'static [&'static str]) -> Result<(), Stor
             digest: 0,
         };
         meta.insert(META_KEY, &codec::encode(&first)[..]).map_err(io_error)?;
+    }
+    transaction.commit().map_err(io_error)
+}
+
+/// Makes the tables that the file does not have: all of a new one, those that a newer program added
+/// of an older one.
+fn create_missing(db: &Database, tables: &[&'static str]) -> Result<(), StoreError> {
+    let read = db.begin_read().map_err(io_error)?;
+    let known: Vec<String> =
+        read.list_tables().map_err(io_error)?.map(|table| table.name().to_owned()).collect();
+    let mut missing = tables.iter().filter(|name| !known.iter().any(|known| known == *name));
+    let Some(first) = missing.next() else { return Ok(()) };
+    let transaction = db.begin_write().map_err(io_error)?;
+    for name in std::iter::once(first).chain(missing) {
+        let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
+        transaction.open_table(definition).map_err(io_error)?;
     }
     transaction.commit().map_err(io_error)
 }
@@ -445,7 +479,7 @@ fn read_remembered(db: &Database) -> Result<Remembered, StoreError> {
 }
 
 /// Opens every table at the state of the last commit.
-fn open_view(db: &Database, tables: &'static [&'static str]) -> Result<FileView, StoreError> {
+fn open_view(db: &Database, tables: &[&'static str]) -> Result<FileView, StoreError> {
     let read = db.begin_read().map_err(io_error)?;
     let mut opened = Vec::with_capacity(tables.len());
     for name in tables {

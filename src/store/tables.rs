@@ -19,6 +19,12 @@ pub(crate) struct FileView {
     pub(crate) tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
 }
 
+impl FileView {
+    fn table(&self, table: Table) -> &ReadOnlyTable<&'static [u8], &'static [u8]> {
+        &self.tables[table.slot(self.tables.len())]
+    }
+}
+
 /// Reads of one shard's tables.
 #[derive(Clone, Copy)]
 pub struct ReadTables<'a> {
@@ -44,7 +50,7 @@ impl<'a> ReadTables<'a> {
                 return Ok(known);
             }
         }
-        let found = self.file()?.tables[usize::from(table.0)].get(key).map_err(io_error)?;
+        let found = self.file()?.table(table).get(key).map_err(io_error)?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -73,7 +79,9 @@ impl<'a> ReadTables<'a> {
         end: Option<&[u8]>,
     ) -> Result<Range<'a>, StoreError> {
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let file = self.file()?.tables[usize::from(table.0)]
+        let file = self
+            .file()?
+            .table(table)
             .range::<&[u8]>((Bound::Included(start), upper))
             .map_err(io_error)?;
         let mut sources = Vec::with_capacity(4);

@@ -8,12 +8,13 @@ use ractor::ActorProcessingErr;
 use crate::actors::batch::{
     Batch, BatchedCommand, Verdict, answer, chain, decode_verdict, encode_verdict,
 };
+use crate::actors::relay::message::{Ingest, OutboxCommand};
 use crate::actors::replica::port::CommittedEntry;
 use crate::actors::shard::{APPLY_ATTEMPTS, CATCH_UP_BYTES, InFlight, State};
-use crate::actors::state_machine::{StateMachine, Stop};
+use crate::actors::state_machine::{StateMachine, Stop, Tables};
 use crate::ids::{LogIndex, Stamp};
 use crate::seams::time;
-use crate::store::codec;
+use crate::store::codec::{self, Record};
 use crate::store::shard_file::ShardState;
 
 impl<S: StateMachine> State<S> {
@@ -65,6 +66,7 @@ impl<S: StateMachine> State<S> {
         let (stamp, unwritten) = (guard.progress.last_stamp, guard.unwritten_bytes());
         drop(guard);
         cell.applied_to(entry.index, stamp, unwritten);
+        self.outgoing.tell(&cell.outbox, &cell.outgoing);
         if let Some(batch) = own {
             cell.metrics.committed(batch.proposed);
             for (envelope, verdict) in batch.commands.into_iter().zip(verdicts) {
@@ -89,6 +91,11 @@ impl<S: StateMachine> State<S> {
         number: usize,
         command: BatchedCommand,
     ) -> Result<Verdict<S>, ActorProcessingErr> {
+        match command.payload.first() {
+            Some(&Ingest::KIND) => return self.apply_ingest(shard, index, number, command),
+            Some(&OutboxCommand::KIND) => return self.apply_outbox(shard, &command.payload),
+            Some(_) | None => {}
+        }
         let stamp = command.stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
         if let Some(outcome) = shard.remembered.get(&command.id) {
             return Ok(decode_verdict::<S>(outcome)?);
@@ -98,8 +105,11 @@ impl<S: StateMachine> State<S> {
             self.cell.metrics.expired();
             Verdict::Expired
         } else {
-            self.attempt(shard, index, number, stamp, &command.payload)?
+            self.attempt(shard, index, stamp, &command.payload, |_| {})?
         };
+        if matches!(verdict, Verdict::Poison) {
+            self.bury(shard, index, &[number as u32], command.payload);
+        }
         let outcome = encode_verdict::<S>(&verdict);
         shard.progress.digest = chain(shard.progress.digest, &outcome);
         shard.remembered.insert(stamp, command.id, command.deadline, outcome);
@@ -112,14 +122,15 @@ impl<S: StateMachine> State<S> {
 
     /// Runs `apply`, containing a panic (S6). This is the one place that catches panics of a
     /// service: the alternative, letting the actor die, would take the batch's neighbours along
-    /// and need a second record of who was being applied (ADR 0003).
-    fn attempt(
+    /// and need a second record of who was being applied (ADR 0003). `mark` stages what else is
+    /// merged with the command, if it is.
+    pub(super) fn attempt(
         &mut self,
         shard: &mut ShardState,
         index: LogIndex,
-        number: usize,
         stamp: Stamp,
         payload: &Bytes,
+        mark: impl FnOnce(&mut Tables<'_>),
     ) -> Result<Verdict<S>, ActorProcessingErr> {
         for _ in 0..APPLY_ATTEMPTS {
             let Ok(command) = codec::decode::<S::Command>(payload) else {
@@ -133,7 +144,13 @@ impl<S: StateMachine> State<S> {
             }));
             match outcome {
                 Ok(Ok(outcome)) => {
+                    let mut tables = shard.tables(&mut staged);
+                    mark(&mut tables);
+                    let outbox = &mut self.outgoing.outbox;
+                    let head = (!outcome.events.is_empty() && outbox.is_kept())
+                        .then(|| outbox.append(&mut tables, index, stamp, &outcome.events));
                     shard.put_staged(staged, true);
+                    head.into_iter().for_each(|head| outbox.appended(head));
                     return Ok(Verdict::Replied(outcome.reply));
                 }
                 Ok(Err(Stop::Refused(refusal))) => {
@@ -147,12 +164,22 @@ impl<S: StateMachine> State<S> {
                 }
             }
         }
+        Ok(Verdict::Poison)
+    }
+
+    /// Keeps what cannot be applied as a dead letter.
+    pub(super) fn bury(
+        &self,
+        shard: &mut ShardState,
+        index: LogIndex,
+        place: &[u32],
+        letter: Bytes,
+    ) {
         tracing::error!(
-            shard = %self.cell.id, log_index = index.0, number,
+            shard = %self.cell.id, log_index = index.0, ?place,
             "a command cannot be applied; it is kept as a dead letter"
         );
         self.cell.metrics.poisoned();
-        shard.bury(index, number, payload.clone());
-        Ok(Verdict::Poison)
+        shard.bury(index, place, letter);
     }
 }

@@ -6,8 +6,6 @@ use ractor::{ActorProcessingErr, ActorRef};
 
 use crate::actors::shard::{CommandEnvelope, ShardMessage, State};
 use crate::actors::state_machine::StateMachine;
-use crate::ids::CommandId;
-use crate::seams::time;
 use crate::store::codec;
 
 impl<S: StateMachine> State<S> {
@@ -32,16 +30,8 @@ impl<S: StateMachine> State<S> {
         let due = self.service.next_wake().is_some_and(|at| at <= now);
         let command = due.then(|| self.service.tick()).flatten();
         if let Some(command) = command {
-            self.pending.push_back(CommandEnvelope {
-                id: CommandId(self.cell.random.any()),
-                deadline: now.plus_ms(crate::config::COMMAND_DEADLINE.as_millis() as u64),
-                payload: codec::encode(&command).into(),
-                sent: time::mark(),
-                _permit: None,
-                _waiting: self.cell.metrics.waiting(),
-                reply: None,
-                span: tracing::Span::none(),
-            });
+            let payload = codec::encode(&command).into();
+            self.pending.push_back(CommandEnvelope::of_service(&self.cell, payload));
             self.queue_flush(myself);
         } else {
             self.schedule_wake(myself);
