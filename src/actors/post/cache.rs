@@ -13,9 +13,9 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::actors::escaped::escaped_bytes;
 use crate::actors::post::change::Due;
-use crate::actors::post::clock::{Clock, Key, Weigh};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{Body, SortKey, Summary};
+use crate::actors::post::s3_fifo::{Key, S3Fifo, Weigh};
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -257,11 +257,11 @@ impl ShelfVersions {
 /// All caches of a shard.
 pub(super) struct Caches {
     pub(super) limits: Limits,
-    pub(super) posts: Clock<PostId, CachedPost>,
-    pub(super) bodies: Clock<PostId, Body>,
-    pub(super) lists: Clock<ListId, CachedList>,
-    pub(super) favored: Clock<UserId, Favored>,
-    pub(super) feeds: Clock<UserId, CachedFeed>,
+    pub(super) posts: S3Fifo<PostId, CachedPost>,
+    pub(super) bodies: S3Fifo<PostId, Body>,
+    pub(super) lists: S3Fifo<ListId, CachedList>,
+    pub(super) favored: S3Fifo<UserId, Favored>,
+    pub(super) feeds: S3Fifo<UserId, CachedFeed>,
     pub(super) feed_changes: FeedChanges,
     pub(super) tags: Option<CachedTags>,
     pub(super) tags_version: Stamp,
@@ -273,11 +273,11 @@ impl Caches {
     pub(super) fn new(limits: Limits, tags_version: Stamp) -> Self {
         Self {
             limits,
-            posts: Clock::new(limits.posts_bytes),
-            bodies: Clock::new(limits.bodies_bytes),
-            lists: Clock::new(limits.lists_bytes),
-            favored: Clock::new(limits.favored_bytes),
-            feeds: Clock::new(limits.feeds_bytes),
+            posts: S3Fifo::new(limits.posts_bytes),
+            bodies: S3Fifo::new(limits.bodies_bytes),
+            lists: S3Fifo::new(limits.lists_bytes),
+            favored: S3Fifo::new(limits.favored_bytes),
+            feeds: S3Fifo::new(limits.feeds_bytes),
             feed_changes: FeedChanges::default(),
             tags: None,
             tags_version,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::support::*;
 use crate::actors::post::cache::{CachedPost, Limits};
-use crate::actors::post::clock::Weigh;
 use crate::actors::post::message::{Answer, Command, Filter, Query, Visibility};
 use crate::actors::post::progress::Progress;
+use crate::actors::post::s3_fifo::Weigh;
 use crate::actors::state_machine::Step;
 use crate::actors::user::message::Viewer;
 use crate::ids::{PostId, UserId};
