@@ -73,6 +73,11 @@ impl<K: Key, V: Weigh> S3Fifo<K, V> {
         }
     }
 
+    /// From now on, [`Self::trim`] brings it down to `weight_max`.
+    pub(super) fn allow(&mut self, weight_max: usize) {
+        self.weight_max = weight_max;
+    }
+
     /// Looks a value up, which is a use of it.
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         let slot = self.slots.get(key)?;

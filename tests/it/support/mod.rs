@@ -8,7 +8,7 @@ pub mod snapshot;
 pub mod wait;
 
 pub use client::{Connection, HttpClient, Response};
-pub use node::{Builder, TestNode};
+pub use node::TestNode;
 pub use people::{User, register};
 pub use wait::eventually;
 
