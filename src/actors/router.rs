@@ -17,7 +17,7 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::config::COMMAND_DEADLINE;
 use crate::ids::{Bucket, CommandId};
-use crate::seams::time;
+use crate::seams::time::{self, Instant};
 use crate::store::codec;
 
 /// Calls to one service. Cheap to clone.
@@ -35,20 +35,20 @@ impl<S: StateMachine> Clone for Router<S> {
 /// What a call carries besides its message.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    deadline: tokio::time::Instant,
+    deadline: Instant,
     command: Option<CommandId>,
 }
 
 impl Call {
     /// A call that may take as long as the runtime allows ([`COMMAND_DEADLINE`]).
     pub fn new() -> Self {
-        Self { deadline: tokio::time::Instant::now() + COMMAND_DEADLINE, command: None }
+        Self { deadline: time::now() + COMMAND_DEADLINE, command: None }
     }
 
     /// The same with an earlier end.
     #[must_use]
     pub fn within(mut self, time: std::time::Duration) -> Self {
-        self.deadline = self.deadline.min(tokio::time::Instant::now() + time);
+        self.deadline = self.deadline.min(time::now() + time);
         self
     }
 
@@ -111,7 +111,7 @@ impl<S: StateMachine> Router<S> {
         }
         let permit = Arc::new(self.permit(cell, &cell.command_permits)?);
         let id = call.command.unwrap_or_else(|| CommandId(cell.random.any()));
-        let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
+        let left = call.deadline.saturating_duration_since(time::now());
         let deadline = cell.now().plus_ms(left.as_millis() as u64);
         let payload: Bytes = codec::encode(&command).into();
         drop(command);
@@ -213,7 +213,7 @@ impl<S: StateMachine> Router<S> {
 /// The serving actor, waited for until the deadline.
 async fn serving<S: StateMachine>(
     cell: &ShardCell<S>,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> Option<ActorRef<ShardMessage<S>>> {
     if let Some(actor) = cell.current_actor() {
         return Some(actor);
@@ -228,7 +228,7 @@ async fn serving<S: StateMachine>(
 async fn gone<S: StateMachine>(
     cell: &ShardCell<S>,
     dead: &ActorRef<ShardMessage<S>>,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> bool {
     let mut published = cell.actor();
     let other = published
