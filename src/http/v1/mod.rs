@@ -16,6 +16,7 @@ pub mod page;
 pub mod people;
 pub mod posts;
 pub mod publishing;
+pub mod rate;
 pub mod values;
 
 use utoipa_axum::router::UtoipaMethodRouter;

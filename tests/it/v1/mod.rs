@@ -1,6 +1,10 @@
 //! The native API, over HTTP, with one shard per service and with four.
 
+mod docs;
+mod once;
+mod people;
 mod posts;
+mod writing;
 
 use serde_json::Value;
 
