@@ -16,6 +16,7 @@
 
 mod apply;
 mod ingest;
+mod keyed;
 mod message;
 mod outbox;
 mod wake;

@@ -10,7 +10,6 @@ use crate::actors::post::message::{Answer, Command, Comment, Query as PostQuery,
 use crate::actors::router::Call;
 use crate::http::App;
 use crate::http::checks::Checks;
-use crate::http::conduit::articles::named;
 use crate::http::conduit::render;
 use crate::http::conduit::seen::{Seen, seen};
 use crate::http::error::{Answered, Failure};
@@ -18,6 +17,7 @@ use crate::http::extract::{Reader, SignedIn, link_token, wrong_answer};
 use crate::http::fields;
 use crate::http::json::{Field, Json, Object};
 use crate::http::people::{self, Cards};
+use crate::http::posts::named;
 use crate::http::query::Query;
 
 /// The body of a new comment.

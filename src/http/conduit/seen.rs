@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::actors::post::message::Reader;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
-use crate::http::conduit::articles::{fetch, named};
 use crate::http::error::Answered;
 use crate::http::extract::link_token;
+use crate::http::posts::{fetch, named};
 use crate::http::query::Query;
 use crate::ids::{PostId, UserId};
 
