@@ -230,7 +230,7 @@ impl Engine {
             Target::Deleted => return Ok(Effect::Skipped),
             Target::Unknown => return Err(unknown(&read.post)),
         };
-        let reads = vec![user::message::Read { post, at, depth }];
+        let reads = vec![Some(user::message::Read { post, at, depth })];
         match self.command_user(user::message::Command::RecordReads { user, reads }).await? {
             user::message::Reply::Recorded { ahead, .. } if ahead.is_empty() => Ok(Effect::Done),
             user::message::Reply::Recorded { .. } => {

@@ -55,7 +55,7 @@ pub(super) fn record_reads(
     tables: &mut Tables<'_>,
     stamp: Stamp,
     user: UserId,
-    reads: &[Read],
+    reads: &[Option<Read>],
 ) -> Applied {
     if reads.len() > READS_MAX {
         return refuse(Error::TooManyReads(READS_MAX as u32));
@@ -64,12 +64,16 @@ pub(super) fn record_reads(
         return refuse(Error::NotFound);
     }
     let mut size = Size::load(&tables.view(), user)?;
-    let (mut added, mut ahead) = (Vec::new(), Vec::new());
-    for (place, read) in reads.iter().enumerate() {
-        if read.at > latest(stamp) {
-            ahead.push(place as u16);
-        } else if add(tables, user, read, &mut size)? {
-            added.push(*read);
+    let (mut added, mut unseen, mut ahead) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, read) in (0..).zip(reads) {
+        match read {
+            None => unseen.push(place),
+            Some(read) if read.at > latest(stamp) => ahead.push(place),
+            Some(read) => {
+                if add(tables, user, read, &mut size)? {
+                    added.push(*read);
+                }
+            }
         }
     }
     trim(tables, user, &mut size)?;
@@ -79,7 +83,7 @@ pub(super) fn record_reads(
     let new = added.len() as u32;
     let event = |read: Read| Event::PostRead { user, post: read.post, at: read.at };
     let events = added.into_iter().map(event).collect();
-    Ok(Outcome { reply: Reply::Recorded { new, ahead }, events })
+    Ok(Outcome { reply: Reply::Recorded { new, unseen, ahead }, events })
 }
 
 /// The latest time that a read may have: clocks differ.

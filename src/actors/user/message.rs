@@ -142,8 +142,9 @@ pub enum Command {
     RecordReads {
         /// The reader.
         user: UserId,
-        /// At most [`READS_MAX`], in any order. Two of the same post and time count once.
-        reads: Vec<Read>,
+        /// At most [`READS_MAX`], in any order. Two of the same post and time count once. `None`
+        /// stands for one that the reader may not see: the reply says all that an answer needs.
+        reads: Vec<Option<Read>>,
     },
     /// Takes every read of a post out of the reader's history. Replies [`Reply::Done`].
     ForgetRead {
@@ -278,7 +279,9 @@ pub enum Reply {
     Recorded {
         /// How many of them were not in the history before and are now.
         new: u32,
-        /// Places, in the list sent, of those that are refused because they lie in the future.
+        /// Places, in the list sent, of those that the reader may not see.
+        unseen: Vec<u16>,
+        /// The same of those that are refused because they lie in the future.
         ahead: Vec<u16>,
     },
     /// Reads are forgotten.
@@ -297,8 +300,8 @@ impl std::fmt::Debug for Reply {
             Self::Account { account, released: _ } => {
                 f.debug_struct("Account").field("account", account).finish_non_exhaustive()
             }
-            Self::Recorded { new, ahead } => {
-                f.debug_struct("Recorded").field("new", new).field("ahead", ahead).finish()
+            Self::Recorded { new, unseen: _, ahead: _ } => {
+                f.debug_struct("Recorded").field("new", new).finish_non_exhaustive()
             }
             Self::Forgotten { more } => f.debug_struct("Forgotten").field("more", more).finish(),
         }

@@ -21,7 +21,11 @@ fn read(at: u64, post: u64, depth: u8) -> Read {
 }
 
 fn record(reads: Vec<Read>) -> Command {
-    Command::RecordReads { user: DAVE, reads }
+    Command::RecordReads { user: DAVE, reads: reads.into_iter().map(Some).collect() }
+}
+
+fn recorded(new: u32, ahead: Vec<u16>) -> Reply {
+    Reply::Recorded { new, unseen: Vec::new(), ahead }
 }
 
 fn all(world: &mut World) -> Vec<Read> {
@@ -64,13 +68,13 @@ fn a_batch_is_recorded_once_and_what_lies_ahead_is_refused() {
     let latest = world.now + 1 + limit;
     let sent = vec![read(5, 7, 40), read(latest + 1, 8, 0), read(5, 7, 90), read(latest, 9, 101)];
     let outcome = world.run(record(sent.clone())).unwrap();
-    assert_eq!(outcome.reply, Reply::Recorded { new: 2, ahead: vec![1] });
+    assert_eq!(outcome.reply, recorded(2, vec![1]));
     let event = |at, post| Event::PostRead { user: DAVE, post: PostId(post), at: Stamp(at) };
     assert_eq!(outcome.events, [event(5, 7), event(latest, 9)]);
     let kept = [read(5, 7, 40), read(latest, 9, 101)];
     assert_eq!(all(&mut world), kept);
     let again = world.run(record(vec![sent[0], sent[3]])).unwrap();
-    assert_eq!(again.reply, Reply::Recorded { new: 0, ahead: vec![] });
+    assert_eq!(again.reply, recorded(0, vec![]));
     assert!(again.events.is_empty());
     assert_eq!(all(&mut world), kept);
 }
@@ -80,8 +84,12 @@ fn a_batch_of_nobody_or_without_bound_is_refused() {
     let mut world = filled(0);
     let many = vec![read(1, 1, 1); READS_MAX + 1];
     assert_eq!(world.run(record(many.clone())).unwrap_err(), Error::TooManyReads(1_000));
-    let strange = Command::RecordReads { user: EVE, reads: vec![read(1, 1, 1)] };
+    let reads = vec![Some(read(1, 1, 1))];
+    let strange = Command::RecordReads { user: EVE, reads };
     assert_eq!(world.run(strange).unwrap_err(), Error::NotFound);
+    let reads = vec![None, Some(read(2, 1, 1)), None];
+    let outcome = world.run(Command::RecordReads { user: DAVE, reads }).unwrap();
+    assert_eq!(outcome.reply, Reply::Recorded { new: 1, unseen: vec![0, 2], ahead: vec![] });
     assert_eq!(world.run(record(many[1..].to_vec())).unwrap().events.len(), 1);
 }
 
@@ -101,7 +109,7 @@ fn a_full_history_takes_no_older_read_and_forgets_the_oldest_for_a_newer_one() {
     let mut world = filled(u64::from(HISTORY_MAX));
     for _ in 0..2 {
         let outcome = world.run(record(vec![read(99, 1, 1)])).unwrap();
-        assert_eq!(outcome.reply, Reply::Recorded { new: 0, ahead: vec![] });
+        assert_eq!(outcome.reply, recorded(0, vec![]));
         assert!(outcome.events.is_empty(), "a repetition of what was trimmed is no event");
     }
     assert_eq!(world.run(record(vec![read(90_000, 1, 1)])).unwrap().events.len(), 1);
@@ -245,7 +253,7 @@ fn run(world: &mut World, model: &mut Model, act: Act) -> Result<(), TestCaseErr
             let valid: Vec<Read> = sent.into_iter().filter(|read| !is_ahead(read)).collect();
             let entered = model.record(&valid);
             let new = entered.len() as u32;
-            prop_assert_eq!(outcome.reply, Reply::Recorded { new, ahead });
+            prop_assert_eq!(outcome.reply, recorded(new, ahead));
             prop_assert_eq!(outcome.events, read_events(entered));
         }
         Act::RecordOne(read) => {
