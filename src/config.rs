@@ -30,6 +30,13 @@ pub const TAGS_PAGE_MAX: usize = 10_000;
 /// Calls that may wait in or before one shard's mailbox.
 pub const SHARD_PERMITS: usize = 4096;
 
+/// How long the outcome of a command with an idempotency key is kept.
+pub const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most idempotency keys of one user in one shard; the oldest go first.
+pub const KEYS_PER_OWNER_MAX: u32 = 1_000;
+/// Most bytes that they take.
+pub const KEYS_BYTES_PER_OWNER_MAX: u64 = 512 * 1024;
+
 const _: () = assert!(
     CLAIM_EXPIRY.as_secs() > COMMAND_DEADLINE.as_secs() + STAMP_AHEAD_MAX.as_secs(),
     "a late creation must be refused before its claim can be taken over"

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::actors::call::CallError;
+use crate::actors::call::{CallError, Outcome};
 use crate::actors::relay::message::RuntimeReply;
 use crate::actors::shard::ReplyTo;
 use crate::actors::state_machine::StateMachine;
@@ -54,12 +54,19 @@ impl Batch {
     }
 }
 
+/// First byte of the outcome of a command that was replied to.
+const REPLIED: u8 = 0;
+
 /// What became of one command.
 pub(super) enum Verdict<S: StateMachine> {
     Replied(S::Reply),
     Refused(S::Refusal),
     Expired,
     Poison,
+    /// What became of an earlier sending under the same idempotency key.
+    Replayed(Box<Verdict<S>>),
+    /// The idempotency key belongs to another request.
+    KeyReused,
     /// Of a command of the runtime; not remembered, for those may be applied twice.
     Runtime(RuntimeReply),
 }
@@ -79,21 +86,40 @@ pub(super) fn answer<S: StateMachine>(
         (Some(ReplyTo::Caller(reply)), verdict) => (reply, verdict),
     };
     let (reply, verdict) = reply;
-    let _ = reply.send(match verdict {
+    let (verdict, replayed) = match verdict {
+        Ok(Verdict::Replayed(earlier)) => (Ok(*earlier), true),
+        verdict => (verdict, false),
+    };
+    let result = match verdict {
         Ok(Verdict::Replied(reply)) => Ok(reply),
         Ok(Verdict::Refused(refusal)) => Err(CallError::Refused(refusal)),
         Ok(Verdict::Expired) => Err(CallError::DeadlineExceeded),
-        Ok(Verdict::Poison | Verdict::Runtime(_)) | Err(_) => Err(CallError::Internal),
-    });
+        Ok(Verdict::KeyReused) => Err(CallError::KeyReused),
+        Ok(Verdict::Poison | Verdict::Replayed(_) | Verdict::Runtime(_)) | Err(_) => {
+            Err(CallError::Internal)
+        }
+    };
+    let _ = reply.send(Outcome { result, replayed });
+}
+
+/// What is remembered of a reply.
+pub(super) fn encode_replied<S: StateMachine>(reply: &S::Reply) -> Bytes {
+    let payload = codec::encode(reply);
+    let mut bytes = Vec::with_capacity(1 + payload.len());
+    bytes.push(REPLIED);
+    bytes.extend_from_slice(&payload);
+    bytes.into()
 }
 
 pub(super) fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
     let (tag, payload) = match verdict {
-        Verdict::Replied(reply) => (0, codec::encode(reply)),
+        Verdict::Replied(reply) => return encode_replied::<S>(reply),
         Verdict::Refused(refusal) => (1, codec::encode(refusal)),
         Verdict::Expired => (2, Vec::new()),
         Verdict::Poison => (3, Vec::new()),
-        Verdict::Runtime(_) => unreachable!("commands of the runtime are not remembered"),
+        Verdict::Replayed(_) | Verdict::KeyReused | Verdict::Runtime(_) => {
+            unreachable!("not what became of a command of the service")
+        }
     };
     let mut bytes = Vec::with_capacity(1 + payload.len());
     bytes.push(tag);
@@ -103,7 +129,7 @@ pub(super) fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
 
 pub(super) fn decode_verdict<S: StateMachine>(bytes: &[u8]) -> Result<Verdict<S>, StoreError> {
     match bytes {
-        [0, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
+        [REPLIED, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
         [1, payload @ ..] => Ok(Verdict::Refused(codec::decode(payload)?)),
         [2] => Ok(Verdict::Expired),
         [3] => Ok(Verdict::Poison),

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -24,6 +24,8 @@ type Text = Cow<'static, str>;
 
 /// Media type of a [`Problem`].
 pub const PROBLEM: &str = "application/problem+json";
+/// Says that an answer is what became of an earlier sending under the same idempotency key.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// What a client is told whose `If-Match` does not hold.
 pub const STALE: &str = "the post has another version now; fetch it again";
 /// Where the pages are that explain problems; the code follows.
@@ -68,6 +70,8 @@ pub struct Failure {
     detail: Option<&'static str>,
     /// Seconds after which a refused request may be repeated.
     retry_after_s: u64,
+    /// It is what became of an earlier sending under the same idempotency key.
+    replayed: bool,
     /// For the log only: a client never sees the cause of a 5xx.
     cause: Option<Text>,
 }
@@ -98,7 +102,15 @@ impl Failure {
     /// A failure that speaks for itself.
     pub fn new(code: ErrorCode) -> Self {
         let status = status_of(code);
-        Self { code, status, errors: Vec::new(), detail: None, retry_after_s: 1, cause: None }
+        Self {
+            code,
+            status,
+            errors: Vec::new(),
+            detail: None,
+            retry_after_s: 1,
+            replayed: false,
+            cause: None,
+        }
     }
 
     /// One field is wrong, or the thing it names.
@@ -166,6 +178,18 @@ impl Failure {
         Self { status, detail: Some(detail), ..Self::new(ErrorCode::Conflict) }
     }
 
+    /// The request before it under the same idempotency key is still at work.
+    pub fn still_running() -> Self {
+        let detail = "a request with this idempotency key is at work; ask again when it has ended";
+        Self::condition(StatusCode::CONFLICT, detail)
+    }
+
+    /// The same failure as it was answered before.
+    #[must_use]
+    pub fn replayed(self, replayed: bool) -> Self {
+        Self { replayed, ..self }
+    }
+
     /// A fault of ours; the cause is for the log.
     pub fn internal(cause: impl Into<Text>) -> Self {
         Self { cause: Some(cause.into()), ..Self::new(ErrorCode::Internal) }
@@ -224,6 +248,9 @@ impl Failure {
             [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status);
         if may_retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
+        }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = match shape {
@@ -328,6 +355,9 @@ impl IntoResponse for Failure {
 
 /// A call without an answer, for reasons of the runtime.
 fn of_call<R: Refusal>(error: &CallError<R>) -> Failure {
+    if matches!(error, CallError::KeyReused) {
+        return Failure::invalid("idempotency-key", "was used with another request");
+    }
     let mut failure = Failure::new(error.code());
     failure.cause = Some(Cow::Owned(error.to_string()));
     failure

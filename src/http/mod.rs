@@ -49,6 +49,7 @@ use crate::http::fault_guard::{FAULTS_MAX, FAULTS_WINDOW_S};
 use crate::http::limits::Limits;
 use crate::http::passwords::PasswordPool;
 use crate::http::tokens::Tokens;
+use crate::http::v1::once::Running;
 use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
@@ -83,6 +84,8 @@ pub struct Shared {
     pub(crate) tag_page: tags::TagPage,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
+    /// Requests with an idempotency key that are at work.
+    pub(crate) running: Running,
 }
 
 impl App {
@@ -93,7 +96,8 @@ impl App {
             FailureLimit::new(parts.limits.signin_failures, SIGNIN_WINDOW_S, clock());
         let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
         let tag_page = tags::TagPage::default();
-        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit }))
+        let running = Running::default();
+        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit, running }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -65,7 +65,7 @@ impl Patience {
     pub(super) async fn wait<R: Display>(&mut self, error: CallError<R>) -> Result<(), Fault> {
         let reason = match &error {
             CallError::Refused(refusal) => return Err(Fault::Line(refusal.to_string())),
-            CallError::Internal => {
+            CallError::Internal | CallError::KeyReused => {
                 return Err(Fault::Line("an internal fault, see the log of the node".to_owned()));
             }
             CallError::DiskFull => "the disk is full",

@@ -33,6 +33,8 @@ use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop
 use crate::ids::{Bucket, Stamp, UserId};
 use crate::store::error::StoreError;
 
+/// About 3,000 reads, which take some milliseconds, or hundreds of other commands.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Viewers kept decoded, in bytes; one with the most edges takes 80 kB per kind, a usual one 300 B.
 const VIEWERS_BYTES: usize = 8 * 1024 * 1024;
 /// Cards kept decoded, with what the edge renders of them, in bytes.
@@ -56,6 +58,7 @@ impl Service {
 impl StateMachine for Service {
     const NAME: &'static str = "user";
     const TABLES: &'static [&'static str] = tables::TABLES;
+    const BATCH_BYTES_MAX: usize = BATCH_BYTES_MAX;
     type Command = Command;
     type Query = Query;
     type Reply = Reply;

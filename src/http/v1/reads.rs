@@ -21,7 +21,8 @@ use crate::actors::user::message::{Command, Depth, READS_MAX, Read, Reply, Viewe
 use crate::http::App;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
 use crate::http::extract::{SignedIn, wrong_answer};
-use crate::http::json::{Field, Json, Object, Shape};
+use crate::http::json::{Field, Object, Shape};
+use crate::http::v1::once::{KEY, Sent};
 use crate::http::v1::values::{Time, private_json};
 use crate::http::{fields, slug};
 use crate::ids::{PostId, Stamp};
@@ -32,25 +33,29 @@ const POSTS_ASKED_MAX: usize = 250;
 const WRONG_TOLD_MAX: usize = 20;
 
 /// Reads of the signed-in reader.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Reads {
     /// In any order. A read of the same post and time counts once, however often it is sent.
+    #[serde(default)]
     #[schema(value_type = Vec<SentRead>, required, max_items = 1000)]
     reads: Field<Items>,
 }
 
 /// A read.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SentRead {
     /// Id or slug of the post.
+    #[serde(default)]
     #[schema(value_type = String, required)]
     post: Field<Name>,
     /// When it was read; at most 10 seconds ahead.
+    #[serde(default)]
     #[schema(value_type = Time, required)]
     at: Field<Moment>,
     /// How much of it, in per cent.
+    #[serde(default)]
     #[schema(value_type = u8, maximum = 100)]
     depth: Field<Depth>,
 }
@@ -88,6 +93,7 @@ pub enum Reason {
 /// Sent again, a batch changes nothing. The history keeps the newest 10,000 reads.
 #[utoipa::path(
     post, path = "/v1/reads", tag = "reader", request_body = Reads,
+    params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 200, description = "What became of them.", body = Recorded),
         (status = "4XX", description = "A problem.", body = Problem, content_type = PROBLEM),
@@ -96,17 +102,18 @@ pub enum Reason {
 pub async fn record(
     State(app): State<App>,
     SignedIn(viewer): SignedIn,
-    Json(body): Json<Reads>,
+    Sent { body, key }: Sent<Reads>,
 ) -> Answered {
     let sent = check(body.reads)?;
+    let mut once = key.begin(&app, &viewer)?;
     let seen = seen(&app, &viewer, sent.iter().filter_map(|(post, ..)| *post)).await?;
     let read = |(post, at, depth): &(Option<PostId>, Stamp, Option<Depth>)| {
         let post = post.filter(|post| seen.contains(post))?;
         Some(Read { post, at: *at, depth: *depth })
     };
     let command = Command::RecordReads { user: viewer.id, reads: sent.iter().map(read).collect() };
-    let reply = app.users.command(Call::new(), command).await?;
-    Ok(private_json(StatusCode::OK, &answer(sent.len(), reply)?))
+    let reply = once.command(&app.users, command).await?;
+    Ok(once.answer(private_json(StatusCode::OK, &answer(sent.len(), reply)?)))
 }
 
 fn answer(sent: usize, reply: Reply) -> Answered<Recorded> {
