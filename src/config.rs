@@ -81,6 +81,11 @@ pub struct Config {
     /// Times that signing in may fail in a quarter of an hour: so often for an account, three times
     /// as often for the address of a client. 0: any number.
     pub signin_failures_max: u32,
+    /// Requests to `/v1` that a user may make in a minute. 0: any number.
+    pub user_requests_max: u32,
+    /// The same of an address that is nobody's. Behind a proxy, which is one address for everybody,
+    /// let the proxy count and set this to 0: any number.
+    pub anonymous_requests_max: u32,
     /// Threads that hash passwords.
     pub password_threads: usize,
     /// Filter of the log, as `level` or `target=level,…`.
@@ -105,6 +110,8 @@ impl Default for Config {
             cache_bytes: 4 * 1024 * 1024,
             token_days: 30,
             signin_failures_max: 10,
+            user_requests_max: 600,
+            anonymous_requests_max: 120,
             password_threads: 2,
             log: "info".into(),
         }
@@ -219,6 +226,9 @@ impl Config {
         in_range("cache_bytes", self.cache_bytes as u64, 1024 * 1024, 1 << 40)?;
         in_range("token_days", u64::from(self.token_days), 1, 3_650)?;
         in_range("signin_failures_max", u64::from(self.signin_failures_max), 0, 1_000_000)?;
+        in_range("user_requests_max", u64::from(self.user_requests_max), 0, 1_000_000_000)?;
+        let anonymous = u64::from(self.anonymous_requests_max);
+        in_range("anonymous_requests_max", anonymous, 0, 1_000_000_000)?;
         in_range("password_threads", self.password_threads as u64, 1, 64)?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(ConfigError::Value(format!("`log` is not a filter: {error}")));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bare::Answers;
 use crate::content::Sizes;
-use crate::load::{self, Outcome, Plan};
+use crate::load::{self, Outcome, Plan, Source};
 use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio, verdict};
 use crate::workload::{Batches, Keys, Mix, Operation, Walk};
@@ -212,8 +212,8 @@ fn table(options: &Options) -> Result<(), Failed> {
 }
 
 /// A run that tells of answers that failed.
-fn run_checked(plan: &Plan, mix: &mut Mix<'_>) -> Result<Outcome, Failed> {
-    let outcome = load::run(plan, mix)?;
+fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Failed> {
+    let outcome = load::run(plan, source)?;
     if let Some(failure) = &outcome.failure {
         println!("\n{} answers failed, the first: {failure:?}\n", outcome.failed);
     }

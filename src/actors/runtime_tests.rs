@@ -1,6 +1,7 @@
 //! The runtime under a service of the tests' own: what must hold for every service.
 
 mod delivery;
+mod keyed;
 mod simulation;
 
 use std::path::Path;

@@ -163,6 +163,11 @@ impl Failure {
         Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
     }
 
+    /// The same caller asked too often.
+    pub fn too_many_requests(retry_after_s: u64) -> Self {
+        Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
@@ -182,6 +187,12 @@ impl Failure {
     pub fn still_running() -> Self {
         let detail = "a request with this idempotency key is at work; ask again when it has ended";
         Self::condition(StatusCode::CONFLICT, detail)
+    }
+
+    /// Another outcome of the same request, as it was answered before or not.
+    #[must_use]
+    pub fn turned_into(&self, code: ErrorCode) -> Self {
+        Self { replayed: self.replayed, ..Self::new(code) }
     }
 
     /// The same failure as it was answered before.
@@ -309,7 +320,7 @@ impl Failure {
 }
 
 /// The status of an outcome. Malformed input has its own; see [`Failure::malformed`].
-fn status_of(code: ErrorCode) -> StatusCode {
+pub fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -327,7 +338,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
 }
 
 /// What a client may know, and can do about it.
-fn detail_of(code: ErrorCode) -> &'static str {
+pub fn detail_of(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Invalid => "the request is not valid",
         ErrorCode::Unauthenticated => "sign in first",

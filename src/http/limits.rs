@@ -43,6 +43,10 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Times that signing in to one account may fail in a quarter of an hour; 0: any number.
     pub signin_failures: u32,
+    /// Requests to `/v1` that a user may make in a minute; 0: any number.
+    pub user_requests: u32,
+    /// The same of an address that is nobody's.
+    pub anonymous_requests: u32,
     /// Time for what is in flight when the node stops.
     pub drain_time: Duration,
 }
@@ -63,6 +67,8 @@ impl From<&Config> for Limits {
             body_time: Duration::from_millis(config.body_timeout_ms),
             request_time: Duration::from_millis(config.request_timeout_ms),
             signin_failures: config.signin_failures_max,
+            user_requests: config.user_requests_max,
+            anonymous_requests: config.anonymous_requests_max,
             drain_time: Duration::from_millis(config.shutdown_timeout_ms),
             ..Self::default()
         }
@@ -81,6 +87,8 @@ impl Default for Limits {
             request_time: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
             signin_failures: 10,
+            user_requests: 600,
+            anonymous_requests: 120,
             drain_time: Duration::from_secs(10),
         }
     }

@@ -19,6 +19,7 @@ pub mod page;
 pub mod people;
 pub mod posts;
 pub mod publishing;
+pub mod rate;
 pub mod reads;
 pub mod values;
 

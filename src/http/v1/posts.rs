@@ -193,7 +193,7 @@ impl Written {
 ///
 /// A draft, unless `visibility` says otherwise. The answer tells which post it is; `GET` shows it.
 #[utoipa::path(
-    post, path = "/v1/posts", tag = "posts", request_body = NewPost,
+    post, path = "/v1/posts", tag = "posts", security(("token" = [])), request_body = NewPost,
     params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 201, description = "It is written.", body = Written, headers(("location" = String))),
@@ -267,7 +267,7 @@ pub struct PostChange {
 
 /// Changes a post of one's own.
 #[utoipa::path(
-    patch, path = "/v1/posts/{id}", tag = "posts", request_body = PostChange,
+    patch, path = "/v1/posts/{id}", tag = "posts", security(("token" = [])), request_body = PostChange,
     params(
         ("id" = String, Path, description = "Id or slug of the post."),
         ("if-match" = String, Header, description = IF_MATCH),
@@ -310,7 +310,7 @@ pub async fn change(
 
 /// Deletes a post of one's own, for ever.
 #[utoipa::path(
-    delete, path = "/v1/posts/{id}", tag = "posts",
+    delete, path = "/v1/posts/{id}", tag = "posts", security(("token" = [])),
     params(
         ("id" = String, Path, description = "Id or slug of the post."),
         ("if-match" = String, Header, description = IF_MATCH),
@@ -383,7 +383,7 @@ pub(super) async fn not_yours(
         return failure;
     }
     match fetch(app, post, Some(viewer.clone()), link).await {
-        Ok(_) => Failure::new(ErrorCode::Forbidden),
+        Ok(_) => failure.turned_into(ErrorCode::Forbidden),
         Err(_) => failure,
     }
 }

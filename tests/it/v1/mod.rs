@@ -1,7 +1,11 @@
 //! The native API, over HTTP, with one shard per service and with four.
 
+mod docs;
+mod once;
+mod people;
 mod posts;
 mod reader;
+mod writing;
 
 use serde_json::Value;
 
