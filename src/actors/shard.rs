@@ -39,7 +39,7 @@ use crate::actors::shard::outbox::Outgoing;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
-use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
+use crate::config::BATCH_COMMANDS_MAX;
 use crate::ids::{LogIndex, Stamp};
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
@@ -365,7 +365,7 @@ impl<S: StateMachine> State<S> {
         let mut bytes = 0;
         while let Some(next) = self.pending.front() {
             let full = batch.commands.len() >= BATCH_COMMANDS_MAX
-                || (bytes > 0 && bytes + next.payload.len() > BATCH_BYTES_MAX);
+                || (bytes > 0 && bytes + next.payload.len() > S::BATCH_BYTES_MAX);
             if full {
                 break;
             }

@@ -22,6 +22,7 @@ say in `RateLimit` how many requests are left in a minute.";
     tags(
         (name = "posts", description = "Reading, writing and publishing posts."),
         (name = "people", description = "What one makes of other users."),
+        (name = "reader", description = "What one has read, and what one wishes to read."),
     ),
     modifiers(&Token),
 )]

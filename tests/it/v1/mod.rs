@@ -4,6 +4,7 @@ mod docs;
 mod once;
 mod people;
 mod posts;
+mod reader;
 mod writing;
 
 use serde_json::Value;
