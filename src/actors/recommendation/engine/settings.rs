@@ -1,7 +1,7 @@
 //! What the engine can be tuned by. The values are not fitted to one stream: see
 //! `docs/recommendation-evaluation.md` for what half and twice of each does.
 
-use crate::actors::recommendation::neighbours::SPEEDS;
+use crate::actors::recommendation::engine::neighbours::SPEEDS;
 
 /// Number of half-lives that the readers of a post are counted with.
 pub const WINDOWS: usize = 7;

@@ -2,15 +2,15 @@
 
 //! What the ranker sees of a candidate.
 
-use crate::actors::recommendation::engine::Engine;
-use crate::actors::recommendation::gather::{Asker, is_same_visit};
-use crate::actors::recommendation::math::{log2, log2p};
-use crate::actors::recommendation::neighbours::SPEEDS;
-use crate::actors::recommendation::post::{NONE, Post};
-use crate::actors::recommendation::reader::strength;
-use crate::actors::recommendation::scratch::{Candidate, Scratch};
-use crate::actors::recommendation::settings::WINDOWS;
-use crate::actors::recommendation::signature::Signature;
+use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::gather::{Asker, is_same_visit};
+use crate::actors::recommendation::engine::math::{log2, log2p};
+use crate::actors::recommendation::engine::neighbours::SPEEDS;
+use crate::actors::recommendation::engine::post::{NONE, Post};
+use crate::actors::recommendation::engine::reader::strength;
+use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::engine::settings::WINDOWS;
+use crate::actors::signature::Signature;
 
 /// Length of a row; a multiple of eight. Unused ones are 0.
 pub(super) const FEATURES: usize = 40;

@@ -1,10 +1,10 @@
 //! One number for the whole state, and how much memory it takes.
 
-use crate::actors::recommendation::engine::Engine;
-use crate::actors::recommendation::fixed::mix;
-use crate::actors::recommendation::post::Post;
-use crate::actors::recommendation::reader::Reader;
-use crate::actors::recommendation::top_list::TopList;
+use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::post::Post;
+use crate::actors::recommendation::engine::reader::Reader;
+use crate::actors::recommendation::engine::top_list::TopList;
+use crate::actors::signature::mix;
 use crate::ids::{PostId, UserId};
 
 impl Engine {

@@ -1,8 +1,8 @@
 //! How fast the whole stream is, and which half-life fits it.
 
-use crate::actors::recommendation::fixed::{self, ONE};
-use crate::actors::recommendation::settings::{Settings, WINDOWS};
-use crate::actors::recommendation::top_list::TopList;
+use crate::actors::recommendation::engine::fixed::{self, ONE};
+use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
+use crate::actors::recommendation::engine::top_list::TopList;
 
 /// A read is foreseen by a trend when the post is among so many of its first.
 pub(super) const PLACES: usize = 10;
@@ -38,6 +38,11 @@ impl Pace {
             *traffic = fixed::add(*traffic, self.touched_ms, now_ms, half_life_ms, ONE / TRAFFIC);
         }
         self.touched_ms = self.touched_ms.max(now_ms);
+    }
+
+    /// The latest read.
+    pub(super) fn touched_ms(&self) -> u64 {
+        self.touched_ms
     }
 
     /// Reads of all posts in a window as of now.

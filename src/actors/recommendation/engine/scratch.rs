@@ -1,7 +1,7 @@
 //! Memory for one question, reused for the next.
 
-use crate::actors::recommendation::item::Source;
-use crate::actors::recommendation::neighbours::SPEEDS;
+use crate::actors::recommendation::engine::item::Source;
+use crate::actors::recommendation::engine::neighbours::SPEEDS;
 
 /// In place of a candidate: this post must not be recommended to this reader.
 pub(super) const EXCLUDED: u16 = u16::MAX;

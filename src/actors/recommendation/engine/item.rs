@@ -47,6 +47,8 @@ pub enum Reason {
 pub struct Item {
     /// Which.
     pub post: PostId,
+    /// The version of it that is known here.
+    pub version: u64,
     /// Why.
     pub reason: Reason,
     /// Score of the ranker, or of the list that stood in for it; comparable within one answer.

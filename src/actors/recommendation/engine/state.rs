@@ -2,17 +2,17 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::actors::recommendation::event::{Event, Feedback};
-use crate::actors::recommendation::gather::is_same_visit;
-use crate::actors::recommendation::neighbours::{Neighbours, PAIR, SPEEDS};
-use crate::actors::recommendation::pace::{self, Pace};
-use crate::actors::recommendation::post::{NONE, Post, Status};
-use crate::actors::recommendation::reader::{Reader, choose};
-use crate::actors::recommendation::settings::{Settings, WINDOWS};
-use crate::actors::recommendation::signature::Signature;
-use crate::actors::recommendation::tag::{Tag, Tags};
-use crate::actors::recommendation::top_list::TopList;
-use crate::actors::recommendation::weights::Weights;
+use crate::actors::recommendation::engine::event::{Event, Feedback};
+use crate::actors::recommendation::engine::gather::is_same_visit;
+use crate::actors::recommendation::engine::neighbours::{Neighbours, PAIR, SPEEDS};
+use crate::actors::recommendation::engine::pace::{self, Pace};
+use crate::actors::recommendation::engine::post::{NONE, Post, Status};
+use crate::actors::recommendation::engine::reader::{Reader, choose};
+use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
+use crate::actors::signature::Signature;
+use crate::actors::recommendation::engine::tag::{Tag, Tags};
+use crate::actors::recommendation::engine::top_list::TopList;
+use crate::actors::recommendation::engine::weights::Weights;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// Places in the list of a trend.
@@ -143,6 +143,12 @@ impl Engine {
                 choose(&mut self.reader_mut(*reader).choices_mut().muted_tags, tag, *is_on);
             }
             Event::Feedback { reader, post, what } => self.feedback(*reader, *post, *what),
+            Event::Blocked { user, target, is_on } => {
+                let (user_slot, target_slot) = (self.reader_slot(*user), self.reader_slot(*target));
+                choose(&mut self.reader_mut(*user).choices_mut().blocks, target_slot, *is_on);
+                choose(&mut self.reader_mut(*target).choices_mut().blocked_by, user_slot, *is_on);
+            }
+            Event::Denied { post, version } => self.deny(*post, *version),
             Event::Shown { posts } => {
                 for post in posts {
                     if let Some(slot) = self.post_slots.get(post) {
@@ -247,6 +253,15 @@ impl Engine {
         }
     }
 
+    fn deny(&mut self, post: PostId, version: u64) {
+        let Some(slot) = self.post_slots.get(&post).copied() else { return };
+        let known = &self.posts[slot as usize];
+        if known.is_listed() && known.version == version {
+            self.unlist(slot);
+            self.posts[slot as usize].status = Status::Hidden;
+        }
+    }
+
     /// Puts a post into the lists it belongs to.
     fn list(&mut self, slot: u32) {
         let post = &self.posts[slot as usize];
@@ -290,6 +305,27 @@ impl Engine {
         for tag in post.tags() {
             self.tags.unlist(*tag, slot);
         }
+    }
+
+    /// Posts that were heard of, deleted ones included.
+    pub fn posts_known(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// Readers and authors that were heard of.
+    pub fn readers_known(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Whether anything is known that a reader read.
+    pub fn has_history(&self, reader: UserId) -> bool {
+        let slot = self.reader_slots.get(&reader);
+        slot.is_some_and(|slot| !self.readers[*slot as usize].reads().is_empty())
+    }
+
+    /// The latest read that was counted.
+    pub fn latest_read(&self) -> Stamp {
+        Stamp(self.pace.touched_ms().saturating_mul(1000))
     }
 
     fn known(&self, reader: UserId, post: PostId) -> Option<(u32, u32)> {

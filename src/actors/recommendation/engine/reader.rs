@@ -1,6 +1,6 @@
 //! What is kept of a reader.
 
-use crate::actors::recommendation::settings::Settings;
+use crate::actors::recommendation::engine::settings::Settings;
 use crate::ids::UserId;
 
 /// Tags whose weight is kept.
@@ -20,10 +20,25 @@ pub(super) type Interest = (u32, u32);
 pub(super) struct Choices {
     pub(super) follows: Vec<u32>,
     pub(super) followed_tags: Vec<u32>,
-    /// Muted or blocked, by this reader or this reader by them.
     pub(super) muted: Vec<u32>,
     pub(super) muted_tags: Vec<u32>,
     pub(super) hidden: Vec<u32>,
+    /// Apart from `muted`, for each may end while another lasts.
+    pub(super) blocks: Vec<u32>,
+    pub(super) blocked_by: Vec<u32>,
+}
+
+impl Choices {
+    /// Whether nothing of this author is shown.
+    pub(super) fn hides_author(&self, author: u32) -> bool {
+        [&self.muted, &self.blocks, &self.blocked_by].iter().any(|list| list.contains(&author))
+    }
+
+    /// All lists, in a fixed order.
+    fn lists(&self) -> [&Vec<u32>; 7] {
+        let Self { follows, followed_tags, muted, muted_tags, hidden, blocks, blocked_by } = self;
+        [follows, followed_tags, muted, muted_tags, hidden, blocks, blocked_by]
+    }
 }
 
 /// A reader. About 200 bytes, 4 per read and 12 per recent read and interest.
@@ -121,14 +136,8 @@ impl Reader {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         let choices = self.choices.as_ref().map_or(0, |choices| {
-            let all = [
-                &choices.follows,
-                &choices.followed_tags,
-                &choices.muted,
-                &choices.muted_tags,
-                &choices.hidden,
-            ];
-            size_of::<Choices>() + all.iter().map(|list| list.capacity() * 4).sum::<usize>()
+            let lists = choices.lists();
+            size_of::<Choices>() + lists.iter().map(|list| list.capacity() * 4).sum::<usize>()
         });
         (self.reads.capacity() + self.times_s.capacity()) * 4
             + (self.tags.capacity() + self.authors.capacity()) * size_of::<Interest>()
@@ -139,15 +148,7 @@ impl Reader {
     pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
         let interests = self.tags.iter().chain(&self.authors);
         let choices = self.choices.iter().flat_map(|choices| {
-            [
-                &choices.follows,
-                &choices.followed_tags,
-                &choices.muted,
-                &choices.muted_tags,
-                &choices.hidden,
-            ]
-            .into_iter()
-            .flat_map(|list| {
+            choices.lists().into_iter().flat_map(|list| {
                 std::iter::once(list.len() as u64).chain(list.iter().map(|slot| u64::from(*slot)))
             })
         });

@@ -1,8 +1,10 @@
-//! What a text is about, in 128 bits.
+//! What a text is about, in 128 bits: small enough to travel in an event in place of the text.
+
+use serde::{Deserialize, Serialize};
 
 /// A similarity hash of a text (SimHash; Charikar, STOC 2002): the share of equal bits of two
 /// signatures grows with the number of words that their texts share.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signature(pub [u64; 2]);
 
 /// Characters of a word that tell it apart: what follows is mostly inflection.
@@ -67,7 +69,15 @@ fn hash_of(word: &str) -> [u64; 2] {
             hash = (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
-    [super::fixed::mix(hash), super::fixed::mix(!hash)]
+    [mix(hash), mix(!hash)]
+}
+
+/// A good mixing of bits (the finish of SplitMix64; Steele et al., OOPSLA 2014).
+pub(crate) fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Questions: what to read next.
 
-use crate::actors::recommendation::engine::Engine;
-use crate::actors::recommendation::features::extract;
-use crate::actors::recommendation::gather::{Asker, gather};
-use crate::actors::recommendation::item::{Item, Method, Reason, Recommendations, Source};
-use crate::actors::recommendation::post::NONE;
-use crate::actors::recommendation::rules::{self, Chosen};
-use crate::actors::recommendation::scratch::{Candidate, Scratch};
-use crate::actors::recommendation::weights::Weights;
+use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::features::{FEATURES, extract};
+use crate::actors::recommendation::engine::gather::{Asker, gather};
+use crate::actors::recommendation::engine::item::{Item, Method, Reason, Recommendations, Source};
+use crate::actors::recommendation::engine::post::{NONE, Post};
+use crate::actors::recommendation::engine::rules::{self, Chosen};
+use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::engine::weights::Weights;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// Recent reads that scores are made from, whatever the settings.
@@ -60,103 +60,84 @@ impl Engine {
         options: &Options<'_>,
         scratch: &mut Scratch,
     ) -> Recommendations {
-        let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX);
-        let mut recent = [(NONE, now_s); RECENT_MAX];
-        let known = reads.iter().filter_map(|post| self.post_slots.get(post));
-        let mut length = 0;
-        for (place, slot) in recent.iter_mut().zip(known) {
-            place.0 = *slot;
-            length += 1;
-        }
-        let recent = &recent[..length];
-        // In a page of reads, most of what is excluded is older than the recent ones.
-        let exclude: Vec<PostId> = reads.iter().chain(options.exclude).copied().collect();
-        let asker = Asker {
-            user: None,
-            reads: &[],
-            recent,
-            interests: &[],
-            authors: &[],
-            choices: None,
-            now_s: u64::from(now_s),
-        };
-        self.prepare(asker, now, &exclude, scratch);
+        self.ask_session(reads, None, now, options.exclude, scratch);
         self.answer(options, scratch)
     }
 
-    /// Posts like this one: what its readers read, and what has its tags. Best first.
+    /// Posts like this one: what its readers read, and what has its tags. Best first. For a reader,
+    /// if one is named; that decides what is left out, not what is near.
     pub fn related(
         &self,
         post: PostId,
+        reader: Option<UserId>,
         now: Stamp,
-        limit: usize,
+        options: &Options<'_>,
         scratch: &mut Scratch,
     ) -> Recommendations {
-        let options = Options { limit, method: Method::Together, explore: 0, ..Options::default() };
-        self.recommend_session(&[post], now, &options, scratch)
+        self.ask_session(&[post], reader, now, options.exclude, scratch);
+        self.answer(&Options { method: Method::Together, explore: 0, ..*options }, scratch)
     }
 
     /// What is much read of late: of all posts, or of those with a tag. The window is a number
-    /// below [`crate::actors::recommendation::settings::WINDOWS`]; without one, or with one that
-    /// does not exist, it is that which foresees the reads best.
-    pub fn trending(&self, tag: Option<&str>, window: Option<usize>, limit: usize) -> Vec<Item> {
+    /// below [`crate::actors::recommendation::engine::settings::WINDOWS`]; without one, or with one
+    /// that does not exist, it is that which foresees the reads best. For a reader, if one is named:
+    /// without what was read or must not be shown.
+    pub fn trending(
+        &self,
+        tag: Option<&str>,
+        window: Option<usize>,
+        reader: Option<UserId>,
+        options: &Options<'_>,
+    ) -> Recommendations {
         let window = window.filter(|window| *window < self.trends.len());
         let window = window.unwrap_or_else(|| self.pace.best());
         let list = match tag {
-            None => &self.trends[window],
-            Some(tag) => match self.tags.find(tag) {
-                Some(slot) => self.tag(slot).trend(window),
-                None => return Vec::new(),
-            },
+            None => Some(&self.trends[window]),
+            Some(tag) => self.tags.find(tag).map(|slot| self.tag(slot).trend(window)),
         };
-        self.items_of(list.posts(), limit, Reason::Trending, Source::Trend)
+        let asker = self.reader(reader, &[], 0);
+        let posts = list.into_iter().flat_map(|list| list.posts());
+        let seen = posts.filter(|post| {
+            !asker.reads.contains(post) && self.is_wanted(*post, asker, options.exclude)
+        });
+        let item = |post| self.item(post, Reason::Trending, Source::Trend);
+        let items = seen.take(options.limit).map(item).collect();
+        self.listed(items, Method::Trend)
     }
 
     /// The newest posts of the authors and tags that a reader follows, newest first; nothing else.
-    pub fn following(&self, reader: UserId, limit: usize) -> Vec<Item> {
-        let Some(slot) = self.reader_slots.get(&reader).copied() else { return Vec::new() };
-        let asker = self.asker(slot, &[], 0);
-        let Some(choices) = asker.choices else { return Vec::new() };
+    pub fn following(&self, reader: UserId, options: &Options<'_>) -> Recommendations {
+        let asker = self.reader(Some(reader), &[], 0);
+        let Some(choices) = asker.choices else { return self.listed(Vec::new(), Method::Latest) };
         let authors = choices.follows.iter().filter_map(|author| self.by_author.get(author));
         let tags = choices.followed_tags.iter().map(|tag| &self.tag(*tag).newest);
         let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
         places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));
         places.dedup_by_key(|place| place.post);
         let seen = places.into_iter().filter(|place| {
-            let is_hidden = choices.hidden.contains(&place.post);
-            !is_hidden && asker.may_see(&self.posts[place.post as usize])
+            self.is_wanted(place.post, asker, options.exclude)
         });
-        let posts = seen.take(limit).map(|place| {
+        let posts = seen.take(options.limit).map(|place| {
             let candidate = Candidate::new(place.post, Source::FollowedAuthor, [0.0; 2]);
             let reason = self.follow_reason(&candidate, asker).unwrap_or(Reason::New);
             self.item(place.post, reason, Source::FollowedAuthor)
         });
-        posts.collect()
+        self.listed(posts.collect(), Method::Latest)
     }
 
     /// Fills `scratch` with the candidates for a reader and what the ranker sees of them, for
-    /// [`crate::actors::recommendation::learner::Learner::learn`] or [`Engine::answer`].
+    /// [`crate::actors::recommendation::engine::learner::Learner::learn`] or [`Engine::answer`].
     pub fn ask(&self, reader: UserId, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
         let now_s = now.as_millis() / 1000;
-        let Some(slot) = self.reader_slots.get(&reader).copied() else {
-            let asker = Asker {
-                user: None,
-                reads: &[],
-                recent: &[],
-                interests: &[],
-                authors: &[],
-                choices: None,
-                now_s,
-            };
-            return self.prepare(asker, now, exclude, scratch);
-        };
         let mut recent = [(0, 0); RECENT_MAX];
         let mut length = 0;
-        for (place, read) in recent.iter_mut().zip(self.readers[slot as usize].recent()) {
-            *place = read;
-            length += 1;
+        if let Some(slot) = self.reader_slots.get(&reader) {
+            for (place, read) in recent.iter_mut().zip(self.readers[*slot as usize].recent()) {
+                *place = read;
+                length += 1;
+            }
         }
-        self.prepare(self.asker(slot, &recent[..length], now_s), now, exclude, scratch);
+        self.prepare(self.reader(Some(reader), &recent[..length], now_s), now, exclude, scratch);
     }
 
     /// Ranks the candidates of the last [`Engine::ask`] with the engine's weights.
@@ -184,10 +165,78 @@ impl Engine {
         (index < scratch.candidates.len()).then_some(index)
     }
 
-    fn asker<'a>(&'a self, slot: u32, recent: &'a [(u32, u32)], now_s: u64) -> Asker<'a> {
-        let reader = &self.readers[slot as usize];
+    /// Keeps of the candidates in `scratch` those that are among some posts, and the chosen one,
+    /// whose index from then on is returned. Too few to compare: all are kept.
+    pub fn keep_candidates(
+        &self,
+        posts: &[PostId],
+        chosen: usize,
+        scratch: &mut Scratch,
+    ) -> usize {
+        let mut kept: Vec<usize> =
+            posts.iter().filter_map(|post| self.candidate_of(*post, scratch)).collect();
+        kept.push(chosen);
+        kept.sort_unstable();
+        kept.dedup();
+        if kept.len() < 2 {
+            return chosen;
+        }
+        for (place, from) in kept.iter().enumerate() {
+            let begin = from * FEATURES;
+            scratch.features.copy_within(begin..begin + FEATURES, place * FEATURES);
+            scratch.candidates[place] = scratch.candidates[*from];
+        }
+        scratch.features.truncate(kept.len() * FEATURES);
+        scratch.candidates.truncate(kept.len());
+        kept.binary_search(&chosen).unwrap_or_default()
+    }
+
+    /// The same for somebody with these reads, newest first. If one is named, it is a reader who
+    /// must not be shown certain posts.
+    fn ask_session(
+        &self,
+        reads: &[PostId],
+        reader: Option<UserId>,
+        now: Stamp,
+        exclude: &[PostId],
+        scratch: &mut Scratch,
+    ) {
+        let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX);
+        let mut recent = [(NONE, now_s); RECENT_MAX];
+        let known = reads.iter().filter_map(|post| self.post_slots.get(post));
+        let mut length = 0;
+        for (place, slot) in recent.iter_mut().zip(known) {
+            place.0 = *slot;
+            length += 1;
+        }
+        // In a page of reads, most of what is excluded is older than the recent ones.
+        let exclude: Vec<PostId> = reads.iter().chain(exclude).copied().collect();
+        let asker = self.reader(reader, &recent[..length], u64::from(now_s));
+        let asker = Asker { interests: &[], authors: &[], ..asker };
+        self.prepare(asker, now, &exclude, scratch);
+    }
+
+    /// Who asks; nobody in particular where nothing is known.
+    fn reader<'a>(
+        &'a self,
+        reader: Option<UserId>,
+        recent: &'a [(u32, u32)],
+        now_s: u64,
+    ) -> Asker<'a> {
+        let Some(slot) = reader.and_then(|reader| self.reader_slots.get(&reader)) else {
+            return Asker {
+                user: None,
+                reads: &[],
+                recent,
+                interests: &[],
+                authors: &[],
+                choices: None,
+                now_s,
+            };
+        };
+        let reader = &self.readers[*slot as usize];
         Asker {
-            user: Some(slot),
+            user: Some(*slot),
             reads: reader.reads(),
             recent,
             interests: &reader.tags,
@@ -195,6 +244,13 @@ impl Engine {
             choices: reader.choices.as_deref(),
             now_s,
         }
+    }
+
+    /// Whether a post may stand in a list for this reader.
+    fn is_wanted(&self, slot: u32, asker: Asker<'_>, exclude: &[PostId]) -> bool {
+        let post = &self.posts[slot as usize];
+        let is_hidden = asker.choices.is_some_and(|choices| choices.hidden.contains(&slot));
+        !is_hidden && asker.may_see(post) && !exclude.contains(&post.id)
     }
 
     fn prepare(&self, asker: Asker<'_>, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
@@ -233,8 +289,8 @@ impl Engine {
         let post = &self.posts[candidate.post as usize];
         let score = scratch.scores.get(usize::from(chosen.index)).copied().unwrap_or(0.0);
         let source = if chosen.is_explored { Source::Exploration } else { candidate.source };
-        let item =
-            |reason| Item { post: post.id, reason, score, source, propensity: chosen.propensity };
+        let (id, version, propensity) = (post.id, post.version, chosen.propensity);
+        let item = |reason| Item { post: id, version, reason, score, source, propensity };
         if chosen.is_explored {
             return item(Reason::Exploring);
         }
@@ -273,18 +329,12 @@ impl Engine {
         Some(Reason::FollowsTag(self.tags.name(*tag).to_owned()))
     }
 
-    fn items_of(
-        &self,
-        posts: impl Iterator<Item = u32>,
-        limit: usize,
-        reason: Reason,
-        source: Source,
-    ) -> Vec<Item> {
-        posts.take(limit).map(|post| self.item(post, reason.clone(), source)).collect()
+    fn listed(&self, items: Vec<Item>, method: Method) -> Recommendations {
+        Recommendations { items, method, weights_version: self.weights.version() }
     }
 
     fn item(&self, post: u32, reason: Reason, source: Source) -> Item {
-        let post = self.posts[post as usize].id;
-        Item { post, reason, score: 0.0, source, propensity: 1.0 }
+        let Post { id: post, version, .. } = self.posts[post as usize];
+        Item { post, version, reason, score: 0.0, source, propensity: 1.0 }
     }
 }

@@ -1,9 +1,9 @@
 //! What is kept of a post.
 
-use crate::actors::recommendation::fixed::{self, ONE};
-use crate::actors::recommendation::neighbours::Neighbours;
-use crate::actors::recommendation::settings::{Settings, WINDOWS};
-use crate::actors::recommendation::signature::Signature;
+use crate::actors::recommendation::engine::fixed::{self, ONE};
+use crate::actors::recommendation::engine::neighbours::Neighbours;
+use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
+use crate::actors::signature::Signature;
 use crate::ids::PostId;
 
 /// Tags of a post that count; further ones are ignored.

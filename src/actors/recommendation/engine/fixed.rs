@@ -5,7 +5,7 @@
 //! Cormode et al., ICDE 2009), and when a period ends the counter is shifted by one bit. So nothing
 //! is swept, and a counter that is touched often loses nothing to rounding.
 
-use crate::actors::recommendation::math;
+use crate::actors::recommendation::engine::math;
 
 /// What one read adds at the beginning of a period.
 pub(super) const ONE: u32 = 1 << 10;
@@ -80,17 +80,10 @@ pub(super) fn order(counter: u32, touched_ms: u64, half_life_ms: u64) -> u64 {
     ((period + 31 - zeros) << 32) | (u64::from(counter) << zeros)
 }
 
-/// A good mixing of bits (the finish of SplitMix64; Steele et al., OOPSLA 2014).
-pub(super) fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actors::signature::mix;
 
     #[test]
     fn a_counter_halves_in_its_half_life_and_frequent_news_lose_nothing() {

@@ -1,8 +1,8 @@
 //! How the ranker learns: from one choice at a time.
 
-use crate::actors::recommendation::features::FEATURES;
-use crate::actors::recommendation::scratch::Scratch;
-use crate::actors::recommendation::weights::{
+use crate::actors::recommendation::engine::features::FEATURES;
+use crate::actors::recommendation::engine::scratch::Scratch;
+use crate::actors::recommendation::engine::weights::{
     BIAS, HIDDEN, INNER, LEAK, LINEAR, MEAN, OUTER, SCALE, VALUES, Weights,
 };
 
@@ -27,6 +27,10 @@ impl Default for LearnerSettings {
 const SQUARES_START: f32 = 10.0;
 /// Candidates with a smaller probability teach nothing worth the time.
 const PROBABILITY_MIN: f32 = 1e-4;
+/// No weight grows beyond this: far more than any that was ever learned.
+const VALUE_MAX: f32 = 64.0;
+/// Scales are larger; a smaller one comes from nowhere.
+const VALUE_MIN: f32 = 1e-6;
 /// Lessons until the normalisation follows slowly.
 const NORMAL_LESSONS: f32 = 2_000.0;
 
@@ -50,15 +54,18 @@ pub struct Learner {
 impl Learner {
     /// A learner that goes on from weights.
     pub fn new(settings: LearnerSettings, weights: Weights) -> Self {
-        Self {
-            settings,
-            weights,
-            squares: vec![SQUARES_START; VALUES],
-            mean: [0.0; FEATURES],
-            variance: [1.0; FEATURES],
-            lessons: 0.0,
-            gradient: vec![0.0; VALUES],
+        let (mut mean, mut variance, mut lessons) = ([0.0; FEATURES], [1.0; FEATURES], 0.0);
+        if weights.version() > 0 {
+            // What was learned was learned in this normalisation.
+            lessons = NORMAL_LESSONS;
+            let values = weights.values();
+            for feature in 0..FEATURES {
+                mean[feature] = values[MEAN + feature];
+                variance[feature] = values[SCALE + feature].max(VALUE_MIN).powi(-2);
+            }
         }
+        let (squares, gradient) = (vec![SQUARES_START; VALUES], vec![0.0; VALUES]);
+        Self { settings, weights, squares, mean, variance, lessons, gradient }
     }
 
     /// What it knows by now.
@@ -68,6 +75,11 @@ impl Learner {
 
     /// Learns that of the candidates in `scratch` the one with this index was chosen.
     pub fn learn(&mut self, scratch: &mut Scratch, chosen: usize) {
+        self.learn_weighted(scratch, chosen, 1.0);
+    }
+
+    /// The same for a choice that counts more or less than one.
+    pub fn learn_weighted(&mut self, scratch: &mut Scratch, chosen: usize, weight: f32) {
         let rows = scratch.candidates.len();
         if chosen >= rows || rows < 2 {
             return;
@@ -80,7 +92,7 @@ impl Learner {
         let mut units = [0.0; HIDDEN];
         for (row, normal) in scratch.normal.chunks_exact(FEATURES).enumerate() {
             let target = if row == chosen { 1.0 } else { 0.0 };
-            let error = scratch.scores[row] - target;
+            let error = weight * (scratch.scores[row] - target);
             if error.abs() < PROBABILITY_MIN {
                 continue;
             }
@@ -116,7 +128,7 @@ impl Learner {
             let rate = if nth < INNER - LINEAR { linear_rate } else { hidden_rate };
             let gradient = gradient.clamp(-gradient_max, gradient_max);
             *square += gradient * gradient;
-            *value -= rate * gradient / square.sqrt();
+            *value = (*value - rate * gradient / square.sqrt()).clamp(-VALUE_MAX, VALUE_MAX);
         }
         self.weights.raise_version();
     }

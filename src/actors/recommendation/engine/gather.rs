@@ -1,13 +1,13 @@
 //! Candidates: which posts may be worth a reader's while, and which must not be shown.
 
-use crate::actors::recommendation::engine::Engine;
-use crate::actors::recommendation::item::Source;
-use crate::actors::recommendation::math::log2p;
-use crate::actors::recommendation::neighbours::{PAIR, SPEEDS};
-use crate::actors::recommendation::post::Post;
-use crate::actors::recommendation::reader::Choices;
-use crate::actors::recommendation::rules::add_fresh;
-use crate::actors::recommendation::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::item::Source;
+use crate::actors::recommendation::engine::math::log2p;
+use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
+use crate::actors::recommendation::engine::post::Post;
+use crate::actors::recommendation::engine::reader::Choices;
+use crate::actors::recommendation::engine::rules::add_fresh;
+use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
 
 /// Candidates beyond which no more are taken.
 const CANDIDATES_MAX: usize = 2_000;
@@ -49,7 +49,7 @@ impl Asker<'_> {
             return false;
         }
         let Some(choices) = self.choices else { return true };
-        !choices.muted.contains(&post.author)
+        !choices.hides_author(post.author)
             && !post.tags().iter().any(|tag| choices.muted_tags.contains(tag))
     }
 }

@@ -1,7 +1,8 @@
 //! The ranker: a small network over the features of a candidate, as values.
 
-use crate::actors::recommendation::features::FEATURES;
-use crate::actors::recommendation::fixed::mix;
+use crate::actors::recommendation::engine::features::FEATURES;
+use crate::actors::recommendation::engine::scratch::Scratch;
+use crate::actors::signature::mix;
 
 /// Units of the hidden layer.
 pub(super) const HIDDEN: usize = 16;
@@ -56,6 +57,18 @@ impl Weights {
         self.version += 1;
     }
 
+    /// How many of the candidates in `scratch` these weights prefer to the one with this index. One
+    /// that gets no number as its score comes last.
+    pub fn rank_of(&self, scratch: &mut Scratch, chosen: usize) -> usize {
+        self.normalise(&scratch.features, &mut scratch.normal);
+        self.score(&scratch.normal, &mut scratch.scores);
+        let score = scratch.scores[chosen];
+        if score.is_nan() {
+            return scratch.scores.len();
+        }
+        scratch.scores.iter().filter(|other| **other > score).count()
+    }
+
     /// Writes normalised features: near 0 and of size 1 over the candidates seen so far.
     pub(super) fn normalise(&self, features: &[f32], normal: &mut Vec<f32>) {
         normal.clear();
@@ -94,7 +107,7 @@ impl Default for Weights {
     fn default() -> Self {
         let mut values = vec![0.0; VALUES];
         values[SCALE..LINEAR].fill(1.0);
-        for (feature, weight) in crate::actors::recommendation::features::GUESS {
+        for (feature, weight) in crate::actors::recommendation::engine::features::GUESS {
             values[LINEAR + feature] = weight;
         }
         // Different from each other, or the hidden units would learn the same.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::actors::recommendation::fixed::{self, ONE};
-use crate::actors::recommendation::post::Post;
-use crate::actors::recommendation::settings::Settings;
-use crate::actors::recommendation::top_list::TopList;
+use crate::actors::recommendation::engine::fixed::{self, ONE};
+use crate::actors::recommendation::engine::post::Post;
+use crate::actors::recommendation::engine::settings::Settings;
+use crate::actors::recommendation::engine::top_list::TopList;
 
 /// Places in each list of a tag.
 const PLACES: usize = 24;

@@ -1,0 +1,66 @@
+//! The service as the runtime sees it.
+
+use crate::actors::recommendation::engine::settings::Settings;
+use crate::actors::recommendation::engine::{Engine, Scratch};
+use crate::actors::recommendation::event::Event;
+use crate::actors::recommendation::learning::Learning;
+use crate::actors::recommendation::message::{Answer, Command, Error, Query, Reply};
+use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::ids::{Bucket, Stamp};
+use crate::store::error::StoreError;
+
+/// One shard's recommendation service.
+pub struct Service {
+    pub(super) engine: Engine,
+    pub(super) learning: Learning,
+    /// Memory for one question at a time.
+    pub(super) scratch: Scratch,
+}
+
+impl StateMachine for Service {
+    const NAME: &'static str = "recommendation";
+    const TABLES: &'static [&'static str] = &[];
+
+    type Command = Command;
+    type Query = Query;
+    type Reply = Reply;
+    type Answer = Answer;
+    type Refusal = Error;
+    type Event = Event;
+
+    fn bucket(command: &Command) -> Bucket {
+        command.bucket()
+    }
+
+    fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        let engine = Engine::new(Settings::default());
+        let learning = Learning::new(engine.weights().clone());
+        Ok(Self { engine, learning, scratch: Scratch::default() })
+    }
+
+    fn apply(
+        &mut self,
+        _tables: &mut Tables<'_>,
+        stamp: Stamp,
+        command: Command,
+    ) -> Result<Outcome<Reply, Event>, Stop<Error>> {
+        self.take(stamp, command).map(Outcome::reply)
+    }
+
+    fn query(
+        &mut self,
+        _tables: &ReadTables<'_>,
+        query: &mut Query,
+    ) -> Result<Step<Answer>, Stop<Error>> {
+        Ok(Step::Done(self.answer(query)))
+    }
+
+    fn next_wake(&self) -> Option<Stamp> {
+        self.learning.next_proposal()
+    }
+
+    fn tick(&self) -> Option<Command> {
+        let values = self.learning.proposal()?;
+        Some(Command::SetWeights { version: self.engine.weights().version() + 1, values })
+    }
+}
