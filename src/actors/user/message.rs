@@ -252,6 +252,15 @@ impl Record for Reply {
     const KIND: u8 = 17;
 }
 
+/// What a reader wishes about a post in recommendations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Feedback {
+    /// Fewer posts like this one.
+    Less,
+    /// Never this post again.
+    Hide,
+}
+
 /// A user's own view of the account. Never logged: it holds an address.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser};
+use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser, Feedback};
 use super::*;
 use crate::store::codec::{decode, encode};
 use crate::store::tables::TestTables;
@@ -270,6 +270,28 @@ fn golden_bytes_of_a_user_stay() {
     ];
     assert_eq!(encode(&row), golden);
     assert_eq!(decode::<tables::UserRow>(golden).unwrap(), row);
+}
+
+#[test]
+fn golden_bytes_of_events_stay() {
+    let (user, target, post) = (UserId(1), UserId(2), PostId(300));
+    let (tag, on) = ("é".to_owned(), true);
+    for (event, golden) in [
+        (Event::UserCreated { user }, &[19_u8, 1, 0, 1][..]),
+        (Event::FollowChanged { user, target, on }, &[19, 1, 1, 1, 2, 1]),
+        (Event::MuteChanged { user, target, on }, &[19, 1, 2, 1, 2, 1]),
+        (Event::BlockChanged { user, target, on }, &[19, 1, 3, 1, 2, 1]),
+        (Event::PostRead { user, post, at: Stamp(5) }, &[19, 1, 4, 1, 251, 44, 1, 5]),
+        (Event::TagFollowChanged { user, tag: tag.clone(), on }, &[19, 1, 5, 1, 2, 195, 169, 1]),
+        (Event::TagMuteChanged { user, tag, on: false }, &[19, 1, 6, 1, 2, 195, 169, 0]),
+        (Event::FeedbackGiven { user, post, what: Feedback::Less }, &[19, 1, 7, 1, 251, 44, 1, 0]),
+        (Event::FeedbackGiven { user, post, what: Feedback::Hide }, &[19, 1, 7, 1, 251, 44, 1, 1]),
+        (Event::ReadForgotten { user, post }, &[19, 1, 8, 1, 251, 44, 1]),
+        (Event::FeedbackWithdrawn { user, post }, &[19, 1, 9, 1, 251, 44, 1]),
+    ] {
+        assert_eq!(encode(&event), golden, "{event:?}");
+        assert_eq!(decode::<Event>(golden).unwrap(), event);
+    }
 }
 
 use crate::ids::PostId;
