@@ -61,6 +61,7 @@ fn clamp(fact: &mut Fact, stamp: Stamp) {
         | Fact::Feedback { .. }
         | Fact::Shown { .. }
         | Fact::Blocked { .. }
-        | Fact::Denied { .. } => {}
+        | Fact::Denied { .. }
+        | Fact::FeedbackWithdrawn { .. } => {}
     }
 }

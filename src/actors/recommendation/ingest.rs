@@ -2,11 +2,12 @@
 
 use crate::actors::post::event::Event as PostEvent;
 use crate::actors::post::message::Visibility;
-use crate::actors::recommendation::engine::event::{Event as Fact, Interaction};
+use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Interaction};
 use crate::actors::recommendation::message::Command;
 use crate::actors::recommendation::service::Service;
 use crate::actors::relay::{Delivered, Subscribes};
 use crate::actors::user::event::Event as UserEvent;
+use crate::actors::user::message::Feedback as Wish;
 
 impl Subscribes<PostEvent> for Service {
     fn ingest(event: Delivered<PostEvent>, commands: &mut Vec<Command>) {
@@ -73,6 +74,23 @@ impl Subscribes<UserEvent> for Service {
             UserEvent::PostRead { user: reader, post, at } => {
                 let at = at.min(event.stamp);
                 Fact::Interacted { reader, post, how: Interaction::Read, at }
+            }
+            UserEvent::TagFollowChanged { user: reader, tag, on: is_on } => {
+                Fact::TagFollowed { reader, tag, is_on }
+            }
+            UserEvent::TagMuteChanged { user: reader, tag, on: is_on } => {
+                Fact::TagMuted { reader, tag, is_on }
+            }
+            UserEvent::FeedbackGiven { user: reader, post, what } => {
+                let what = match what {
+                    Wish::Less => Feedback::Less,
+                    Wish::Hide => Feedback::Hide,
+                };
+                Fact::Feedback { reader, post, what }
+            }
+            UserEvent::ReadForgotten { user: reader, post } => Fact::ReadForgotten { reader, post },
+            UserEvent::FeedbackWithdrawn { user: reader, post } => {
+                Fact::FeedbackWithdrawn { reader, post }
             }
         };
         commands.push(Command::Observe { fact });

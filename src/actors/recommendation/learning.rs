@@ -51,6 +51,8 @@ pub(super) struct Learning {
     proposed_at: Stamp,
     budget: Budget,
     lessons: u64,
+    /// How often weights were taken back.
+    taken_back: u64,
     trial: Trial,
     shown: Shown,
 }
@@ -66,6 +68,7 @@ impl Learning {
             proposed_at: Stamp::default(),
             budget: Budget::default(),
             lessons: 0,
+            taken_back: 0,
             shown: Shown::default(),
         }
     }
@@ -108,7 +111,8 @@ impl Learning {
             | Fact::Feedback { .. }
             | Fact::Shown { .. }
             | Fact::Blocked { .. }
-            | Fact::Denied { .. } => {}
+            | Fact::Denied { .. }
+        | Fact::FeedbackWithdrawn { .. } => {}
         }
     }
 
@@ -152,6 +156,7 @@ impl Learning {
             if let Some(better) = better {
                 tracing::warn!("the ranker has become worse: its weights are taken back");
                 self.learner = Learner::new(LearnerSettings::default(), better);
+                self.taken_back += 1;
             }
         }
         let mut weight = 1.0;
@@ -164,9 +169,23 @@ impl Learning {
         self.is_ahead = true;
     }
 
+    /// How often weights were taken back.
+    pub(super) fn taken_back(&self) -> u64 {
+        self.taken_back
+    }
+
     #[cfg(test)]
     pub(super) fn lessons(&self) -> u64 {
         self.lessons
+    }
+
+    /// Turns what was learned into its opposite.
+    #[cfg(test)]
+    pub(super) fn spoil(&mut self) {
+        let weights = self.learner.weights();
+        let values: Vec<f32> = weights.values().iter().map(|value| -value).collect();
+        let spoilt = Weights::from_values(weights.version(), &values).unwrap();
+        self.learner = Learner::new(LearnerSettings::default(), spoilt);
     }
 }
 

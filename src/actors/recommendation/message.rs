@@ -189,6 +189,8 @@ pub struct Status {
     pub readers: u64,
     /// Version of the ranker's weights.
     pub weights_version: u64,
+    /// How often this replica took weights back since it leads.
+    pub taken_back: u64,
 }
 
 /// Why the recommendation service says no.

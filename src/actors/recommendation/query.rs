@@ -39,6 +39,7 @@ impl Service {
             posts: engine.posts_known() as u64,
             readers: engine.readers_known() as u64,
             weights_version: engine.weights().version(),
+            taken_back: self.learning.taken_back(),
         }
     }
 }

@@ -17,6 +17,13 @@ pub struct Service {
     pub(super) scratch: Scratch,
 }
 
+impl Service {
+    /// From now on this replica leads, or not any more.
+    pub(super) fn lead(&mut self, is_leading: bool) {
+        self.learning.lead(is_leading, self.engine.weights());
+    }
+}
+
 impl StateMachine for Service {
     const NAME: &'static str = "recommendation";
     const TABLES: &'static [&'static str] = &[];

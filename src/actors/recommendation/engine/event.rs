@@ -121,6 +121,13 @@ pub enum Event {
         /// The version that was taken for listed.
         version: u64,
     },
+    /// A reader took back what was said about a post: it may be shown again.
+    FeedbackWithdrawn {
+        /// Who.
+        reader: UserId,
+        /// About which post.
+        post: PostId,
+    },
 }
 
 /// What a reader did with a post. All count as one read: only the first of a reader and post does.

@@ -149,6 +149,11 @@ impl Engine {
                 choose(&mut self.reader_mut(*target).choices_mut().blocked_by, user_slot, *is_on);
             }
             Event::Denied { post, version } => self.deny(*post, *version),
+            Event::FeedbackWithdrawn { reader, post } => {
+                if let Some((reader, post)) = self.known(*reader, *post) {
+                    choose(&mut self.readers[reader as usize].choices_mut().hidden, post, false);
+                }
+            }
             Event::Shown { posts } => {
                 for post in posts {
                     if let Some(slot) = self.post_slots.get(post) {
