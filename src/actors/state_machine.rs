@@ -14,7 +14,7 @@ use crate::ids::{Bucket, Stamp};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
 pub use crate::store::memtable::Table;
-pub use crate::store::tables::{ReadTables, Tables};
+pub use crate::store::tables::{Range as Rows, ReadTables, Tables, end_of_prefix};
 
 /// A service's refusal: final, without effect, and told apart by what the caller can do about it.
 pub trait Refusal: Record + Clone + Debug + std::error::Error + Send + Sync + 'static {

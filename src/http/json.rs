@@ -21,6 +21,8 @@ use crate::seams::time;
 
 /// Items of a list that are kept: one more than any list may have.
 const LIST_ITEMS_MAX: usize = TAGS_SENT_MAX + 1;
+/// Characters that are repeated of the name of a member that is not known.
+const MEMBER_CHARS_SHOWN: usize = 64;
 
 /// A body of JSON.
 pub struct Json<T>(pub T);
@@ -74,13 +76,23 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answered<T> {
     let body: Field<Object<T>> = serde_json::from_str(text).map_err(|error| {
         let message = format!("is not valid JSON: {error}");
         match error.classify() {
-            serde_json::error::Category::Data => Failure::invalid("body", error.to_string()),
+            serde_json::error::Category::Data => match unknown_member(&error.to_string()) {
+                Some(member) => Failure::invalid(member, "is not known"),
+                None => Failure::invalid("body", error.to_string()),
+            },
             serde_json::error::Category::Io
             | serde_json::error::Category::Syntax
             | serde_json::error::Category::Eof => Failure::malformed(message),
         }
     })?;
     body.unwrapped("body")
+}
+
+/// The member that a type which denies unknown ones did not know. The library tells its name only
+/// within its message.
+fn unknown_member(message: &str) -> Option<String> {
+    let (name, _) = message.strip_prefix("unknown field `")?.split_once("`, ")?;
+    Some(name.chars().take(MEMBER_CHARS_SHOWN).collect())
 }
 
 /// One member of an object: there or not, and of the right type or not.

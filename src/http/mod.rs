@@ -22,12 +22,14 @@ pub mod operator;
 pub mod ops;
 pub mod passwords;
 pub mod people;
+pub mod posts;
 pub mod query;
 pub mod request;
 pub mod scratch;
 pub mod serve;
 pub mod slug;
 pub mod tokens;
+pub mod v1;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -107,7 +109,7 @@ impl Deref for App {
     }
 }
 
-/// The public API: the whole route table.
+/// The public API: the whole route table; that of `/v1` is [`v1::table`].
 pub fn routes(app: App) -> Routes {
     let edge = Edge::new(&app.limits, app.metrics.clone());
     let guarded = |commands: MethodRouter<App>| {
@@ -138,6 +140,9 @@ pub fn routes(app: App) -> Routes {
     let mut routes = Routes::new();
     for (path, methods) in table {
         routes = routes.route(path, methods.layer(edge.route(path)));
+    }
+    for (path, (_, _, methods)) in v1::table() {
+        routes = routes.route(path, guarded(methods).layer(edge.route(path)));
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(app.clone())).with_state(app)

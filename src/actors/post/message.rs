@@ -250,6 +250,15 @@ pub struct SortKey {
     pub post: PostId,
 }
 
+/// A place between the posts of a list. The post of the key need not exist (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// What is older than this, newest first.
+    After(SortKey),
+    /// What is newer than this, the oldest of it first.
+    Before(SortKey),
+}
+
 /// Questions to the post service. `viewer: None` is an anonymous reader; `progress` starts as its
 /// default.
 #[derive(Debug, Clone)]
@@ -289,6 +298,20 @@ pub enum Query {
         /// How many to pass over; at most [`crate::config::OFFSET_MAX`].
         offset: usize,
         /// How many; at most [`crate::config::PAGE_MAX`].
+        limit: usize,
+        /// How far the answer has come.
+        progress: Progress,
+    },
+    /// At most `limit` keys beyond a place of a list, of this shard, however deep it lies.
+    /// [`Answer::KeysFrom`].
+    ListKeysFrom {
+        /// All filters that must hold; empty is every post.
+        filters: Vec<Filter>,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+        /// Where to begin; none is the newest post.
+        place: Option<Place>,
+        /// How many; at most one more than [`crate::config::PAGE_MAX`].
         limit: usize,
         /// How far the answer has come.
         progress: Progress,
@@ -375,6 +398,8 @@ pub enum Answer {
         /// All that match, in this shard.
         total: u64,
     },
+    /// See [`Query::ListKeysFrom`]: in the order of reading, away from the place.
+    KeysFrom(Vec<SortKey>),
     /// See [`Query::ListPage`].
     Page {
         /// Newest first.

@@ -12,13 +12,13 @@ use crate::actors::post::message::{
 use crate::actors::router::Call;
 use crate::http::App;
 use crate::http::checks::Checks;
-use crate::http::conduit::articles::{fetch, named};
 use crate::http::conduit::render;
 use crate::http::error::{Answered, Failure};
 use crate::http::extract::{Reader, SignedIn, link_token, wrong_answer};
 use crate::http::fields;
 use crate::http::json::{Field, Json, Object};
 use crate::http::people::{self, Cards};
+use crate::http::posts::{fetch, named};
 use crate::http::query::Query;
 
 /// The body of a new comment.

@@ -1,0 +1,26 @@
+//! The native API. One file per resource; the shapes of requests and answers stand beside their
+//! handlers, and the documentation is generated from both.
+//!
+//! What every endpoint keeps to: members are snake_case, times RFC 3339 in UTC with microseconds
+//! ([`values::Time`]), ids strings ([`values::Id`]); unknown members of a body are refused
+//! (by `Json` of a type that denies them); lists are read by cursor ([`page`]); failures are problems, written by the edge;
+//! what the viewer may not see is 404 on every method. An endpoint is one `#[utoipa::path]` handler
+//! and its place in [`table`].
+
+pub mod cards;
+pub mod etag;
+pub mod markdown;
+pub mod openapi;
+pub mod page;
+pub mod posts;
+pub mod values;
+
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
+
+use crate::http::App;
+
+/// The whole route table of `/v1`: every path once, with the handlers of its methods.
+pub fn table() -> Vec<(&'static str, UtoipaMethodRouter<App>)> {
+    vec![("/v1/posts", routes!(posts::list)), ("/v1/posts/{id}", routes!(posts::show))]
+}
