@@ -167,6 +167,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         if state.replica.is_some() {
             state.catch_up(LogIndex(u64::MAX))?;
             state.cell.set_recovered();
+            state.service.lead();
             state.declare_subscribers(&myself);
         }
         state.cell.publish(generation, myself.clone());
@@ -433,6 +434,7 @@ impl<S: StateMachine> State<S> {
                 }
             }
             self.cell.set_recovered();
+            self.service.lead();
             self.declare_subscribers(myself);
             self.queue_flush(myself);
             for envelope in std::mem::take(&mut self.early) {

@@ -67,13 +67,13 @@ impl<R, E> Outcome<R, E> {
     }
 }
 
-/// How far a query has come.
+/// How far a query, or the writing of a checkpoint, has come.
 #[derive(Debug)]
 pub enum Step<A> {
     /// The answer.
     Done(A),
-    /// The query keeps what it has in itself and wants to be called again, behind what waits: a
-    /// long read must not stand before short ones.
+    /// It keeps what it has in itself and wants to be called again, behind what waits: long work must
+    /// not stand before short.
     Again,
 }
 
@@ -128,6 +128,26 @@ pub trait StateMachine: Sized + Send + 'static {
     /// that was refused is not reported.
     fn committed(&mut self) {}
 
+    /// For memory-kept services: stages the state that has changed since it was last staged or loaded,
+    /// about `rows` rows of it, and answers [`Step::Again`] while there is more. Between two calls
+    /// commands are applied and queries answered; what they change is staged (again) by a later call,
+    /// and `rows` grows from call to call, so that there is an end. A checkpoint is what the tables
+    /// hold after [`Step::Done`]; if it does not come to that, the service is loaded afresh.
+    ///
+    /// A service with little state may stage all of it at once. One with much keeps a set of what has
+    /// changed, as it must never take much longer than a thousand rows take.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    fn checkpoint(
+        &mut self,
+        tables: &mut Tables<'_>,
+        rows: usize,
+    ) -> Result<Step<()>, StoreError> {
+        let _ = (tables, rows);
+        Ok(Step::Done(()))
+    }
+
     /// Answers a query. `&mut self` is for caches; the tables are read-only.
     ///
     /// # Errors
@@ -137,6 +157,12 @@ pub trait StateMachine: Sized + Send + 'static {
         tables: &ReadTables<'_>,
         query: &mut Self::Query,
     ) -> Result<Step<Self::Answer>, Stop<Self::Refusal>>;
+
+    /// Told to a service that speaks for its shard from now on: everything that is known to be
+    /// committed has been applied, and what it proposes by [`Self::tick`] is proposed. Whoever is
+    /// loaded afresh does not lead before it is told so again. Nothing that `apply` answers or
+    /// changes may depend on it (M1).
+    fn lead(&mut self) {}
 
     /// When the service wants [`Self::tick`] to be applied, if ever. The leader proposes it.
     fn next_wake(&self) -> Option<Stamp> {

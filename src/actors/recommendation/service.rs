@@ -1,13 +1,16 @@
 //! The service as the runtime sees it.
 
 use crate::actors::recommendation::engine::settings::Settings;
-use crate::actors::recommendation::engine::{Engine, Scratch};
+use crate::actors::recommendation::engine::{self, Engine, Scratch};
 use crate::actors::recommendation::event::Event;
 use crate::actors::recommendation::learning::Learning;
 use crate::actors::recommendation::message::{Answer, Command, Error, Query, Reply};
 use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
+
+/// The number of the only copy.
+const COPY: u32 = 0;
 
 /// One shard's recommendation service.
 pub struct Service {
@@ -17,16 +20,9 @@ pub struct Service {
     pub(super) scratch: Scratch,
 }
 
-impl Service {
-    /// From now on this replica leads, or not any more.
-    pub(super) fn lead(&mut self, is_leading: bool) {
-        self.learning.lead(is_leading, self.engine.weights());
-    }
-}
-
 impl StateMachine for Service {
     const NAME: &'static str = "recommendation";
-    const TABLES: &'static [&'static str] = &[];
+    const TABLES: &'static [&'static str] = engine::TABLES;
 
     type Command = Command;
     type Query = Query;
@@ -39,8 +35,8 @@ impl StateMachine for Service {
         command.bucket()
     }
 
-    fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
-        let engine = Engine::new(Settings::default());
+    fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        let engine = Engine::load(Settings::default(), COPY, tables)?;
         let learning = Learning::new(engine.weights().clone());
         Ok(Self { engine, learning, scratch: Scratch::default() })
     }
@@ -54,12 +50,27 @@ impl StateMachine for Service {
         self.take(stamp, command).map(Outcome::reply)
     }
 
+    fn checkpoint(
+        &mut self,
+        tables: &mut Tables<'_>,
+        rows: usize,
+    ) -> Result<Step<()>, StoreError> {
+        Ok(match self.engine.save(COPY, tables, rows) {
+            true => Step::Done(()),
+            false => Step::Again,
+        })
+    }
+
     fn query(
         &mut self,
         _tables: &ReadTables<'_>,
         query: &mut Query,
     ) -> Result<Step<Answer>, Stop<Error>> {
         Ok(Step::Done(self.answer(query)))
+    }
+
+    fn lead(&mut self) {
+        self.learning.lead(self.engine.weights());
     }
 
     fn next_wake(&self) -> Option<Stamp> {

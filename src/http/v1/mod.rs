@@ -13,6 +13,8 @@ pub mod markdown;
 pub mod openapi;
 pub mod page;
 pub mod posts;
+pub mod recommendations;
+pub mod seen;
 pub mod values;
 
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -22,5 +24,13 @@ use crate::http::App;
 
 /// The whole route table of `/v1`: every path once, with the handlers of its methods.
 pub fn table() -> Vec<(&'static str, UtoipaMethodRouter<App>)> {
-    vec![("/v1/posts", routes!(posts::list)), ("/v1/posts/{id}", routes!(posts::show))]
+    vec![
+        ("/v1/posts", routes!(posts::list)),
+        ("/v1/posts/{id}", routes!(posts::show)),
+        ("/v1/posts/{id}/related", routes!(recommendations::related)),
+        ("/v1/recommendations", routes!(recommendations::list)),
+        ("/v1/session/recommendations", routes!(recommendations::session)),
+        ("/v1/trending", routes!(recommendations::trending)),
+        ("/v1/following", routes!(recommendations::following)),
+    ]
 }
