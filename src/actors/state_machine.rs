@@ -14,6 +14,7 @@ use crate::ids::{Bucket, Stamp};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
 pub use crate::store::memtable::Table;
+pub use crate::store::shard_state::Kept;
 pub use crate::store::tables::{Range as Rows, ReadTables, Tables, end_of_prefix};
 
 /// A service's refusal: final, without effect, and told apart by what the caller can do about it.
@@ -89,6 +90,8 @@ pub trait StateMachine: Sized + Send + 'static {
     const NAME: &'static str;
     /// Tables of the shard file; a [`Table`] is an index into this list. Only ever appended to.
     const TABLES: &'static [&'static str];
+    /// Where the state is between checkpoints: wholly in tables or wholly in memory, never a mix.
+    const KEPT: Kept = Kept::Tables;
 
     /// A wish to change state.
     type Command: Record + Send + 'static;
@@ -106,17 +109,20 @@ pub trait StateMachine: Sized + Send + 'static {
     /// The bucket whose shard applies a command.
     fn bucket(command: &Self::Command) -> Bucket;
 
-    /// Loads the service. O(1) for a table-kept service: it holds only bounded caches.
+    /// Loads the service. O(1) for a table-kept service: it holds only bounded caches. A memory-kept
+    /// one reads what [`Self::checkpoint`] wrote; what was applied since is applied again after it.
     ///
     /// # Errors
     /// When the tables cannot be read.
     fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError>;
 
-    /// Applies a command: stages rows, answers. Deterministic (M1). `stamp` is later than that of
-    /// every earlier command of this shard, so an id made from it is new.
+    /// Applies a command: stages rows, or changes memory, and answers. Deterministic (M1). `stamp` is
+    /// later than that of every earlier command of this shard, so an id made from it is new. A
+    /// memory-kept service neither reads nor writes `tables` here: what they hold depends on when a
+    /// checkpoint was.
     ///
     /// # Errors
-    /// A refusal has no effect (M2).
+    /// A refusal has no effect (M2): a memory-kept service decides before it changes anything.
     fn apply(
         &mut self,
         tables: &mut Tables<'_>,
@@ -139,11 +145,7 @@ pub trait StateMachine: Sized + Send + 'static {
     ///
     /// # Errors
     /// When the tables cannot be read.
-    fn checkpoint(
-        &mut self,
-        tables: &mut Tables<'_>,
-        rows: usize,
-    ) -> Result<Step<()>, StoreError> {
+    fn checkpoint(&mut self, tables: &mut Tables<'_>, rows: usize) -> Result<Step<()>, StoreError> {
         let _ = (tables, rows);
         Ok(Step::Done(()))
     }
@@ -160,8 +162,8 @@ pub trait StateMachine: Sized + Send + 'static {
 
     /// Told to a service that speaks for its shard from now on: everything that is known to be
     /// committed has been applied, and what it proposes by [`Self::tick`] is proposed. Whoever is
-    /// loaded afresh does not lead before it is told so again. Nothing that `apply` answers or
-    /// changes may depend on it (M1).
+    /// loaded afresh does not lead before it is told so; it may be told so several times. No answer
+    /// of `apply`, and no state, may depend on it (M1).
     fn lead(&mut self) {}
 
     /// When the service wants [`Self::tick`] to be applied, if ever. The leader proposes it.

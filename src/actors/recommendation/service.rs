@@ -5,7 +5,7 @@ use crate::actors::recommendation::engine::{self, Engine, Scratch};
 use crate::actors::recommendation::event::Event;
 use crate::actors::recommendation::learning::Learning;
 use crate::actors::recommendation::message::{Answer, Command, Error, Query, Reply};
-use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::actors::state_machine::{Kept, Outcome, ReadTables, StateMachine, Step, Stop, Tables};
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
 
@@ -23,6 +23,7 @@ pub struct Service {
 impl StateMachine for Service {
     const NAME: &'static str = "recommendation";
     const TABLES: &'static [&'static str] = engine::TABLES;
+    const KEPT: Kept = Kept::Memory;
 
     type Command = Command;
     type Query = Query;
