@@ -9,10 +9,14 @@
 
 pub mod cards;
 pub mod etag;
+pub mod feedback;
+pub mod history;
+pub mod interests;
 pub mod markdown;
 pub mod openapi;
 pub mod page;
 pub mod posts;
+pub mod reads;
 pub mod recommendations;
 pub mod seen;
 pub mod values;
@@ -32,5 +36,14 @@ pub fn table() -> Vec<(&'static str, UtoipaMethodRouter<App>)> {
         ("/v1/session/recommendations", routes!(recommendations::session)),
         ("/v1/trending", routes!(recommendations::trending)),
         ("/v1/following", routes!(recommendations::following)),
+        ("/v1/reads", routes!(reads::record)),
+        ("/v1/feedback", routes!(feedback::give)),
+        ("/v1/tags/{tag}/follow", routes!(interests::follow, interests::unfollow)),
+        ("/v1/tags/{tag}/mute", routes!(interests::mute, interests::unmute)),
+        ("/v1/me/history", routes!(history::list, history::forget_all)),
+        ("/v1/me/history/{post}", routes!(history::forget)),
+        ("/v1/me/interests", routes!(interests::show)),
+        ("/v1/me/mutes", routes!(interests::mutes)),
+        ("/v1/me/blocks", routes!(interests::blocks)),
     ]
 }
