@@ -103,6 +103,15 @@ impl App {
         Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit, afterwards }))
     }
 
+    /// The services that take part in a rebuild of the recommendations.
+    pub fn owners(&self) -> recommendation::owners::Owners {
+        recommendation::owners::Owners {
+            posts: self.posts.clone(),
+            users: self.users.clone(),
+            recommendations: self.recommendations.clone(),
+        }
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.0
     }

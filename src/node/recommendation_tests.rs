@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::actors::post::message::{Command as PostCommand, Reader, Reply, Visibility};
-use crate::actors::recommendation::message::{Method, Reason};
+use crate::actors::recommendation::message::{
+    Answer as RecommendationAnswer, Method, Query as RecommendationQuery, Reason,
+};
+use crate::actors::relay::{FeedState, FeedStatus};
 use crate::actors::router::Call;
 use crate::actors::user::message::{
     Answer as UserAnswer, Attempt, Claimed, Command as UserCommand, Query as UserQuery, Viewer,
@@ -280,4 +283,70 @@ async fn a_new_post_is_recommended_and_a_ranker_that_cannot_answer_is_replaced_b
     assert_eq!(list.posts[0].view.summary.id, post);
     drop(all);
     site.node.stop().await.unwrap();
+}
+
+/// The digest of the copy, in its own order.
+async fn known(node: &Node) -> BTreeSet<(PostId, u64, bool)> {
+    let mut all = BTreeSet::new();
+    let mut from = 0;
+    loop {
+        let query = RecommendationQuery::ListKnown { from, limit: 7 };
+        let answer = node.app.recommendations.query_shard(Call::new(), 0, query).await.unwrap();
+        let RecommendationAnswer::Known(page) = answer else { panic!("{answer:?}") };
+        let Some(last) = page.last() else { return all };
+        from = last.place + 1;
+        all.extend(page.iter().map(|known| (known.post, known.version, known.is_listed)));
+    }
+}
+
+/// Waits until no event is on its way.
+async fn settled(node: &Node) {
+    let app = &node.app;
+    for feed in app.posts.feeds().iter().chain(app.users.feeds()) {
+        let is_done = |status: &FeedStatus| status.state == FeedState::Following && status.lag == 0;
+        let waiting = tokio::time::timeout(std::time::Duration::from_secs(30), feed.wait_for(is_done));
+        waiting.await.expect("events arrive").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_while_serving_gives_what_the_owners_keep_and_survives_crashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::start(&folder, 2, 11).await;
+    for _ in 0..150 {
+        site.change().await;
+    }
+    let owners = site.node.app.owners();
+    let rebuilding = tokio::spawn(async move { owners.rebuild(|_| ()).await });
+    let mut asked = 0;
+    while !rebuilding.is_finished() || asked < 30 {
+        site.change().await;
+        site.check().await;
+        asked += 1;
+    }
+    let rebuilt = rebuilding.await.unwrap().unwrap();
+    assert!(rebuilt.facts > 0, "{rebuilt:?}");
+    settled(&site.node).await;
+    let owners = site.node.app.owners();
+    owners.repair().await.unwrap();
+    assert_eq!(owners.repair().await, Ok(0), "nothing differs any more");
+    let listed: BTreeSet<PostId> = known(&site.node)
+        .await
+        .into_iter()
+        .filter_map(|(post, _, is_listed)| is_listed.then_some(post))
+        .collect();
+    let posts = site.model.posts.iter();
+    let public = posts.filter(|(post, (_, visibility))| {
+        *visibility == Visibility::Public && !site.model.deleted.contains(post)
+    });
+    assert_eq!(listed, public.map(|(post, _)| *post).collect());
+    // And a start finds it as it was.
+    let before = known(&site.node).await;
+    site.node.stop().await.unwrap();
+    let data_dir = folder.path().join("data");
+    let config = Config { data_dir, shards: 2, ..Config::default() };
+    let node = Node::start_offline(&config, Seams::system()).await.unwrap();
+    node.wait_ready().await;
+    assert_eq!(known(&node).await, before);
+    node.stop().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! The service as the runtime sees it.
 
-use crate::actors::recommendation::engine::settings::Settings;
-use crate::actors::recommendation::engine::{self, Engine, Scratch};
+use crate::actors::recommendation::copies::Copies;
+use crate::actors::recommendation::engine::{self, Scratch};
 use crate::actors::recommendation::event::Event;
 use crate::actors::recommendation::learning::Learning;
 use crate::actors::recommendation::message::{Answer, Command, Error, Query, Reply};
@@ -9,12 +9,9 @@ use crate::actors::state_machine::{Kept, Outcome, ReadTables, StateMachine, Step
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
 
-/// The number of the only copy.
-const COPY: u32 = 0;
-
 /// One shard's recommendation service.
 pub struct Service {
-    pub(super) engine: Engine,
+    pub(super) copies: Copies,
     pub(super) learning: Learning,
     /// Memory for one question at a time.
     pub(super) scratch: Scratch,
@@ -37,9 +34,9 @@ impl StateMachine for Service {
     }
 
     fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
-        let engine = Engine::load(Settings::default(), COPY, tables)?;
-        let learning = Learning::new(engine.weights().clone());
-        Ok(Self { engine, learning, scratch: Scratch::default() })
+        let copies = Copies::load(tables)?;
+        let learning = Learning::new(copies.engine.weights().clone());
+        Ok(Self { copies, learning, scratch: Scratch::default() })
     }
 
     fn apply(
@@ -56,7 +53,7 @@ impl StateMachine for Service {
         tables: &mut Tables<'_>,
         rows: usize,
     ) -> Result<Step<()>, StoreError> {
-        Ok(match self.engine.save(COPY, tables, rows) {
+        Ok(match self.copies.save(tables, rows)? {
             true => Step::Done(()),
             false => Step::Again,
         })
@@ -71,7 +68,7 @@ impl StateMachine for Service {
     }
 
     fn lead(&mut self) {
-        self.learning.lead(self.engine.weights());
+        self.learning.lead(self.copies.engine.weights());
     }
 
     fn next_wake(&self) -> Option<Stamp> {
@@ -80,6 +77,6 @@ impl StateMachine for Service {
 
     fn tick(&self) -> Option<Command> {
         let values = self.learning.proposal()?;
-        Some(Command::SetWeights { version: self.engine.weights().version() + 1, values })
+        Some(Command::SetWeights { version: self.copies.engine.weights().version() + 1, values })
     }
 }

@@ -51,5 +51,5 @@ mod tests;
 
 pub use state::Engine;
 pub use recommend::Options;
-pub use saved::TABLES;
+pub use saved::{LATE, SERVING, TABLES, damaged, delete};
 pub use scratch::Scratch;

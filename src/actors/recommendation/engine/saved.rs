@@ -21,7 +21,7 @@ use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
 /// Names of the tables; a [`Table`] below is an index into this list, which only ever grows.
-pub const TABLES: &[&str] = &["posts", "readers", "tags", "shared"];
+pub const TABLES: &[&str] = &["posts", "readers", "tags", "shared", "serving", "late"];
 
 /// Copy, slot → [`Post`].
 const POSTS: Table = Table(0);
@@ -31,6 +31,11 @@ const READERS: Table = Table(1);
 const TAGS: Table = Table(2);
 /// Copy → [`Shared`].
 const SHARED: Table = Table(3);
+
+/// One row with an empty key, of the service: which copy serves.
+pub const SERVING: Table = Table(4);
+/// Copy, number → a fact that waits, of the service.
+pub const LATE: Table = Table(5);
 
 /// What there is one of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,6 +126,24 @@ impl Engine {
     }
 }
 
+/// Stages the deletion of at most so many rows of a copy, and returns of how many.
+///
+/// # Errors
+/// When the tables cannot be read.
+pub fn delete(copy: u32, tables: &mut Tables<'_>, rows: usize) -> Result<usize, StoreError> {
+    let prefix = copy.to_be_bytes();
+    let mut left = rows;
+    for table in [POSTS, READERS, TAGS, SHARED, LATE] {
+        let mut keys = Vec::new();
+        for row in tables.view().prefix(table, &prefix, &prefix)?.take(left) {
+            keys.push(row?.0);
+        }
+        left -= keys.len();
+        keys.into_iter().for_each(|key| tables.delete(table, key));
+    }
+    Ok(rows - left)
+}
+
 /// All rows of a copy, by slot.
 fn read<R: Record>(tables: &ReadTables<'_>, table: Table, copy: u32) -> Result<Vec<R>, StoreError> {
     let prefix = copy.to_be_bytes();
@@ -140,6 +163,6 @@ fn key(copy: u32, slot: u32) -> [u8; 8] {
 }
 
 /// Rows that contradict one another.
-fn damaged(detail: &str) -> StoreError {
+pub fn damaged(detail: &str) -> StoreError {
     StoreError::Damaged { path: Default::default(), detail: detail.into() }
 }

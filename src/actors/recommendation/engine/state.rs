@@ -310,6 +310,35 @@ impl Engine {
         }
     }
 
+    /// Whether a post was heard of.
+    pub fn knows(&self, post: PostId) -> bool {
+        self.post_slots.contains_key(&post)
+    }
+
+    /// How often a post was shown.
+    pub fn shown(&self, post: PostId) -> u32 {
+        self.post_slots.get(&post).map_or(0, |slot| self.posts[*slot as usize].shown)
+    }
+
+    /// Takes over how often a post was shown, if it is known.
+    pub fn set_shown(&mut self, post: PostId, shown: u32) {
+        if let Some(slot) = self.post_slots.get(&post) {
+            self.posts[*slot as usize].shown = shown;
+        }
+    }
+
+    /// What is known of a post: its version, and whether it is listed.
+    pub fn known_post(&self, post: PostId) -> Option<(u64, bool)> {
+        let post = &self.posts[*self.post_slots.get(&post)? as usize];
+        Some((post.version, post.is_listed()))
+    }
+
+    /// The post in a place, in the order in which they were first heard of.
+    pub fn post_at(&self, place: u32) -> Option<PostId> {
+        let is_there = (place as usize) < self.posts.len();
+        is_there.then(|| self.posts[place as usize].id)
+    }
+
     /// Posts that were heard of, deleted ones included.
     pub fn posts_known(&self) -> usize {
         self.posts.len()
