@@ -88,7 +88,9 @@ async fn there(client: &OpsClient, progress: &mut Progress) -> Result<RebuildLin
         text.extend_from_slice(&data);
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
-            match serde_json::from_slice(&line).map_err(|error| client.failed(&error))? {
+            let line: RebuildLine =
+                serde_json::from_slice(&line).map_err(|error| client.failed(&error))?;
+            match line {
                 RebuildLine::Read { facts } => progress.set(facts),
                 last @ (RebuildLine::Done { .. } | RebuildLine::Failed { .. }) => return Ok(last),
             }

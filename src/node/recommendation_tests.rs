@@ -144,7 +144,9 @@ impl Site {
         };
         let on = self.below(3) > 0;
         match (self.below(12), self.any_post()) {
-            (0..=2, _) | (_, None) => drop(self.publish().await),
+            (0..=2, _) | (_, None) => {
+                self.publish().await;
+            }
             (3, Some((post, author))) => {
                 let editor = editor(author);
                 self.tell_posts(PostCommand::UnpublishPost { post, editor }).await;

@@ -138,6 +138,10 @@ impl Copies {
     /// Takes some of what waits into a new copy, and has it serve when nothing is left. Returns how
     /// much is left; `None` if it is not being made.
     pub(super) fn finish(&mut self, number: u32) -> Option<u64> {
+        if number == self.serving {
+            // Asked again by somebody who did not hear the answer.
+            return Some(0);
+        }
         let new = self.new.as_mut().filter(|new| new.number == number)?;
         for _ in 0..LATE_AT_ONCE {
             let Some(fact) = new.late.next() else { break };

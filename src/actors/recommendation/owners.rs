@@ -18,7 +18,7 @@ use crate::actors::recommendation::message::{Answer, Command, Error, Known, Quer
 use crate::actors::recommendation::service::Service;
 use crate::actors::relay::FeedError;
 use crate::actors::router::{Call, Router};
-use crate::actors::state_machine::{Refusal, StateMachine};
+use crate::actors::state_machine::StateMachine;
 use crate::actors::user;
 use crate::actors::user::message::{
     Answer as UserAnswer, ExportPart, ExportedUser, Feedback as Wish, Query as UserQuery, Read, Said,
@@ -296,7 +296,7 @@ impl Owners {
 }
 
 /// Asks until there is an answer.
-async fn ask<S: StateMachine<Refusal: Refusal>>(
+async fn ask<S: StateMachine>(
     router: &Router<S>,
     shard: u16,
     query: S::Query,

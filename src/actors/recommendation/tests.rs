@@ -562,6 +562,8 @@ fn a_rebuild_is_a_fold_over_what_was_copied_and_what_happened_since() {
     assert_eq!(rows(0), 0, "the rows of the old copy are gone");
     assert!(rows(number) > 400);
     let again = shard.try_apply(now, Command::FinishRebuild { rebuild: number });
+    assert_eq!(again, Ok(Reply::Left(0)), "the answer may have been lost");
+    let again = shard.try_apply(now, Command::FinishRebuild { rebuild: number + 1 });
     assert_eq!(again, Err(Error::NoRebuild));
 }
 
