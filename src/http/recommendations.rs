@@ -128,7 +128,7 @@ async fn ask(app: &App, asked: &Asked) -> Option<Recommendations> {
     let call = Call::new().within(RANK_TIME);
     match app.recommendations.query_shard(call, 0, query).await {
         Ok(Answer::Recommendations(found)) => Some(found),
-        Ok(Answer::Status(_) | Answer::Known(_)) => None,
+        Ok(_) => None,
         Err(error) => {
             tracing::debug!(%error, "recommendations fall back to what is new");
             None

@@ -4,12 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Node;
-use crate::actors::post::message::{Command as PostCommand, Reader, Reply, Visibility};
+use crate::actors::post::message::{
+    Answer as PostAnswer, Command as PostCommand, Query as PostQuery, Reader, Reply, Visibility,
+};
+use crate::actors::recommendation::engine::Engine;
+use crate::actors::recommendation::engine::event::{Event as Fact, Interaction};
+use crate::actors::recommendation::engine::settings::Settings;
 use crate::actors::recommendation::message::{
     Answer as RecommendationAnswer, Method, Query as RecommendationQuery, Reason,
 };
 use crate::actors::relay::{FeedState, FeedStatus};
 use crate::actors::router::Call;
+use crate::actors::supervisor::RestartCause;
 use crate::actors::user::message::{
     Answer as UserAnswer, Attempt, Claimed, Command as UserCommand, Query as UserQuery, Viewer,
 };
@@ -351,4 +357,66 @@ async fn a_rebuild_while_serving_gives_what_the_owners_keep_and_survives_crashes
     node.wait_ready().await;
     assert_eq!(known(&node).await, before);
     node.stop().await.unwrap();
+}
+
+/// Everything that was published, as the copy is told of it.
+async fn published(node: &Node) -> Vec<Fact> {
+    let (mut facts, mut after) = (Vec::new(), PostId(0));
+    loop {
+        let query = PostQuery::Copy { after, limit: 50 };
+        let answer = node.app.posts.query_shard(Call::new(), 0, query).await.unwrap();
+        let PostAnswer::Copied(page) = answer else { panic!("{answer:?}") };
+        let Some(last) = page.last() else { return facts };
+        after = last.post;
+        facts.extend(page.into_iter().map(|copied| Fact::PostChanged {
+            post: copied.post,
+            author: Some(copied.author),
+            version: copied.version,
+            is_listed: true,
+            published_at: copied.published_at.unwrap(),
+            tags: copied.tags,
+            signature: copied.signature,
+        }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_derived_is_a_fold_of_the_owners_events_whoever_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::start(&folder, 1, 13).await;
+    for _ in 0..20 {
+        site.publish().await;
+    }
+    settled(&site.node).await;
+    let mut engine = Engine::new(Settings::default());
+    published(&site.node).await.iter().for_each(|fact| engine.apply(fact));
+    let services = "quire/node/services";
+    let victims = [
+        format!("{services}/recommendation/0/shard"),
+        format!("{services}/recommendation/0/replica"),
+        format!("{services}/user/0/shard"),
+        format!("{services}/user/0/replica"),
+        format!("{services}/user/0/relay"),
+    ];
+    for n in 0..300 {
+        let (reader, (post, _)) = (site.any_user(), site.any_post().unwrap());
+        let at = site.node.app.seams.clock.now();
+        site.tell_users(UserCommand::RecordRead { user: reader, post, at }).await;
+        engine.apply(&Fact::Interacted { reader, post, how: Interaction::Read, at });
+        if n % 20 == 7 {
+            let victim = &victims[site.below(victims.len())];
+            // It may be just starting.
+            let _ = site.node.tree().restart_child(victim, RestartCause::Crash);
+        }
+    }
+    settled(&site.node).await;
+    let answer = site
+        .node
+        .app
+        .recommendations
+        .query_shard(Call::new(), 0, RecommendationQuery::Digest)
+        .await;
+    let Ok(RecommendationAnswer::Digest(digest)) = answer else { panic!("{answer:?}") };
+    assert_eq!(digest, engine.digest(), "no gap, no double");
+    site.node.stop().await.unwrap();
 }

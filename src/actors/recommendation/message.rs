@@ -205,6 +205,9 @@ pub enum Query {
     },
     /// How the service is doing.
     Status,
+    /// One number for everything that follows from events. It takes long.
+    #[cfg(test)]
+    Digest,
 }
 
 /// Answers to queries.
@@ -216,6 +219,9 @@ pub enum Answer {
     Known(Vec<Known>),
     /// See [`Query::Status`].
     Status(Status),
+    /// See [`Query::Digest`].
+    #[cfg(test)]
+    Digest(u64),
 }
 
 /// What is known of a post.

@@ -277,7 +277,7 @@ impl Owners {
     async fn known(&self, query: Query) -> Result<Vec<Known>, RebuildError> {
         match ask(&self.recommendations, 0, query).await? {
             Answer::Known(known) => Ok(known),
-            Answer::Recommendations(_) | Answer::Status(_) => Err(RebuildError::WrongAnswer),
+            _ => Err(RebuildError::WrongAnswer),
         }
     }
 

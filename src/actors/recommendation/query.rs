@@ -41,6 +41,8 @@ impl Service {
                 return Answer::Known(known.collect());
             }
             Query::Status => return Answer::Status(self.status()),
+            #[cfg(test)]
+            Query::Digest => return Answer::Digest(engine.digest()),
         };
         Answer::Recommendations(found)
     }
