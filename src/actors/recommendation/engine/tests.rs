@@ -97,7 +97,7 @@ fn the_same_events_give_the_same_state_in_every_process() {
     assert_ne!(engine(&events[..events.len() - 1]).digest(), digest);
 }
 
-const GOLDEN: &str = "83501bc0c143327e";
+const GOLDEN: &str = "1f3fb07d1184828a";
 
 #[test]
 fn a_new_post_is_there_at_once_and_a_read_one_is_gone() {
