@@ -34,7 +34,7 @@ pub async fn serve(folder: &Path, checkpoints: bool) -> Result<(), Failed> {
         config.checkpoint_age_s = 24 * 60 * 60;
     }
     let node = Node::start(&config, Seams::system()).await?;
-    node.wait_ready().await;
+    node.wait_ready().await?;
     let address = node.address.ok_or("the node does not listen")?;
     println!("{READY}{address}");
     Ok(node.wait().await?)
@@ -54,7 +54,7 @@ pub fn fill(folder: &Path, sizes: Sizes, shards: u16) -> Result<(), Failed> {
     runtime.block_on(async {
         let config = Config { shards, ..config(folder) };
         let node = Node::start_offline(&config, Seams::system()).await?;
-        node.wait_ready().await;
+        node.wait_ready().await?;
         let users = make_users(&node, sizes).await?;
         let (users, tokens): (Vec<UserId>, Vec<String>) = users.into_iter().unzip();
         std::fs::write(folder.join("tokens"), lines(tokens.into_iter()))?;

@@ -3,6 +3,8 @@
 //! An entry is 16 bytes by which the shard that proposed it recognises it, then the encoded
 //! [`Batch`].
 
+use std::path::Path;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,7 @@ use crate::actors::state_machine::StateMachine;
 use crate::ids::{CommandId, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
+use crate::store::file::damaged;
 
 /// Bytes before the batch in an entry.
 pub(super) const TAG_BYTES: usize = 16;
@@ -50,7 +53,8 @@ impl Batch {
     /// # Errors
     /// When the entry was not made by [`Self::to_entry`].
     pub(super) fn of_entry(entry: &[u8]) -> Result<Self, StoreError> {
-        Ok(codec::decode(entry.get(TAG_BYTES..).unwrap_or_default())?)
+        let batch = codec::decode(entry.get(TAG_BYTES..).unwrap_or_default());
+        batch.map_err(|error| damaged(Path::new(""), format!("an entry of its log: {error}")))
     }
 }
 
@@ -75,17 +79,17 @@ pub(super) fn answer<S: StateMachine>(
     reply: Option<ReplyTo<S>>,
     verdict: Result<Verdict<S>, StoreError>,
 ) {
-    let reply = match (reply, verdict) {
-        (None, _) => return,
-        (Some(ReplyTo::Runtime(reply)), Ok(Verdict::Runtime(verdict))) => {
-            let _ = reply.send(verdict);
+    let reply = match reply {
+        Some(ReplyTo::Caller(reply)) => reply,
+        Some(ReplyTo::Runtime(reply)) => {
+            // Otherwise dropped: nobody knows what became of it.
+            if let Ok(Verdict::Runtime(verdict)) = verdict {
+                let _ = reply.send(verdict);
+            }
             return;
         }
-        // Dropped: nobody knows what became of it.
-        (Some(ReplyTo::Runtime(_)), _) => return,
-        (Some(ReplyTo::Caller(reply)), verdict) => (reply, verdict),
+        None => return,
     };
-    let (reply, verdict) = reply;
     let (verdict, replayed) = match verdict {
         Ok(Verdict::Replayed(earlier)) => (Ok(*earlier), true),
         verdict => (verdict, false),

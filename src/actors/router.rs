@@ -18,7 +18,7 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::config::COMMAND_DEADLINE;
 use crate::ids::{Bucket, CommandId};
-use crate::seams::time;
+use crate::seams::time::{self, Instant};
 use crate::store::codec;
 
 /// Calls to one service. Cheap to clone.
@@ -36,20 +36,20 @@ impl<S: StateMachine> Clone for Router<S> {
 /// What a call carries besides its message.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    deadline: tokio::time::Instant,
+    deadline: Instant,
     command: Option<CommandId>,
 }
 
 impl Call {
     /// A call that may take as long as the runtime allows ([`COMMAND_DEADLINE`]).
     pub fn new() -> Self {
-        Self { deadline: tokio::time::Instant::now() + COMMAND_DEADLINE, command: None }
+        Self { deadline: time::now() + COMMAND_DEADLINE, command: None }
     }
 
     /// The same with an earlier end.
     #[must_use]
     pub fn within(mut self, time: std::time::Duration) -> Self {
-        self.deadline = self.deadline.min(tokio::time::Instant::now() + time);
+        self.deadline = self.deadline.min(time::now() + time);
         self
     }
 
@@ -200,7 +200,7 @@ async fn send<S: StateMachine>(
         Ok(permit) => Arc::new(permit),
         Err(error) => return ended(error),
     };
-    let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
+    let left = call.deadline.saturating_duration_since(time::now());
     let deadline = cell.now().plus_ms(left.as_millis() as u64);
     let mut sent_once = false;
     while let Some(actor) = serving(cell, call.deadline).await {
@@ -250,7 +250,7 @@ fn permit<S: StateMachine>(
 /// The serving actor, waited for until the deadline.
 async fn serving<S: StateMachine>(
     cell: &ShardCell<S>,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> Option<ActorRef<ShardMessage<S>>> {
     if let Some(actor) = cell.current_actor() {
         return Some(actor);
@@ -265,7 +265,7 @@ async fn serving<S: StateMachine>(
 async fn gone<S: StateMachine>(
     cell: &ShardCell<S>,
     dead: &ActorRef<ShardMessage<S>>,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> bool {
     let mut published = cell.actor();
     let other = published

@@ -26,7 +26,7 @@ pub const OPERATIONS_WRITE_STALL: Duration = Duration::from_secs(15 * 60);
 pub struct Limits {
     /// Requests worked on at the same time; more wait for [`Self::admission_wait`].
     pub requests_in_flight: usize,
-    /// How long a request waits for a place. A client that waits longer gains nothing: it would
+    /// How long a request waits for a place, if not too many do. A client that waits longer gains nothing: it would
     /// only stand in a queue that does not get shorter.
     pub admission_wait: Duration,
     /// Open connections; further ones wait in the kernel's queue.
@@ -79,7 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_in_flight: 1024,
-            admission_wait: Duration::from_millis(3),
+            admission_wait: Duration::from_millis(1),
             connections: 4096,
             head_time: Duration::from_secs(10),
             head_bytes: 16 * 1024,

@@ -30,7 +30,8 @@ impl<S: StateMachine> State<S> {
             let Some(replica) = self.replica.clone().or_else(|| self.cell.current_replica()) else {
                 return Ok(());
             };
-            let entries = replica.committed_after(applied, CATCH_UP_BYTES)?;
+            let entries = replica.committed_after(applied, CATCH_UP_BYTES);
+            let entries = entries.map_err(|error| self.cell.named(error))?;
             if entries.is_empty() {
                 return Ok(());
             }
@@ -159,10 +160,10 @@ impl<S: StateMachine> State<S> {
                     shard.put_staged(staged, false);
                     return Ok(Verdict::Refused(refusal));
                 }
-                Ok(Err(Stop::Store(error))) => return Err(error.into()),
+                Ok(Err(Stop::Store(error))) => return Err(self.cell.named(error).into()),
                 Err(_) => {
                     shard.put_staged(staged, false);
-                    self.service = S::load(&shard.read())?;
+                    self.service = self.load(shard)?;
                 }
             }
         }
