@@ -106,10 +106,10 @@ pub async fn record(
 ) -> Answered {
     let sent = check(body.reads)?;
     let mut once = key.begin(&app, &viewer)?;
-    let seen = seen(&app, &viewer, sent.iter().filter_map(|(post, ..)| *post)).await?;
-    let read = |(post, at, depth): &(Option<PostId>, Stamp, Option<Depth>)| {
-        let post = post.filter(|post| seen.contains(post))?;
-        Some(Read { post, at: *at, depth: *depth })
+    let seen = seen(&app, &viewer, sent.iter().filter_map(|told| told.post)).await?;
+    let read = |told: &Told| {
+        let post = told.post.filter(|post| seen.contains(post))?;
+        Some(Read { post, at: told.at, depth: told.depth })
     };
     let command = Command::RecordReads { user: viewer.id, reads: sent.iter().map(read).collect() };
     let reply = once.command(&app.users, command).await?;
@@ -152,8 +152,15 @@ async fn seen(
     Ok(answers.await?.into_iter().flatten().map(|view| view.summary.id).collect())
 }
 
-/// Post (none for a name that no post has), time and depth of each read.
-fn check(sent: Field<Items>) -> Answered<Vec<(Option<PostId>, Stamp, Option<Depth>)>> {
+/// A read as it was sent.
+struct Told {
+    /// None for a name that no post has.
+    post: Option<PostId>,
+    at: Stamp,
+    depth: Option<Depth>,
+}
+
+fn check(sent: Field<Items>) -> Answered<Vec<Told>> {
     let items = match sent {
         Field::Value(Items(items)) => items,
         Field::Absent | Field::Null => return Err(Failure::invalid("reads", "is missing")),
@@ -203,7 +210,7 @@ fn check(sent: Field<Items>) -> Answered<Vec<(Option<PostId>, Stamp, Option<Dept
                 None
             }
         };
-        reads.push((post, at, depth));
+        reads.push(Told { post, at, depth });
         if wrong.len() >= WRONG_TOLD_MAX {
             break;
         }
