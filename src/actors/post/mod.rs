@@ -25,11 +25,12 @@ mod visibility;
 mod feed;
 mod query;
 mod reads;
+mod s3_fifo;
 mod select;
 mod walk;
 
 mod cache;
-mod clock;
+
 mod progress;
 mod tables;
 
