@@ -156,8 +156,8 @@ async fn what_is_delivered_again_is_dropped() {
             let calls = AtomicU64::new(0);
             let fates = move || match calls.fetch_add(1, Ordering::Relaxed) % 4 {
                 0 => Fate::TooLate,
-                1 => Fate::Lost,
-                2 => Fate::Arrives,
+                1 => Fate::Arrives,
+                2 => Fate::Lost,
                 _ => Fate::Fatal,
             };
             Arc::new(Rough { inner, fates: Box::new(fates), claim: claim.clone() }) as Port<Source>
