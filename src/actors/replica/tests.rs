@@ -14,6 +14,7 @@ use crate::actors::replica::actor::{Arguments, ReplicaActor, ReplicaMessage, Rep
 use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, ProposeError, Replica};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
+use crate::seams::Random;
 use crate::store::error::StoreError;
 use crate::store::fault::FaultDisk;
 use crate::store::log::{LaneOptions, LogLane};
@@ -190,6 +191,7 @@ impl Node {
             applier: shard.clone(),
             published: watch::Sender::new(None),
             status: watch::Sender::new(ReplicaStatus::default()),
+            random: Random::system(),
         };
         let (sender, exits) = mpsc::unbounded_channel();
         let (observer, _) = Actor::spawn(None, Observer(sender), ()).await.unwrap();
