@@ -166,6 +166,7 @@ fn shard_spec<S: StateMachine>(
         applier: cell.clone() as Arc<dyn Applier>,
         published: cell.replica_slot(),
         status,
+        random: ground.seams.random.clone(),
     };
     let id = cell.id.index.to_string();
     let shard = ChildSpec::actor("shard", move |context| {

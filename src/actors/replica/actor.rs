@@ -27,10 +27,10 @@ use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::network::NoPeers;
 use crate::actors::replica::port::{AppliedState, Applier, Replica};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
-use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
+use crate::actors::replica::types::{Runtime, TypeConfig, decode_position, log_index, raft_index};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
-use crate::seams::{tasks, time};
+use crate::seams::{Random, tasks, time};
 use crate::store::error::StoreError;
 use crate::store::file::named;
 use crate::store::log::{GroupLogState, LogLane};
@@ -95,6 +95,8 @@ pub struct Arguments {
     pub published: watch::Sender<Option<Arc<dyn Replica>>>,
     /// Where the status is kept.
     pub status: watch::Sender<ReplicaStatus>,
+    /// Where the chance of Raft's timers comes from.
+    pub random: Random,
 }
 
 /// The actor.
@@ -154,8 +156,9 @@ impl Actor for ReplicaActor {
             log: log.clone(),
             stop: stopped,
         };
+        let seed = arguments.random.any();
         let task = tasks::spawn(async move {
-            let opened = opening.run(myself.clone()).await;
+            let opened = Runtime::scope(seed, opening.run(myself.clone())).await;
             let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
         });
         Ok(State { arguments, lane, incarnation, stop, task, replica: None })
