@@ -27,6 +27,7 @@ mod learning;
 pub mod message;
 mod query;
 mod service;
+pub mod split;
 
 #[cfg(test)]
 mod tests;
