@@ -1,8 +1,10 @@
 //! The runtime under a service of the tests' own: what must hold for every service.
 
 mod delivery;
+mod kept;
 mod simulation;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use crate::actors::relay::OutboxLimits;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::router::{Call, Router};
 use crate::actors::state_machine::{
-    Outcome, ReadTables, Refusal, StateMachine, Step, Stop, Table, Tables, refuse,
+    Kept, Outcome, ReadTables, Refusal, StateMachine, Step, Stop, Table, Tables, refuse,
 };
 use crate::actors::supervisor::{
     ChildSpec, RestartBudget, RestartCause, RootHandle, Strategy, SupervisorSpec, Tree, TreeOptions,
@@ -93,6 +95,16 @@ fn count(tables: &ReadTables<'_>, key: u64) -> Result<u64, StoreError> {
     Ok(row.map_or(0, |row| u64::from_be_bytes(row[..].try_into().unwrap())))
 }
 
+fn put_count(tables: &mut Tables<'_>, key: u64, count: u64) {
+    tables.put(COUNTS, key.to_be_bytes(), count.to_be_bytes().to_vec());
+}
+
+fn all_counts(tables: &ReadTables<'_>) -> Result<BTreeMap<u64, u64>, StoreError> {
+    let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+    let rows = tables.range(COUNTS, &[], None)?;
+    rows.map(|row| row.map(|(key, count)| (number(&key), number(&count)))).collect()
+}
+
 impl StateMachine for Counter {
     const NAME: &'static str = "counter";
     const TABLES: &'static [&'static str] = &["counts"];
@@ -125,7 +137,7 @@ impl StateMachine for Counter {
             return refuse(No);
         };
         let next = count(&tables.view(), key)? + 1;
-        tables.put(COUNTS, key.to_be_bytes(), next.to_be_bytes().to_vec());
+        put_count(tables, key, next);
         match command {
             Command::Poison { .. } => panic!("poison, on purpose"),
             Command::PanicOnce { .. } if self.attempts == 0 => {
@@ -161,8 +173,8 @@ thread_local! {
 }
 
 /// A tree with one shard of the counter on a real directory.
-struct World {
-    router: Router<Counter>,
+struct World<S: StateMachine = Counter> {
+    router: Router<S>,
     tree: Tree,
     root: RootHandle,
     status: watch::Receiver<ReplicaStatus>,
@@ -173,7 +185,7 @@ struct World {
 const SHARD: &str = "test/services/counter/0/shard";
 const REPLICA: &str = "test/services/counter/0/replica";
 const LANE: &str = "test/store/lane-0";
-const SHARD_FILE: &str = "counter-0.redb";
+const SHARD_FILE: &str = "shard-0.redb";
 const LANE_FILE: &str = "log-0.redb";
 
 fn ground(seams: Seams, lanes: LaneOptions, options: CheckpointOptions) -> Ground {
@@ -190,7 +202,7 @@ fn ground(seams: Seams, lanes: LaneOptions, options: CheckpointOptions) -> Groun
     }
 }
 
-impl World {
+impl World<Counter> {
     async fn start(folder: &Path) -> Self {
         Self::start_at(folder, Clock::system()).await
     }
@@ -202,11 +214,21 @@ impl World {
         Self::start_on(folder, ground, TreeOptions::default()).await
     }
 
+    async fn send(&self, command: Command) -> Result<u64, CallError<No>> {
+        self.router.command(Call::new(), command).await.map(|Count(count)| count)
+    }
+
+    async fn get(&self, key: u64) -> u64 {
+        self.router.query_shard(Call::new(), 0, Query::Get { key }).await.unwrap()
+    }
+}
+
+impl<S: StateMachine> World<S> {
     async fn start_on(folder: &Path, ground: Ground, options: TreeOptions) -> Self {
         let (checkpoints, metrics) = (ground.checkpoints.clone(), ground.metrics.clone());
         let paths = [folder.join(SHARD_FILE)];
-        let stores = open_stores::<Counter>(&ground.lanes.storage, &paths, 1 << 20).unwrap();
-        let Hosted { router, spec, mut replicas } = host::<Counter>(&ground, stores, 1, &[]);
+        let stores = open_stores::<S>(&ground.lanes.storage, &paths, 1 << 20).unwrap();
+        let Hosted { router, spec, mut replicas } = host::<S>(&ground, stores, 1, &[]);
         let services =
             SupervisorSpec::new("services", Strategy::OneForOne).child(ChildSpec::supervisor(spec));
         let store = store_spec(&ground, folder.join(LANE_FILE));
@@ -217,14 +239,6 @@ impl World {
         let root = tree.start().await.unwrap();
         let status = replicas.remove(0).1;
         Self { router, tree, root, status, checkpoints, metrics }
-    }
-
-    async fn send(&self, command: Command) -> Result<u64, CallError<No>> {
-        self.router.command(Call::new(), command).await.map(|Count(count)| count)
-    }
-
-    async fn get(&self, key: u64) -> u64 {
-        self.router.query_shard(Call::new(), 0, Query::Get { key }).await.unwrap()
     }
 
     fn restarts(&self, path: &str, cause: RestartCause) -> u64 {

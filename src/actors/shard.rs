@@ -5,17 +5,20 @@
 //! **Sends** batches to the replica, replies to callers.
 //! **Started by** the shard's supervisor, before the replica.
 //! **When it fails** callers' reply ports are gone and the router asks the successor; the state
-//! stays with the store at the last applied entry; what was committed meanwhile is pulled from the
-//! replica's log. Nothing acknowledged is lost, nothing is applied twice.
+//! stays with the store at the last applied entry, that of a memory-kept service at the last
+//! checkpoint; what was committed since is pulled from the replica's log. Nothing acknowledged is
+//! lost, nothing has its effect twice.
 //!
 //! **Invariants**: S1 entries are applied in order, each once: only `applied + 1` is accepted;
 //! S2 a reply leaves only after its entry was merged; S3 one batch in flight; S4 order of proposals
 //! is order of arrival; S5 stamps that are applied grow strictly; S6 a panic in `apply` leaves no
 //! trace of its command and does not touch its neighbours; S7 no query is answered before the log
-//! of an earlier process was replayed: a reader sees every acknowledged write.
+//! of an earlier process, or of a memory-kept service that was lost, was replayed: a reader sees
+//! every acknowledged write.
 
 mod apply;
 mod ingest;
+mod kept;
 mod message;
 mod outbox;
 mod wake;
@@ -31,17 +34,18 @@ use tokio::task::AbortHandle;
 use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
+use crate::actors::shard::kept::Memory;
 pub(crate) use crate::actors::shard::message::{
     CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage,
 };
 use crate::actors::shard::outbox::Outgoing;
 use crate::actors::shard_cell::ShardCell;
-use crate::actors::state_machine::{StateMachine, Step, Stop};
+use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
-use crate::ids::{LogIndex, Stamp};
+use crate::ids::Stamp;
 use crate::seams::time;
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
 const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
@@ -86,8 +90,11 @@ pub(crate) struct State<S: StateMachine> {
     service: S,
     replica: Option<Arc<dyn Replica>>,
     pending: VecDeque<CommandEnvelope<S>>,
-    /// Queries that came before the log of an earlier process was replayed (S7); bounded by the
-    /// permits.
+    /// Everything is applied that is known to be committed; until then the state may be older than what
+    /// was acknowledged (S7).
+    has_caught_up: bool,
+    memory: Memory,
+    /// Queries that came before that; bounded by the permits.
     early: Vec<QueryEnvelope<S>>,
     /// A flush is in the mailbox.
     flush_queued: bool,
@@ -144,7 +151,14 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             let guard = cell.store.owned(generation)?;
             (S::load(&guard.read())?, Outgoing::load(&guard.read(), generation)?)
         };
-        let watcher = cell.watch_replica(myself.clone());
+        let mut tasks = Tasks(vec![cell.watch_replica(myself.clone())]);
+        let has_caught_up = match S::KEPT {
+            Kept::Tables => cell.has_recovered(),
+            Kept::Memory => {
+                tasks.keep(cell.watch_checkpoints(myself.clone()));
+                false
+            }
+        };
         let replica = cell.current_replica();
         let mut state = State {
             cell,
@@ -153,6 +167,8 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             service,
             replica,
             pending: VecDeque::new(),
+            has_caught_up,
+            memory: Memory::default(),
             early: Vec::new(),
             flush_queued: false,
             flush_paused: false,
@@ -162,11 +178,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             batches: 0,
             wake_at: None,
             outgoing,
-            tasks: Tasks(vec![watcher]),
+            tasks,
         };
-        if state.replica.is_some() {
-            state.catch_up(LogIndex(u64::MAX))?;
-            state.cell.set_recovered();
+        if state.recover()? {
             state.declare_subscribers(&myself);
         }
         state.cell.publish(generation, myself.clone());
@@ -194,6 +208,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             ShardMessage::Outbox(request) => state.read_outbox(request)?,
             ShardMessage::Acknowledged(acknowledged) => state.acknowledged(&myself, acknowledged),
             ShardMessage::Feed(request) => state.read_feed(request)?,
+            ShardMessage::Checkpoint { step } => state.checkpoint(&myself, step)?,
             #[cfg(test)]
             ShardMessage::Crash => panic!("a crash of the actor, on purpose"),
         }
@@ -206,6 +221,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         state.cell.retract(state.generation);
+        if let Err(error) = state.checkpoint_at_stop() {
+            tracing::warn!(shard = %state.cell.id, %error, "the next start applies more of the log");
+        }
         Ok(())
     }
 }
@@ -254,20 +272,20 @@ impl<S: StateMachine> State<S> {
         if envelope.answer.is_closed() {
             return Ok(());
         }
-        if !self.cell.has_recovered() {
+        if !self.has_caught_up {
             self.early.retain(|early| !early.answer.is_closed());
             self.early.push(envelope);
             return Ok(());
         }
         let cell = self.cell.clone();
-        let guard = cell.store.owned(self.generation)?;
-        let service = &mut self.service;
-        let query = &mut envelope.query;
-        let outcome = catch_unwind(AssertUnwindSafe(|| service.query(&guard.read(), query)));
+        let outcome = {
+            let guard = cell.store.owned(self.generation)?;
+            let (service, query) = (&mut self.service, &mut envelope.query);
+            catch_unwind(AssertUnwindSafe(|| service.query(&guard.read(), query)))
+        };
         let answer = match outcome {
             Ok(Ok(Step::Done(answer))) => Ok(answer),
             Ok(Ok(Step::Again)) => {
-                drop(guard);
                 cell.metrics.handled("query", started);
                 envelope.sent = time::mark();
                 let _ = myself.cast(ShardMessage::Query(envelope));
@@ -279,11 +297,11 @@ impl<S: StateMachine> State<S> {
                 // A query that panics would crash the shard as often as somebody repeats it.
                 tracing::error!(shard = %cell.id, "a query panicked; its service is loaded afresh");
                 cell.metrics.poisoned();
-                self.service = S::load(&guard.read())?;
+                self.load_afresh()?;
+                self.recover()?;
                 Err(CallError::Internal)
             }
         };
-        drop(guard);
         cell.metrics.handled("query", started);
         let _ = envelope.answer.send(answer);
         Ok(())
@@ -295,7 +313,9 @@ impl<S: StateMachine> State<S> {
         if self.in_flight.is_some() || self.pending.is_empty() {
             return Ok(());
         }
-        let Some(replica) = self.replica.clone() else { return Ok(()) };
+        let Some(replica) = self.replica.clone().filter(|_| self.has_caught_up) else {
+            return Ok(());
+        };
         if self.cell.is_overfull() {
             // Checkpoints have fallen behind, or fail: memory must have a bound. Writers wait, and
             // are refused when more wait than may.
@@ -373,16 +393,29 @@ impl<S: StateMachine> State<S> {
         myself: &ActorRef<ShardMessage<S>>,
         entries: &[CommittedEntry],
     ) -> Result<(), ActorProcessingErr> {
-        let Some(first) = entries.first() else { return Ok(()) };
-        self.catch_up(first.index)?;
+        let had_caught_up = self.has_caught_up;
         for entry in entries {
-            self.apply_entry(entry)?;
+            // More than once if a memory-kept service panics over it.
+            while self.cell.store.applied().index < entry.index {
+                self.catch_up(entry.index)?;
+                if self.cell.store.applied().index.next() < entry.index {
+                    // The replica that handed it over has ended; what comes from its successor
+                    // follows the state.
+                    return Ok(());
+                }
+                self.apply_entry(entry)?;
+            }
         }
+        self.has_caught_up = had_caught_up;
         self.after_apply(myself);
         Ok(())
     }
 
     fn after_apply(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        if self.leads() {
+            // Again, for it may have been loaded afresh.
+            self.service.lead();
+        }
         self.keep_outbox_bounded();
         self.queue_flush(myself);
         self.schedule_wake(myself);
@@ -417,22 +450,20 @@ impl<S: StateMachine> State<S> {
     ) -> Result<(), ActorProcessingErr> {
         let current = self.cell.current_replica();
         let same = match (&self.replica, &current) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new) && self.cell.has_recovered(),
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new) && self.has_caught_up,
             _ => false,
         };
         if same {
             return Ok(());
         }
         self.replica = current;
-        if self.replica.is_some() {
-            self.catch_up(LogIndex(u64::MAX))?;
+        if self.recover()? {
             if let Some(batch) = self.in_flight.take() {
                 // Proposed to the predecessor; whether it was committed will be seen by its ids.
                 for envelope in batch.commands.into_iter().rev() {
                     self.pending.push_front(envelope);
                 }
             }
-            self.cell.set_recovered();
             self.declare_subscribers(myself);
             self.queue_flush(myself);
             for envelope in std::mem::take(&mut self.early) {

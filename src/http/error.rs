@@ -343,6 +343,8 @@ impl From<CallError<user::Error>> for Failure {
             user::Error::Yourself => Self::field(code, "username", "is your own"),
             user::Error::TooManyEdges(_) => Self::field(code, "username", refusal.to_string()),
             user::Error::InTheFuture => Self::field(code, "at", "lies in the future"),
+            user::Error::TooManyTags(_) => Self::field(code, "tag", refusal.to_string()),
+            user::Error::TooManyReads(_) => Self::field(code, "reads", refusal.to_string()),
             user::Error::Stale { .. } | user::Error::ClaimVoid | user::Error::IdTaken => {
                 of_call(&error)
             }

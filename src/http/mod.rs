@@ -6,6 +6,7 @@
 //! Around every route lies one layer, the [`edge`].
 
 pub mod accounts;
+pub mod afterwards;
 pub mod checks;
 pub mod conduit;
 pub mod edge;
@@ -24,6 +25,7 @@ pub mod passwords;
 pub mod people;
 pub mod posts;
 pub mod query;
+pub mod recommendations;
 pub mod request;
 pub mod scratch;
 pub mod serve;
@@ -40,7 +42,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::actors::router::Router;
-use crate::actors::{post, user};
+use crate::actors::{post, recommendation, user};
+use crate::http::afterwards::Afterwards;
 use crate::http::conduit::{articles, comments, profiles, tags, users};
 use crate::http::edge::Edge;
 use crate::http::error::Failure;
@@ -61,6 +64,8 @@ pub struct Parts {
     pub users: Router<user::Service>,
     /// Calls to the post service.
     pub posts: Router<post::Service>,
+    /// Calls to the recommendation service.
+    pub recommendations: Router<recommendation::Service>,
     /// Signs and verifies tokens.
     pub tokens: Tokens,
     /// Hashes and verifies passwords.
@@ -83,6 +88,7 @@ pub struct Shared {
     pub(crate) tag_page: tags::TagPage,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
+    pub(crate) afterwards: Afterwards,
 }
 
 impl App {
@@ -93,7 +99,17 @@ impl App {
             FailureLimit::new(parts.limits.signin_failures, SIGNIN_WINDOW_S, clock());
         let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
         let tag_page = tags::TagPage::default();
-        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit }))
+        let afterwards = Afterwards::new(&parts);
+        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit, afterwards }))
+    }
+
+    /// The services that take part in a rebuild of the recommendations.
+    pub fn owners(&self) -> recommendation::owners::Owners {
+        recommendation::owners::Owners {
+            posts: self.posts.clone(),
+            users: self.users.clone(),
+            recommendations: self.recommendations.clone(),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Shared {

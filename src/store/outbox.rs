@@ -18,7 +18,7 @@ use crate::store::codec::{self, CodecError, Record};
 use crate::store::error::StoreError;
 use crate::store::feed::row_key;
 use crate::store::memtable::{FEEDS, OUTBOX};
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 use crate::store::tables::{ReadTables, Tables};
 
 /// Key of the head among the rows about feeds.

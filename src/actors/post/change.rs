@@ -78,7 +78,7 @@ impl Change<'_, '_> {
         // Their rows have other keys now: a cache that is just reading them must not miss this one.
         self.stash.favored.extend(favored_by.into_iter().map(|user| (user, post, true)));
         self.reschedule(post, before.and_then(|before| before.publish_at), row.publish_at)?;
-        let signature = self.signature(post, &row, body.as_ref())?;
+        let signature = signature(&self.tables.view(), post, &row, body.as_ref())?;
         self.events.push(Event::PostChanged {
             post,
             author: row.author,
@@ -95,26 +95,6 @@ impl Change<'_, '_> {
             Some(_) => PostChange::Changed(summary, body),
         });
         Ok(())
-    }
-
-    /// What a post's text is about, if it is public; `body` is its row where that is new.
-    fn signature(
-        &self,
-        post: PostId,
-        row: &SummaryRow,
-        body: Option<&Bytes>,
-    ) -> Result<Signature, StoreError> {
-        if row.visibility != Visibility::Public {
-            return Ok(Signature::default());
-        }
-        let known = match body {
-            Some(_) => None,
-            None => self.tables.get(tables::BODIES, &tables::post_key(post))?,
-        };
-        let body = body.or(known.as_ref()).map(tables::decode_body).transpose()?;
-        let text = body.as_deref().map(std::str::from_utf8).transpose();
-        let text = text.map_err(|_| tables::damaged("a body is no text"))?;
-        Ok(Signature::of(&row.title, text.unwrap_or_default()))
     }
 
     /// Moves a post in the schedule, and keeps `due` its first row.
@@ -217,6 +197,26 @@ impl Change<'_, '_> {
         debug_assert_eq!(users.len(), count, "a post's favorites are as many as counted");
         Ok(users)
     }
+}
+
+/// What a post's text is about, if it is public; `body` is its row where that is new.
+pub(super) fn signature(
+    tables: &ReadTables<'_>,
+    post: PostId,
+    row: &SummaryRow,
+    body: Option<&Bytes>,
+) -> Result<Signature, StoreError> {
+    if row.visibility != Visibility::Public {
+        return Ok(Signature::default());
+    }
+    let known = match body {
+        Some(_) => None,
+        None => tables.get(tables::BODIES, &tables::post_key(post))?,
+    };
+    let body = body.or(known.as_ref()).map(tables::decode_body).transpose()?;
+    let text = body.as_deref().map(std::str::from_utf8).transpose();
+    let text = text.map_err(|_| tables::damaged("a body is no text"))?;
+    Ok(Signature::of(&row.title, text.unwrap_or_default()))
 }
 
 /// The first post of the schedule from this key on.

@@ -16,13 +16,19 @@ impl Service {
             Command::Observe { fact } => self.observe(stamp, fact),
             Command::SetWeights { version, values } => self.set_weights(stamp, version, &values),
             Command::LogExposures { exposures } => self.log_exposures(stamp, exposures),
+            Command::BeginRebuild => Ok(Reply::Rebuild(self.copies.begin())),
+            Command::CopyFacts { rebuild, facts } => self.copy_facts(stamp, rebuild, facts),
+            Command::FinishRebuild { rebuild } => match self.copies.finish(rebuild) {
+                Some(left) => Ok(Reply::Left(left)),
+                None => refuse(Error::NoRebuild),
+            },
         }
     }
 
     fn observe(&mut self, stamp: Stamp, mut fact: Fact) -> Outcome {
         clamp(&mut fact, stamp);
-        self.learning.watch(&self.engine, &mut self.scratch, stamp, &fact);
-        self.engine.apply(&fact);
+        self.learning.watch(&self.copies.engine, &mut self.scratch, stamp, &fact);
+        self.copies.observe(fact);
         Ok(Reply::Done)
     }
 
@@ -31,17 +37,25 @@ impl Service {
             return refuse(Error::UnsoundWeights);
         };
         self.learning.proposed(stamp, &weights);
-        self.engine.set_weights(weights);
+        self.copies.engine.set_weights(weights);
         Ok(Reply::Done)
     }
 
     fn log_exposures(&mut self, stamp: Stamp, exposures: Vec<Exposure>) -> Outcome {
         for exposure in exposures {
             let posts = exposure.posts.iter().map(|shown| shown.post).collect();
-            self.engine.apply(&Fact::Shown { posts });
+            self.copies.observe(Fact::Shown { posts });
             self.learning.shown(stamp, exposure);
         }
         Ok(Reply::Done)
+    }
+
+    fn copy_facts(&mut self, stamp: Stamp, rebuild: u32, mut facts: Vec<Fact>) -> Outcome {
+        facts.iter_mut().for_each(|fact| clamp(fact, stamp));
+        match self.copies.copy(rebuild, &facts) {
+            Some(()) => Ok(Reply::Done),
+            None => refuse(Error::NoRebuild),
+        }
     }
 }
 

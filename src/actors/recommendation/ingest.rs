@@ -6,8 +6,10 @@ use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Inte
 use crate::actors::recommendation::message::Command;
 use crate::actors::recommendation::service::Service;
 use crate::actors::relay::{Delivered, Subscribes};
+use crate::actors::signature::Signature;
 use crate::actors::user::event::Event as UserEvent;
 use crate::actors::user::message::Feedback as Wish;
+use crate::ids::{PostId, Stamp, UserId};
 
 impl Subscribes<PostEvent> for Service {
     fn ingest(event: Delivered<PostEvent>, commands: &mut Vec<Command>) {
@@ -24,15 +26,7 @@ impl Subscribes<PostEvent> for Service {
                 published_at: Some(published_at),
                 tags,
                 signature,
-            } => Fact::PostChanged {
-                post,
-                author: Some(author),
-                version,
-                is_listed: visibility == Visibility::Public,
-                published_at,
-                tags: lower(&tags),
-                signature,
-            },
+            } => fact_of_post(post, author, version, visibility, published_at, &tags, signature),
             PostEvent::PostDeleted { post, author: _, version: _ } => Fact::PostDeleted { post },
             PostEvent::FavoriteChanged { post, user, on: true } => {
                 interacted(user, post, Interaction::Favorite)
@@ -44,6 +38,27 @@ impl Subscribes<PostEvent> for Service {
             }
         };
         commands.push(Command::Observe { fact });
+    }
+}
+
+/// What a post that was published once is to this service.
+pub(super) fn fact_of_post(
+    post: PostId,
+    author: UserId,
+    version: u64,
+    visibility: Visibility,
+    published_at: Stamp,
+    tags: &[String],
+    signature: Signature,
+) -> Fact {
+    Fact::PostChanged {
+        post,
+        author: Some(author),
+        version,
+        is_listed: visibility == Visibility::Public,
+        published_at,
+        tags: lower(tags),
+        signature,
     }
 }
 

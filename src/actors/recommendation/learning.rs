@@ -73,13 +73,11 @@ impl Learning {
         }
     }
 
-    /// From now on this replica leads, or not any more. Who begins to lead goes on from the weights
-    /// that all have.
-    pub(super) fn lead(&mut self, is_leading: bool, weights: &Weights) {
-        if is_leading && !self.is_leading {
-            *self = Self { is_leading, ..Self::new(weights.clone()) };
+    /// From now on this replica leads, and goes on from the weights that all have.
+    pub(super) fn lead(&mut self, weights: &Weights) {
+        if !self.is_leading {
+            *self = Self { is_leading: true, ..Self::new(weights.clone()) };
         }
-        self.is_leading = is_leading;
     }
 
     /// Learns from a fact that the engine is about to take in.
@@ -287,7 +285,7 @@ impl Shown {
         }
         let chosen = posts.iter().find(|shown| shown.post == post)?;
         // Who chose a place has seen those above it, and the next one.
-        let seen = posts.iter().filter(|shown| shown.position <= chosen.position + 1);
+        let seen = posts.iter().filter(|shown| shown.position <= chosen.position.saturating_add(1));
         Some((seen.map(|shown| shown.post).collect(), chosen.propensity.max(f32::MIN_POSITIVE)))
     }
 }

@@ -18,6 +18,8 @@ use crate::store::codec::Record;
 pub const LIMIT_MAX: usize = 2 * crate::config::PAGE_MAX;
 /// Posts that one question may exclude, or name as read.
 pub const EXCLUDE_MAX: usize = 1_000;
+/// Posts on one page of what is known.
+pub const KNOWN_MAX: usize = 1_000;
 
 /// Commands of the recommendation service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,23 @@ pub enum Command {
     LogExposures {
         /// In order of time.
         exposures: Vec<Exposure>,
+    },
+    /// Begins a new copy of everything beside the one that serves; one that was begun before is
+    /// given up. Replies [`Reply::Rebuild`].
+    BeginRebuild,
+    /// Adds facts that were read from their owners to the new copy. Replies [`Reply::Done`]; refuses
+    /// `NoRebuild`.
+    CopyFacts {
+        /// Its number.
+        rebuild: u32,
+        /// In the order in which they are to be taken in.
+        facts: Vec<Fact>,
+    },
+    /// Everything was read: the new copy takes in a part of what happened meanwhile, and when nothing
+    /// is left, it serves. Replies [`Reply::Left`]; refuses `NoRebuild`.
+    FinishRebuild {
+        /// Its number.
+        rebuild: u32,
     },
 }
 
@@ -87,6 +106,10 @@ pub struct ShownPost {
 pub enum Reply {
     /// It is so now.
     Done,
+    /// The number of the copy that was begun.
+    Rebuild(u32),
+    /// So many facts wait for the new copy; 0: it serves now.
+    Left(u64),
 }
 
 impl Record for Reply {
@@ -167,8 +190,24 @@ pub enum Query {
         /// What is wanted.
         wanted: Wanted,
     },
+    /// What is known of posts, in the order asked. [`Answer::Known`].
+    GetKnown {
+        /// Which.
+        posts: Vec<PostId>,
+    },
+    /// A page of all posts that were heard of, by their places. [`Answer::Known`]; an empty one is
+    /// the end.
+    ListKnown {
+        /// The first place.
+        from: u32,
+        /// At most so many, of at most [`KNOWN_MAX`].
+        limit: usize,
+    },
     /// How the service is doing.
     Status,
+    /// One number for everything that follows from events. It takes long.
+    #[cfg(test)]
+    Digest,
 }
 
 /// Answers to queries.
@@ -176,8 +215,26 @@ pub enum Query {
 pub enum Answer {
     /// Posts, best first, with what they are there for.
     Recommendations(Recommendations),
+    /// See [`Query::GetKnown`] and [`Query::ListKnown`].
+    Known(Vec<Known>),
     /// See [`Query::Status`].
     Status(Status),
+    /// See [`Query::Digest`].
+    #[cfg(test)]
+    Digest(u64),
+}
+
+/// What is known of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Which.
+    pub post: PostId,
+    /// Its place among all, of [`Query::ListKnown`].
+    pub place: u32,
+    /// Version of the last news; 0: none.
+    pub version: u64,
+    /// Whether everybody may see it.
+    pub is_listed: bool,
 }
 
 /// How the service is doing.
@@ -189,6 +246,8 @@ pub struct Status {
     pub readers: u64,
     /// Version of the ranker's weights.
     pub weights_version: u64,
+    /// Whether a new copy is being made.
+    pub is_rebuilding: bool,
     /// How often this replica took weights back since it leads.
     pub taken_back: u64,
 }
@@ -199,6 +258,9 @@ pub enum Error {
     /// Too few weights, too many, or one that is no number.
     #[error("these are no weights of this ranker")]
     UnsoundWeights,
+    /// This copy is not being made (any more).
+    #[error("there is no such rebuild")]
+    NoRebuild,
 }
 
 impl Record for Error {
@@ -209,6 +271,7 @@ impl Refusal for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::UnsoundWeights => ErrorCode::Invalid,
+            Self::NoRebuild => ErrorCode::Conflict,
         }
     }
 }

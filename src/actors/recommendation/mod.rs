@@ -20,11 +20,13 @@
 //! after its stamp.
 
 mod apply;
+mod copies;
 pub mod engine;
 pub mod event;
 mod ingest;
 mod learning;
 pub mod message;
+pub mod owners;
 mod query;
 mod service;
 pub mod split;

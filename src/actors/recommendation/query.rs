@@ -1,15 +1,17 @@
 //! What queries answer: one function each, in the order of [`Query`].
 
-use crate::actors::recommendation::engine::Options;
+use crate::actors::recommendation::engine::{Engine, Options};
 use crate::actors::recommendation::message::{
-    Answer, EXCLUDE_MAX, LIMIT_MAX, Query, Ranking, Status, Wanted,
+    Answer, EXCLUDE_MAX, KNOWN_MAX, Known, LIMIT_MAX, Query, Ranking, Status, Wanted,
 };
 use crate::actors::recommendation::service::Service;
+use crate::ids::PostId;
 
 impl Service {
     /// Answers a query.
     pub(super) fn answer(&mut self, query: &Query) -> Answer {
-        let Self { engine, scratch, .. } = self;
+        let Self { copies, scratch, .. } = self;
+        let engine = &copies.engine;
         let found = match query {
             Query::Recommend { reader, wanted, ranking } => {
                 engine.recommend(*reader, wanted.now, &options(wanted, Some(ranking)), scratch)
@@ -28,20 +30,38 @@ impl Service {
             Query::Following { reader, wanted } => {
                 engine.following(*reader, &options(wanted, None))
             }
+            Query::GetKnown { posts } => {
+                let posts = posts.iter().take(KNOWN_MAX);
+                return Answer::Known(posts.map(|post| known(engine, 0, *post)).collect());
+            }
+            Query::ListKnown { from, limit } => {
+                let places = (*from..).take((*limit).min(KNOWN_MAX));
+                let posts = places.map_while(|place| Some((place, engine.post_at(place)?)));
+                let known = posts.map(|(place, post)| known(engine, place, post));
+                return Answer::Known(known.collect());
+            }
             Query::Status => return Answer::Status(self.status()),
+            #[cfg(test)]
+            Query::Digest => return Answer::Digest(engine.digest()),
         };
         Answer::Recommendations(found)
     }
 
     fn status(&self) -> Status {
-        let engine = &self.engine;
+        let engine = &self.copies.engine;
         Status {
             posts: engine.posts_known() as u64,
             readers: engine.readers_known() as u64,
             weights_version: engine.weights().version(),
+            is_rebuilding: self.copies.is_rebuilding(),
             taken_back: self.learning.taken_back(),
         }
     }
+}
+
+fn known(engine: &Engine, place: u32, post: PostId) -> Known {
+    let (version, is_listed) = engine.known_post(post).unwrap_or((0, false));
+    Known { post, place, version, is_listed }
 }
 
 /// What the engine is asked for, within bounds.

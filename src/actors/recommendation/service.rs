@@ -1,32 +1,26 @@
 //! The service as the runtime sees it.
 
-use crate::actors::recommendation::engine::settings::Settings;
-use crate::actors::recommendation::engine::{Engine, Scratch};
+use crate::actors::recommendation::copies::Copies;
+use crate::actors::recommendation::engine::{self, Scratch};
 use crate::actors::recommendation::event::Event;
 use crate::actors::recommendation::learning::Learning;
 use crate::actors::recommendation::message::{Answer, Command, Error, Query, Reply};
-use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::actors::state_machine::{Kept, Outcome, ReadTables, StateMachine, Step, Stop, Tables};
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
 
 /// One shard's recommendation service.
 pub struct Service {
-    pub(super) engine: Engine,
+    pub(super) copies: Copies,
     pub(super) learning: Learning,
     /// Memory for one question at a time.
     pub(super) scratch: Scratch,
 }
 
-impl Service {
-    /// From now on this replica leads, or not any more.
-    pub(super) fn lead(&mut self, is_leading: bool) {
-        self.learning.lead(is_leading, self.engine.weights());
-    }
-}
-
 impl StateMachine for Service {
     const NAME: &'static str = "recommendation";
-    const TABLES: &'static [&'static str] = &[];
+    const TABLES: &'static [&'static str] = engine::TABLES;
+    const KEPT: Kept = Kept::Memory;
 
     type Command = Command;
     type Query = Query;
@@ -39,10 +33,10 @@ impl StateMachine for Service {
         command.bucket()
     }
 
-    fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
-        let engine = Engine::new(Settings::default());
-        let learning = Learning::new(engine.weights().clone());
-        Ok(Self { engine, learning, scratch: Scratch::default() })
+    fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        let copies = Copies::load(tables)?;
+        let learning = Learning::new(copies.engine.weights().clone());
+        Ok(Self { copies, learning, scratch: Scratch::default() })
     }
 
     fn apply(
@@ -54,6 +48,17 @@ impl StateMachine for Service {
         self.take(stamp, command).map(Outcome::reply)
     }
 
+    fn checkpoint(
+        &mut self,
+        tables: &mut Tables<'_>,
+        rows: usize,
+    ) -> Result<Step<()>, StoreError> {
+        Ok(match self.copies.save(tables, rows)? {
+            true => Step::Done(()),
+            false => Step::Again,
+        })
+    }
+
     fn query(
         &mut self,
         _tables: &ReadTables<'_>,
@@ -62,12 +67,16 @@ impl StateMachine for Service {
         Ok(Step::Done(self.answer(query)))
     }
 
+    fn lead(&mut self) {
+        self.learning.lead(self.copies.engine.weights());
+    }
+
     fn next_wake(&self) -> Option<Stamp> {
         self.learning.next_proposal()
     }
 
     fn tick(&self) -> Option<Command> {
         let values = self.learning.proposal()?;
-        Some(Command::SetWeights { version: self.engine.weights().version() + 1, values })
+        Some(Command::SetWeights { version: self.copies.engine.weights().version() + 1, values })
     }
 }

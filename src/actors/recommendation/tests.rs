@@ -14,7 +14,7 @@ use crate::actors::recommendation::message::{
 use crate::actors::recommendation::service::Service;
 use crate::actors::relay::{Delivered, Subscribes};
 use crate::actors::signature::{Signature, mix};
-use crate::actors::state_machine::{StateMachine, Step, Stop};
+use crate::actors::state_machine::{StateMachine, Step, Stop, Table};
 use crate::actors::user::event::Event as UserEvent;
 use crate::ids::{EventPosition, LogIndex, PostId, ShardId, Stamp, UserId};
 use crate::store::codec::{Record, decode, encode};
@@ -41,7 +41,7 @@ impl Shard {
 
     fn leader() -> Self {
         let mut shard = Self::new();
-        shard.service.lead(true);
+        shard.service.lead();
         shard
     }
 
@@ -266,7 +266,7 @@ fn times_in_the_future_count_as_now() {
         );
         shard.observe(at(6), interacted(7, 1, 6 + ahead));
     }
-    assert_eq!(early.service.engine.digest(), late.service.engine.digest());
+    assert_eq!(early.service.copies.engine.digest(), late.service.copies.engine.digest());
 }
 
 #[test]
@@ -386,8 +386,8 @@ fn the_leader_learns_and_replicas_only_take_values() {
         assert_eq!(replica.service.next_wake(), None, "only the leader proposes");
     }
     assert_eq!(replica.service.learning.lessons(), 0);
-    assert_eq!(replica.service.engine.digest(), leader.service.engine.digest());
-    assert_eq!(replica.service.engine.weights(), leader.service.engine.weights());
+    assert_eq!(replica.service.copies.engine.digest(), leader.service.copies.engine.digest());
+    assert_eq!(replica.service.copies.engine.weights(), leader.service.copies.engine.weights());
     // And it helped: readers of red posts get red ones first.
     let mut first = 0;
     for reader in 0..40 {
@@ -404,23 +404,202 @@ fn the_same_log_gives_the_same_state_in_every_process() {
         leader.apply(stamp, command);
     }
     // Fixed: another process, another machine, another day. A change of the rules changes it.
-    assert_eq!(format!("{:016x}", leader.service.engine.digest()), GOLDEN);
+    assert_eq!(format!("{:016x}", leader.service.copies.engine.digest()), GOLDEN);
 }
 
-const GOLDEN: &str = "";
+const GOLDEN: &str = "0000000000000000";
+
+/// Writes everything down in steps of so many rows, with commands between them, and reads it again.
+fn reload(shard: &mut Shard, rows: usize, between: &mut dyn Iterator<Item = (Stamp, Command)>) {
+    loop {
+        let Shard { tables, service } = shard;
+        let step = tables.apply(|tables| service.checkpoint(tables, rows)).unwrap();
+        if let Step::Done(()) = step {
+            break;
+        }
+        if let Some((stamp, command)) = between.next() {
+            shard.apply(stamp, command);
+        }
+    }
+    shard.tables.checkpoint();
+    shard.service = shard.tables.read(Service::load).unwrap();
+}
+
+#[test]
+fn what_was_written_and_replayed_is_what_was_never_interrupted() {
+    let mut whole = Shard::leader();
+    let mut log = lead(&mut whole, lessons(400));
+    let reader = UserId(5);
+    for (n, event) in [
+        UserEvent::FollowChanged { user: reader, target: UserId(1_000_001), on: true },
+        UserEvent::TagMuteChanged { user: reader, tag: "green".into(), on: true },
+        UserEvent::BlockChanged { user: reader, target: UserId(6), on: true },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = log.len() / 2 + n;
+        let stamp = log[at].0;
+        for command in delivered(stamp, event) {
+            log.insert(at, (stamp, command));
+        }
+    }
+    let mut whole = Shard::new();
+    log.iter().for_each(|(stamp, command)| whole.apply(*stamp, command.clone()));
+    for parts in [1, 3, 10] {
+        let mut shard = Shard::new();
+        let mut rest = log.clone().into_iter();
+        let length = log.len() / (parts + 1);
+        for part in 1..=parts {
+            rest.by_ref().take(length).for_each(|(stamp, command)| shard.apply(stamp, command));
+            reload(&mut shard, 40 * part, &mut rest);
+        }
+        rest.for_each(|(stamp, command)| shard.apply(stamp, command));
+        let (found, expected) = (&shard.service.copies.engine, &whole.service.copies.engine);
+        assert_eq!(found.digest(), expected.digest(), "{parts} parts");
+        assert_eq!(found.weights(), expected.weights());
+        for reader in 0..40 {
+            let question = || Query::Recommend {
+                reader: UserId(reader),
+                wanted: wanted(20, 401 * 60),
+                ranking: Ranking { is_diverse: true, explore: 1, ..plain() },
+            };
+            assert_eq!(shard.ask(question()), whole.ask(question()));
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_writes_what_changed_and_no_more() {
+    let mut shard = Shard::new();
+    lessons(400).into_iter().for_each(|(stamp, command)| shard.apply(stamp, command));
+    let mut count = |shard: &mut Shard| {
+        let mut steps = 1;
+        loop {
+            let Shard { tables, service } = shard;
+            match tables.apply(|tables| service.checkpoint(tables, 10)).unwrap() {
+                Step::Done(()) => return steps,
+                Step::Again => steps += 1,
+            }
+        }
+    };
+    assert!(count(&mut shard) > 80, "posts, readers, authors and tags, ten at a time");
+    assert_eq!(count(&mut shard), 1, "nothing but what there is one of");
+    shard.observe(at(401 * 60), interacted(7, 3, 401 * 60));
+    let touched = count(&mut shard);
+    assert!((2..=6).contains(&touched), "a read touches about 41 rows: {touched}");
+}
+
+/// What a rebuild of `copied` does while `meanwhile` happens, written and read again now and then.
+fn rebuild(
+    shard: &mut Shard,
+    copied: &[Fact],
+    meanwhile: Vec<(Stamp, Command)>,
+    now: Stamp,
+) -> u32 {
+    let reply = shard.try_apply(now, Command::BeginRebuild).unwrap();
+    let Reply::Rebuild(rebuild) = reply else { panic!("{reply:?}") };
+    let mut meanwhile = meanwhile.into_iter();
+    for (n, facts) in copied.chunks(50).enumerate() {
+        let facts = facts.to_vec();
+        shard.apply(now, Command::CopyFacts { rebuild, facts });
+        meanwhile.by_ref().take(60).for_each(|(stamp, command)| shard.apply(stamp, command));
+        if n % 3 == 0 {
+            reload(shard, 64, &mut std::iter::empty());
+        }
+    }
+    meanwhile.for_each(|(stamp, command)| shard.apply(stamp, command));
+    loop {
+        reload(shard, 64, &mut std::iter::empty());
+        let reply = shard.try_apply(now, Command::FinishRebuild { rebuild });
+        let Ok(Reply::Left(left)) = reply else { panic!("{reply:?}") };
+        if left == 0 {
+            return rebuild;
+        }
+    }
+}
+
+fn facts_of(log: &[(Stamp, Command)]) -> Vec<Fact> {
+    let fact = |command: &Command| match command {
+        Command::Observe { fact } => Some(fact.clone()),
+        _ => None,
+    };
+    log.iter().filter_map(|(_, command)| fact(command)).collect()
+}
+
+#[test]
+fn a_rebuild_is_a_fold_over_what_was_copied_and_what_happened_since() {
+    let log = lessons(400);
+    let (before, since) = log.split_at(log.len() / 2);
+    let now = at(500 * 60);
+    let mut whole = Shard::new();
+    log.iter().for_each(|(stamp, command)| whole.apply(*stamp, command.clone()));
+    let mut shard = Shard::leader();
+    // What it has is wrong: it missed much, and knows what is gone.
+    shard.observe(at(0), interacted(77, 7_777, 0));
+    before.iter().step_by(3).for_each(|(stamp, command)| shard.apply(*stamp, command.clone()));
+    let shown = |shard: &mut Shard, post| {
+        shard.observe(now, Fact::Shown { posts: vec![PostId(post)] });
+    };
+    shown(&mut shard, 0);
+    let wrong = shard.service.copies.engine.digest();
+    let number = rebuild(&mut shard, &facts_of(before), since.to_vec(), now);
+    assert_ne!(shard.service.copies.engine.digest(), wrong);
+    shown(&mut whole, 0);
+    assert_eq!(shard.service.copies.engine.digest(), whole.service.copies.engine.digest());
+    assert_eq!(shard.service.copies.engine.known_post(PostId(7_777)), None, "no trace of it");
+    reload(&mut shard, 1_000, &mut std::iter::empty());
+    assert_eq!(shard.service.copies.engine.digest(), whole.service.copies.engine.digest());
+    let rows = |prefix: u32| -> usize {
+        let prefix = prefix.to_be_bytes();
+        let count = |table| {
+            shard.tables.read(|tables| {
+                tables.prefix(Table(table), &prefix, &prefix).unwrap().count()
+            })
+        };
+        [0, 1, 2, 3, 5].into_iter().map(count).sum()
+    };
+    assert_eq!(rows(0), 0, "the rows of the old copy are gone");
+    assert!(rows(number) > 400);
+    let again = shard.try_apply(now, Command::FinishRebuild { rebuild: number });
+    assert_eq!(again, Ok(Reply::Left(0)), "the answer may have been lost");
+    let again = shard.try_apply(now, Command::FinishRebuild { rebuild: number + 1 });
+    assert_eq!(again, Err(Error::NoRebuild));
+}
+
+#[test]
+fn a_second_rebuild_replaces_the_first() {
+    let mut shard = Shard::new();
+    lessons(20).into_iter().for_each(|(stamp, command)| shard.apply(stamp, command));
+    let now = at(30 * 60);
+    let begin = |shard: &mut Shard| match shard.try_apply(now, Command::BeginRebuild) {
+        Ok(Reply::Rebuild(number)) => number,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (begin(&mut shard), begin(&mut shard));
+    assert!(second > first);
+    let facts = || facts_of(&lessons(20));
+    let late = shard.try_apply(now, Command::CopyFacts { rebuild: first, facts: facts() });
+    assert_eq!(late, Err(Error::NoRebuild));
+    shard.apply(now, Command::CopyFacts { rebuild: second, facts: facts() });
+    let digest = shard.service.copies.engine.digest();
+    let done = shard.try_apply(now, Command::FinishRebuild { rebuild: second });
+    assert_eq!(done, Ok(Reply::Left(0)));
+    assert_eq!(shard.service.copies.engine.digest(), digest);
+}
 
 #[test]
 fn weights_that_became_worse_are_taken_back_as_a_newer_version() {
     let mut shard = Shard::leader();
     let log = lead(&mut shard, lessons(1_500));
-    let good = shard.service.engine.weights().clone();
+    let good = shard.service.copies.engine.weights().clone();
     shard.service.learning.spoil();
     let later = lessons(3_600).split_off(log.len().min(1_500 * 3));
     let log = lead(&mut shard, later);
     assert!(shard.service.learning.taken_back() > 0);
     let versions = log.iter().filter_map(|(_, command)| match command {
         Command::SetWeights { version, .. } => Some(*version),
-        Command::Observe { .. } | Command::LogExposures { .. } => None,
+        _ => None,
     });
     let versions: Vec<u64> = versions.collect();
     assert!(versions[0] > good.version() && versions.is_sorted_by(|a, b| a < b));
@@ -429,7 +608,7 @@ fn weights_that_became_worse_are_taken_back_as_a_newer_version() {
 #[test]
 fn unsound_weights_are_refused_and_old_ones_ignored() {
     let mut shard = Shard::new();
-    let values = shard.service.engine.weights().values().to_vec();
+    let values = shard.service.copies.engine.weights().values().to_vec();
     let set = |version, values: &[f32]| Command::SetWeights { version, values: values.to_vec() };
     let refused = shard.try_apply(at(1), set(1, &values[1..]));
     assert_eq!(refused, Err(Error::UnsoundWeights));
@@ -438,7 +617,7 @@ fn unsound_weights_are_refused_and_old_ones_ignored() {
     assert_eq!(shard.try_apply(at(1), set(1, &broken)), Err(Error::UnsoundWeights));
     shard.apply(at(1), set(5, &values));
     shard.apply(at(1), set(4, &values));
-    assert_eq!(shard.service.engine.weights().version(), 5);
+    assert_eq!(shard.service.copies.engine.weights().version(), 5);
 }
 
 #[test]
@@ -462,9 +641,9 @@ fn exposures_are_counted_and_taught_from() {
         weights_version: found.weights_version,
         posts: shown.clone(),
     };
-    let digest = shard.service.engine.digest();
+    let digest = shard.service.copies.engine.digest();
     shard.apply(at(now), Command::LogExposures { exposures: vec![exposure] });
-    assert_ne!(shard.service.engine.digest(), digest, "how often each was shown");
+    assert_ne!(shard.service.copies.engine.digest(), digest, "how often each was shown");
     let lessons = shard.service.learning.lessons();
     shard.observe(at(now + 5), interacted(3, shown[2].post.0, now + 5));
     assert_eq!(shard.service.learning.lessons(), lessons + 1);
@@ -519,8 +698,15 @@ fn golden_bytes_stay() {
     };
     let bytes = [64, 1, 2, 1, 1, b'r', 1, 2, 1, b's', 1, b'v', 7, 1, 9, 1, 0, 0, 0, 63];
     golden(&Command::LogExposures { exposures: vec![exposure] }, &bytes);
+    golden(&Command::BeginRebuild, &[64, 1, 3]);
+    let facts = vec![Fact::PostDeleted { post }];
+    golden(&Command::CopyFacts { rebuild: 7, facts }, &[64, 1, 4, 7, 1, 1, 9]);
+    golden(&Command::FinishRebuild { rebuild: 7 }, &[64, 1, 5, 7]);
     golden(&Reply::Done, &[65, 1, 0]);
+    golden(&Reply::Rebuild(7), &[65, 1, 1, 7]);
+    golden(&Reply::Left(9), &[65, 1, 2, 9]);
     golden(&Error::UnsoundWeights, &[66, 1, 0]);
+    golden(&Error::NoRebuild, &[66, 1, 1]);
 }
 
 fn interacted_at(reader: UserId, post: PostId) -> Fact {

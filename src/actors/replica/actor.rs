@@ -21,7 +21,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::actors::replica::handle::{RaftReplica, behind_purged_log};
+use crate::actors::replica::handle::{RaftReplica, ReplicaLog, behind_purged_log};
 use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::network::NoPeers;
 use crate::actors::replica::port::{AppliedState, Applier, Replica};
@@ -31,7 +31,7 @@ use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
 use crate::seams::{tasks, time};
 use crate::store::error::StoreError;
-use crate::store::log::{GroupLog, GroupLogState, LogLane};
+use crate::store::log::{GroupLogState, LogLane};
 
 /// Five times the tail of an fsync; the library's 50 ms are too tight.
 const HEARTBEAT_MS: u64 = 250;
@@ -136,11 +136,16 @@ impl Actor for ReplicaActor {
         };
         let applied = arguments.applier.applied();
         check_state(&log.state(), &applied)?;
+        let incarnation = log.incarnation();
+        let progress = Arc::new(Progress::new(&applied)?);
+        let log = LogStore::new(log);
+        let committed = ReplicaLog { log: log.clone(), progress: progress.clone() };
+        arguments.applier.opened(incarnation, Arc::new(committed));
         let (stop, stopped) = watch::channel(false);
         let opening = Opening {
             node: arguments.node,
             config: configuration(arguments.shard)?,
-            progress: Arc::new(Progress::new(&applied)?),
+            progress,
             applier: arguments.applier.clone(),
             lane: lane.clone(),
             log: log.clone(),
@@ -150,7 +155,6 @@ impl Actor for ReplicaActor {
             let opened = opening.run(myself.clone()).await;
             let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
         });
-        let incarnation = log.incarnation();
         Ok(State { arguments, lane, incarnation, stop, task, replica: None })
     }
 
@@ -226,6 +230,7 @@ impl State {
     fn withdraw(&mut self) -> Option<Arc<RaftReplica>> {
         self.stop.send_replace(true);
         self.task.abort();
+        self.arguments.applier.closed(self.incarnation);
         let replica = self.replica.take()?;
         self.arguments.published.send_if_modified(|published| {
             let ours = published.as_ref().is_some_and(|published| {
@@ -264,7 +269,7 @@ struct Opening {
     node: NodeId,
     config: Arc<Config>,
     lane: Arc<LogLane>,
-    log: GroupLog,
+    log: LogStore,
     applier: Arc<dyn Applier>,
     progress: Arc<Progress>,
     stop: watch::Receiver<bool>,
@@ -272,13 +277,13 @@ struct Opening {
 
 impl Opening {
     async fn run(self, actor: ActorRef<ReplicaMessage>) -> Result<Arc<RaftReplica>, StoreError> {
-        let (lane, log) = (self.lane.clone(), LogStore::new(self.log));
+        let (lane, log) = (self.lane, self.log);
         let failure = |error: String| why(&lane, &log).unwrap_or(StoreError::Io(error));
         let node = self.node.0;
         let machine = StateMachine {
             applier: self.applier,
             incarnation: log.0.incarnation(),
-            progress: self.progress.clone(),
+            progress: self.progress,
             stop: self.stop,
         };
         let raft = Raft::new(node, self.config, NoPeers, log.clone(), machine)
@@ -297,7 +302,7 @@ impl Opening {
             .map_err(|error| failure(error.to_string()))?;
         // No limit: it takes as long as the shard, which has a watchdog of its own, applies.
         raft.wait_for_recovery(None).await.map_err(|error| failure(error.to_string()))?;
-        Ok(Arc::new(RaftReplica { raft, log, progress: self.progress, actor }))
+        Ok(Arc::new(RaftReplica { raft, log, actor }))
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::actors::replica::actor::{Arguments, ReplicaActor, ReplicaMessage, ReplicaStatus};
-use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, ProposeError, Replica};
+use crate::actors::replica::port::{
+    AppliedState, Applier, CommittedEntry, CommittedLog, ProposeError, Replica,
+};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
 use crate::store::error::StoreError;
@@ -26,6 +28,7 @@ pub(super) struct FakeShard {
     /// While false, apply waits.
     open: watch::Sender<bool>,
     applied: watch::Sender<LogIndex>,
+    log: Mutex<Option<(u64, Arc<dyn CommittedLog>)>>,
     checked: bool,
 }
 
@@ -44,6 +47,7 @@ impl FakeShard {
             state: Mutex::default(),
             open: watch::Sender::new(true),
             applied: watch::Sender::new(LogIndex(0)),
+            log: Mutex::default(),
             checked: true,
         }
     }
@@ -65,6 +69,10 @@ impl FakeShard {
         drop(state);
         survivor.applied.send_replace(old.durable.index);
         survivor
+    }
+
+    fn log(&self) -> Arc<dyn CommittedLog> {
+        self.log.lock().unwrap().as_ref().expect("a replica runs").1.clone()
     }
 
     fn checkpoint(&self) -> AppliedState {
@@ -103,6 +111,14 @@ impl FakeShard {
 }
 
 impl Applier for FakeShard {
+    fn opened(&self, incarnation: u64, log: Arc<dyn CommittedLog>) {
+        *self.log.lock().unwrap() = Some((incarnation, log));
+    }
+
+    fn closed(&self, incarnation: u64) {
+        self.log.lock().unwrap().take_if(|(known, _)| *known == incarnation);
+    }
+
     fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.open.subscribe().wait_for(|open| *open).await.unwrap();
@@ -264,7 +280,7 @@ async fn proposals_become_entries_in_order() {
     let mut pulled = Vec::new();
     let mut after = LogIndex(0);
     loop {
-        let page = replica.committed_after(after, 3000).unwrap();
+        let page = node.shard.log().committed_after(after, 3000).unwrap();
         let Some(last) = page.last() else { break };
         after = last.index;
         pulled.extend(page);
@@ -276,7 +292,7 @@ async fn proposals_become_entries_in_order() {
         assert_eq!(pulled.position, fed.position);
     }
     assert!(fed[0].batch.is_none(), "the membership is an entry without a batch");
-    assert!(replica.committed_after(last, 1).unwrap().is_empty());
+    assert!(node.shard.log().committed_after(last, 1).unwrap().is_empty());
     actor.stop_and_wait(None, None).await.unwrap();
     assert!(node.arguments.published.borrow().is_none());
     let failed = propose(&*replica, 0..3);
@@ -338,8 +354,11 @@ async fn the_log_is_purged_behind_the_checkpoint_and_no_further() {
     replica.checkpointed(checkpoint.clone());
     let status = node.status(|status| status.purged > LogIndex(0)).await;
     assert_eq!(status.purged, checkpoint.index);
-    assert!(matches!(replica.committed_after(LogIndex(5), 1), Err(StoreError::Damaged { .. })));
-    assert_eq!(replica.committed_after(checkpoint.index, usize::MAX).unwrap().len(), 20);
+    assert!(matches!(
+        node.shard.log().committed_after(LogIndex(5), 1),
+        Err(StoreError::Damaged { .. })
+    ));
+    assert_eq!(node.shard.log().committed_after(checkpoint.index, usize::MAX).unwrap().len(), 20);
 
     let (disk, shard) = node.crash(actor).await;
     let node = Node::new(disk, shard).await;
@@ -390,7 +409,7 @@ async fn a_shard_that_is_away_loses_nothing() {
     propose(&*replica, 10..30);
     // The shard can pull what the replica waits to hand over.
     let pulled = async {
-        while replica.committed_after(applied, usize::MAX).unwrap().is_empty() {
+        while node.shard.log().committed_after(applied, usize::MAX).unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -3,6 +3,9 @@
 //! `QUIRE_RELAY_EVENTS` sets how many events the run with random kills delivers; `QUIRE_SEED` repeats
 //! one.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::actors::relay::{
     Delivered, Feed, FeedState, FeedStatus, OutboxLimits, Subscribes, Subscription,
@@ -69,7 +72,7 @@ impl StateMachine for Source {
     ) -> Result<Outcome<Count, Counted>, Stop<No>> {
         let before = count(&tables.view(), key)?;
         let last = before + times;
-        tables.put(COUNTS, key.to_be_bytes(), last.to_be_bytes().to_vec());
+        put_count(tables, key, last);
         let events = (before + 1..=last).map(|count| Counted { key, count }).collect();
         match times {
             0 => refuse(No),
@@ -83,9 +86,21 @@ impl StateMachine for Source {
 }
 
 /// Keeps the last count of every key, and refuses what is not the next: a gap, a double or another
-/// order would stay visible as a count that stands still.
+/// order would stay visible as a count that stands still. The other one keeps them in memory.
 struct Sink<const N: u8> {
     crash: bool,
+    /// Empty of a table-kept one.
+    counts: BTreeMap<u64, u64>,
+    unsaved: BTreeSet<u64>,
+}
+
+impl<const N: u8> Sink<N> {
+    fn last(&self, tables: &ReadTables<'_>, key: u64) -> Result<u64, StoreError> {
+        match Self::KEPT {
+            Kept::Tables => count(tables, key),
+            Kept::Memory => Ok(self.counts.get(&key).copied().unwrap_or(0)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -101,6 +116,10 @@ impl<const N: u8> StateMachine for Sink<N> {
         _ => "other",
     };
     const TABLES: &'static [&'static str] = &["counts"];
+    const KEPT: Kept = match N {
+        0 => Kept::Tables,
+        _ => Kept::Memory,
+    };
     type Command = Take;
     type Query = u64;
     type Reply = Count;
@@ -112,8 +131,12 @@ impl<const N: u8> StateMachine for Sink<N> {
         Bucket::new(event.key)
     }
 
-    fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
-        Ok(Self { crash: false })
+    fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        let counts = match Self::KEPT {
+            Kept::Tables => BTreeMap::new(),
+            Kept::Memory => all_counts(tables)?,
+        };
+        Ok(Self { crash: false, counts, unsaved: BTreeSet::new() })
     }
 
     fn apply(
@@ -122,13 +145,33 @@ impl<const N: u8> StateMachine for Sink<N> {
         _stamp: Stamp,
         Take(Counted { key, count: taken }): Take,
     ) -> Result<Outcome<Count, Count>, Stop<No>> {
-        if taken != count(&tables.view(), key)? + 1 {
+        if taken != self.last(&tables.view(), key)? + 1 {
             return refuse(No);
         }
-        tables.put(COUNTS, key.to_be_bytes(), taken.to_be_bytes().to_vec());
-        self.crash = key == FATAL;
+        match Self::KEPT {
+            Kept::Tables => put_count(tables, key, taken),
+            Kept::Memory => {
+                self.counts.insert(key, taken);
+                self.unsaved.insert(key);
+            }
+        }
+        // What is in memory is applied again after a crash, and would crash for ever.
+        static CRASHED: AtomicU64 = AtomicU64::new(0);
+        let is_first = || CRASHED.fetch_max(taken, Ordering::SeqCst) < taken;
+        self.crash = key == FATAL && (Self::KEPT == Kept::Tables || is_first());
         assert_ne!(key, POISON, "poison, on purpose");
         Ok(Outcome::reply(Count(taken)))
+    }
+
+    fn checkpoint(
+        &mut self,
+        tables: &mut Tables<'_>,
+        _rows: usize,
+    ) -> Result<Step<()>, StoreError> {
+        for key in std::mem::take(&mut self.unsaved) {
+            put_count(tables, key, self.counts[&key]);
+        }
+        Ok(Step::Done(()))
     }
 
     fn committed(&mut self) {
@@ -136,7 +179,7 @@ impl<const N: u8> StateMachine for Sink<N> {
     }
 
     fn query(&mut self, tables: &ReadTables<'_>, key: &mut u64) -> Result<Step<u64>, Stop<No>> {
-        Ok(Step::Done(count(tables, *key)?))
+        Ok(Step::Done(self.last(tables, *key)?))
     }
 }
 

@@ -1,23 +1,32 @@
-//! The user service: accounts, claims of names and addresses, and the edges that start at a user.
+//! The user service: accounts, claims of names and addresses, the edges that start at a user, and
+//! what a reader read and wishes.
 //!
-//! **Owns** accounts and credentials, follows, mutes, blocks, reading history.
+//! **Owns** accounts and credentials, follows, mutes and blocks of users, follows and mutes of tags,
+//! reading history, feedback.
 //! **Invariants**: U1 a name or address is borne by at most one user: it is claimed in the shard of
 //! its hash before it is borne, and a takeover of an expired claim first makes the attempt void
 //! where it would have been used; U2 a token is valid only while it carries its user's generation,
-//! which a password change raises; U3 a block is recorded with the blocked before it is answered.
+//! which a password change raises; U3 a block is recorded with the blocked before it is answered;
+//! U4 a history holds the newest [`HISTORY_MAX`] reads of all that were recorded and not forgotten,
+//! and each read that enters it is one event.
 
 mod apply;
 mod cache;
+mod choices;
 pub mod event;
+mod history;
 pub mod message;
 mod query;
 mod tables;
+mod view;
 
 use std::sync::Arc;
 
 pub use apply::EDGES_MAX;
 use cache::Cache;
+pub use choices::{FEEDBACK_MAX, TAGS_MAX};
 use event::Event;
+pub use history::HISTORY_MAX;
 use message::{Answer, Card, Command, Error, Query, Reply, Viewer};
 
 use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};

@@ -1,6 +1,8 @@
 //! The native API, over HTTP, with one shard per service and with four.
 
 mod posts;
+mod reader;
+mod recommendations;
 
 use serde_json::Value;
 

@@ -14,8 +14,7 @@ impl Engine {
         let posts = self.posts.iter().flat_map(Post::words);
         let readers = self.readers.iter().flat_map(Reader::words);
         let lists = std::iter::once(&self.newest).chain(&self.trends);
-        let places =
-            lists.flat_map(TopList::places).flat_map(|place| [place.order, u64::from(place.post)]);
+        let places = lists.flat_map(TopList::words);
         let words = posts.chain(readers).chain(self.tags.words()).chain(places);
         let words = words.chain(self.pace.words()).chain(self.pairs_words());
         words.fold(0, |digest, word| mix(digest ^ word))
@@ -23,15 +22,13 @@ impl Engine {
 
     /// Bytes of memory, the hash tables included; of the allocator's rounding, nothing.
     pub fn memory_bytes(&self) -> usize {
-        let posts = self.posts.capacity() * size_of::<Post>()
+        let posts = self.posts.heap_bytes()
             + self.posts.iter().map(|post| post.neighbours.heap_bytes()).sum::<usize>();
-        let readers = self.readers.capacity() * size_of::<Reader>()
+        let readers = self.readers.heap_bytes()
             + self.readers.iter().map(Reader::heap_bytes).sum::<usize>();
-        let lists =
-            std::iter::once(&self.newest).chain(&self.trends).chain(self.by_author.values());
+        let lists = std::iter::once(&self.newest).chain(&self.trends);
         let maps = self.post_slots.capacity() * (size_of::<(PostId, u32)>() + 1)
-            + self.reader_slots.capacity() * (size_of::<(UserId, u32)>() + 1)
-            + self.by_author.capacity() * (size_of::<(u32, TopList)>() + 1);
+            + self.reader_slots.capacity() * (size_of::<(UserId, u32)>() + 1);
         posts
             + readers
             + maps

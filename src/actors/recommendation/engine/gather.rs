@@ -113,9 +113,8 @@ impl Taker<'_> {
         let engine = self.engine;
         let Some(choices) = self.asker.choices else { return };
         for author in choices.follows.iter().rev().take(FOLLOWED_LISTS_MAX) {
-            if let Some(list) = engine.by_author.get(author) {
-                self.take(Source::FollowedAuthor, list.posts(), PER_SMALL_LIST);
-            }
+            let newest = &engine.readers[*author as usize].newest;
+            self.take(Source::FollowedAuthor, newest.posts(), PER_SMALL_LIST);
         }
         for tag in choices.followed_tags.iter().rev().take(FOLLOWED_LISTS_MAX) {
             let tag = engine.tag(*tag);

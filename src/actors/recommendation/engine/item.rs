@@ -85,3 +85,10 @@ pub struct Recommendations {
     /// Version of the weights that ranked them.
     pub weights_version: u64,
 }
+
+impl Recommendations {
+    /// No posts.
+    pub fn none(method: Method) -> Self {
+        Self { items: Vec::new(), method, weights_version: 0 }
+    }
+}

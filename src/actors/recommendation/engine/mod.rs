@@ -37,7 +37,9 @@ mod pace;
 mod post;
 mod reader;
 mod recommend;
+mod rows;
 mod rules;
+mod saved;
 mod scratch;
 pub mod settings;
 mod tag;
@@ -49,4 +51,5 @@ mod tests;
 
 pub use state::Engine;
 pub use recommend::Options;
+pub use saved::{LATE, SERVING, TABLES, damaged, delete};
 pub use scratch::Scratch;

@@ -1,5 +1,7 @@
 //! What is read together with a post.
 
+use serde::{Deserialize, Serialize};
+
 /// Half-lives that pairs are kept with: a short one for what goes together now, and a long one for
 /// what always does.
 pub(super) const SPEEDS: usize = 2;
@@ -8,7 +10,7 @@ pub(super) const SPEEDS: usize = 2;
 pub(super) const PAIR: u16 = 64;
 
 /// Another post, and how often it was read by the same readers; in [`PAIR`], by speed. 12 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Neighbour {
     /// The other.
     pub(super) post: u32,
@@ -31,14 +33,14 @@ impl Neighbour {
 }
 
 /// Sums of pairs, fading with them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sums {
     pub(super) together: [u32; SPEEDS],
     pub(super) next: [u32; SPEEDS],
 }
 
 /// The neighbours of a post, in the order in which they came; the weakest makes room.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Neighbours {
     all: Vec<Neighbour>,
     /// Of what is and was in `all`.

@@ -1,5 +1,7 @@
 //! How fast the whole stream is, and which half-life fits it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::actors::recommendation::engine::fixed::{self, ONE};
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
 use crate::actors::recommendation::engine::top_list::TopList;
@@ -12,7 +14,7 @@ const FADE: u32 = 10;
 
 /// How well each trend foresaw the reads of late: so the list that is shown to whom nothing else is
 /// known of has the half-life that fits this stream now.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pace {
     hits: [u32; WINDOWS],
     /// Reads of all posts, fading with each half-life; in 64.

@@ -1,10 +1,13 @@
 //! What is kept of a post.
 
+use serde::{Deserialize, Serialize};
+
 use crate::actors::recommendation::engine::fixed::{self, ONE};
 use crate::actors::recommendation::engine::neighbours::Neighbours;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
 use crate::actors::signature::Signature;
 use crate::ids::PostId;
+use crate::store::codec::Record;
 
 /// Tags of a post that count; further ones are ignored.
 pub(super) const TAGS_MAX: usize = 5;
@@ -14,7 +17,7 @@ const CONTINUED_WINDOW: usize = 3;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Whether a post may be recommended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Status {
     /// Only heard of: something was read that nobody published yet.
     Unknown,
@@ -26,8 +29,8 @@ pub(super) enum Status {
     Deleted,
 }
 
-/// A post. About 200 bytes without its neighbours.
-#[derive(Debug, Clone)]
+/// A post, in memory as in its row. About 200 bytes without its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Post {
     pub(super) id: PostId,
     /// Version of the last news that took effect.
@@ -55,6 +58,10 @@ pub(super) struct Post {
     pub(super) status: Status,
     pub(super) signature: Signature,
     pub(super) neighbours: Neighbours,
+}
+
+impl Record for Post {
+    const KIND: u8 = 68;
 }
 
 impl Post {

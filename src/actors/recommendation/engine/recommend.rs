@@ -109,7 +109,7 @@ impl Engine {
     pub fn following(&self, reader: UserId, options: &Options<'_>) -> Recommendations {
         let asker = self.reader(Some(reader), &[], 0);
         let Some(choices) = asker.choices else { return self.listed(Vec::new(), Method::Latest) };
-        let authors = choices.follows.iter().filter_map(|author| self.by_author.get(author));
+        let authors = choices.follows.iter().map(|author| &self.readers[*author as usize].newest);
         let tags = choices.followed_tags.iter().map(|tag| &self.tag(*tag).newest);
         let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
         places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));

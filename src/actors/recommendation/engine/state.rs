@@ -8,6 +8,7 @@ use crate::actors::recommendation::engine::neighbours::{Neighbours, PAIR, SPEEDS
 use crate::actors::recommendation::engine::pace::{self, Pace};
 use crate::actors::recommendation::engine::post::{NONE, Post, Status};
 use crate::actors::recommendation::engine::reader::{Reader, choose};
+use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
 use crate::actors::signature::Signature;
 use crate::actors::recommendation::engine::tag::{Tag, Tags};
@@ -33,13 +34,11 @@ const NEARNESS: [u16; 20] =
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(super) settings: Settings,
-    pub(super) posts: Vec<Post>,
+    pub(super) posts: Rows<Post>,
     pub(super) post_slots: FxHashMap<PostId, u32>,
-    pub(super) readers: Vec<Reader>,
+    pub(super) readers: Rows<Reader>,
     pub(super) reader_slots: FxHashMap<UserId, u32>,
     pub(super) tags: Tags,
-    /// Newest posts by user slot.
-    pub(super) by_author: FxHashMap<u32, TopList>,
     pub(super) newest: TopList,
     pub(super) trends: [TopList; WINDOWS],
     pub(super) pace: Pace,
@@ -55,12 +54,11 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            posts: Vec::new(),
+            posts: Rows::default(),
             post_slots: FxHashMap::default(),
-            readers: Vec::new(),
+            readers: Rows::default(),
             reader_slots: FxHashMap::default(),
             tags: Tags::default(),
-            by_author: FxHashMap::default(),
             newest: TopList::default(),
             trends: std::array::from_fn(|_| TopList::default()),
             pace: Pace::default(),
@@ -123,7 +121,7 @@ impl Engine {
             Event::ReaderErased { reader } => {
                 if let Some(slot) = self.reader_slots.get(reader) {
                     // The slot stays: posts by the reader may be kept by their owner.
-                    self.readers[*slot as usize] = Reader::new(*reader);
+                    self.readers[*slot as usize].erase();
                 }
             }
             Event::AuthorFollowed { reader, author, is_on } => {
@@ -276,7 +274,7 @@ impl Engine {
         let born_ms = post.born_ms;
         self.newest.set(slot, born_ms, NEWEST_PLACES);
         if post.author != NONE {
-            self.by_author.entry(post.author).or_default().set(slot, born_ms, AUTHOR_PLACES);
+            self.readers[post.author as usize].newest.set(slot, born_ms, AUTHOR_PLACES);
         }
         for tag in post.tags() {
             self.tags.list(*tag, slot, born_ms);
@@ -304,12 +302,41 @@ impl Engine {
         }
         self.newest.remove(slot);
         self.trends.iter_mut().for_each(|trend| trend.remove(slot));
-        if let Some(list) = self.by_author.get_mut(&post.author) {
-            list.remove(slot);
+        if post.author != NONE {
+            self.readers[post.author as usize].newest.remove(slot);
         }
         for tag in post.tags() {
             self.tags.unlist(*tag, slot);
         }
+    }
+
+    /// Whether a post was heard of.
+    pub fn knows(&self, post: PostId) -> bool {
+        self.post_slots.contains_key(&post)
+    }
+
+    /// How often a post was shown.
+    pub fn shown(&self, post: PostId) -> u32 {
+        self.post_slots.get(&post).map_or(0, |slot| self.posts[*slot as usize].shown)
+    }
+
+    /// Takes over how often a post was shown, if it is known.
+    pub fn set_shown(&mut self, post: PostId, shown: u32) {
+        if let Some(slot) = self.post_slots.get(&post) {
+            self.posts[*slot as usize].shown = shown;
+        }
+    }
+
+    /// What is known of a post: its version, and whether it is listed.
+    pub fn known_post(&self, post: PostId) -> Option<(u64, bool)> {
+        let post = &self.posts[*self.post_slots.get(&post)? as usize];
+        Some((post.version, post.is_listed()))
+    }
+
+    /// The post in a place, in the order in which they were first heard of.
+    pub fn post_at(&self, place: u32) -> Option<PostId> {
+        let is_there = (place as usize) < self.posts.len();
+        is_there.then(|| self.posts[place as usize].id)
     }
 
     /// Posts that were heard of, deleted ones included.
@@ -345,20 +372,27 @@ impl Engine {
     fn post_slot(&mut self, post: PostId) -> u32 {
         *self.post_slots.entry(post).or_insert_with(|| {
             self.unknown += 1;
-            self.posts.push(Post::unknown(post));
-            (self.posts.len() - 1) as u32
+            self.posts.push(Post::unknown(post))
         })
     }
 
     fn reader_slot(&mut self, reader: UserId) -> u32 {
-        *self.reader_slots.entry(reader).or_insert_with(|| {
-            self.readers.push(Reader::new(reader));
-            (self.readers.len() - 1) as u32
-        })
+        let new = || self.readers.push(Reader::new(reader));
+        *self.reader_slots.entry(reader).or_insert_with(new)
     }
 
     pub(super) fn pairs_words(&self) -> impl Iterator<Item = u64> + '_ {
         self.pairs.words()
+    }
+
+    pub(super) fn pairs(&self) -> &Neighbours {
+        &self.pairs
+    }
+
+    /// Takes over what else was saved.
+    pub(super) fn restore(&mut self, unknown: usize, pairs: Neighbours) {
+        self.unknown = unknown;
+        self.pairs = pairs;
     }
 
     /// Weight of all pairs.

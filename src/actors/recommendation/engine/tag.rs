@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::actors::recommendation::engine::fixed::{self, ONE};
 use crate::actors::recommendation::engine::post::Post;
+use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::Settings;
 use crate::actors::recommendation::engine::top_list::TopList;
+use crate::store::codec::Record;
 
 /// Places in each list of a tag.
 const PLACES: usize = 24;
@@ -15,7 +18,7 @@ const PLACES: usize = 24;
 pub(super) const TAG_WINDOWS: [usize; 2] = [2, 5];
 
 /// A tag.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tag {
     pub(super) newest: TopList,
     pub(super) trends: [TopList; TAG_WINDOWS.len()],
@@ -38,12 +41,23 @@ impl Tag {
     }
 }
 
+/// A tag as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedTag {
+    name: String,
+    tag: Tag,
+}
+
+impl Record for SavedTag {
+    const KIND: u8 = 70;
+}
+
 /// All tags, by name and by slot.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tags {
     slots: FxHashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
-    all: Vec<Tag>,
+    all: Rows<Tag>,
 }
 
 impl Tags {
@@ -52,12 +66,26 @@ impl Tags {
         if let Some(slot) = self.slots.get(name) {
             return *slot;
         }
-        let slot = self.all.len() as u32;
+        let slot = self.all.push(Tag::default());
         let name: Arc<str> = name.into();
         self.slots.insert(Arc::clone(&name), slot);
         self.names.push(name);
-        self.all.push(Tag::default());
         slot
+    }
+
+    /// The tags as they were written, in the order of their slots.
+    pub(super) fn of_saved(saved: Vec<SavedTag>) -> Self {
+        let names: Vec<Arc<str>> = saved.iter().map(|saved| saved.name.as_str().into()).collect();
+        let slots = names.iter().cloned().zip(0..).collect();
+        let all = saved.into_iter().map(|saved| saved.tag).collect();
+        Self { slots, names, all: Rows::written(all) }
+    }
+
+    /// A tag that has changed; counts as written from now on.
+    pub(super) fn next_changed(&mut self) -> Option<(u32, SavedTag)> {
+        let (slot, tag) = self.all.next_changed()?;
+        let name = self.names[slot as usize].to_string();
+        Some((slot, SavedTag { name, tag: tag.clone() }))
     }
 
     /// The slot of a name, if it has one.
@@ -107,7 +135,7 @@ impl Tags {
     /// Bytes on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         let lists = self.all.iter().flat_map(|tag| std::iter::once(&tag.newest).chain(&tag.trends));
-        self.all.capacity() * size_of::<Tag>()
+        self.all.heap_bytes()
             + self.slots.capacity() * (size_of::<(Arc<str>, u32)>() + 1)
             + self.names.capacity() * size_of::<Arc<str>>()
             + self.slots.keys().map(|name| name.len()).sum::<usize>()
@@ -116,6 +144,9 @@ impl Tags {
 
     /// The state in words, for a digest.
     pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.all.iter().flat_map(|tag| [u64::from(tag.readers), tag.touched_ms])
+        self.all.iter().flat_map(|tag| {
+            let lists = std::iter::once(&tag.newest).chain(&tag.trends).flat_map(TopList::words);
+            [u64::from(tag.readers), tag.touched_ms].into_iter().chain(lists)
+        })
     }
 }

@@ -1,7 +1,9 @@
 //! A bounded list of posts, best first.
 
+use serde::{Deserialize, Serialize};
+
 /// A place in a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     /// What the list is ordered by; higher is better.
     pub(super) order: u64,
@@ -13,7 +15,7 @@ pub(super) struct Place {
 ///
 /// The orders of trends only grow, and those of publication do not change: so the list is exact as
 /// long as nothing is removed. What is removed leaves a gap that the next news fill.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TopList(Vec<Place>);
 
 impl TopList {
@@ -57,6 +59,11 @@ impl TopList {
     /// The places, best first.
     pub(super) fn places(&self) -> &[Place] {
         &self.0
+    }
+
+    /// The state in words, for a digest.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().flat_map(|place| [place.order, u64::from(place.post)])
     }
 
     /// Bytes it has on the heap.
