@@ -76,6 +76,9 @@ pub struct Config {
     pub signin_failures_max: u32,
     /// Threads that hash passwords.
     pub password_threads: usize,
+    /// TOML file with experiments, which are set when the node starts; empty: those that were set
+    /// last go on.
+    pub experiments: PathBuf,
     /// Filter of the log, as `level` or `target=level,…`.
     pub log: String,
 }
@@ -99,6 +102,7 @@ impl Default for Config {
             token_days: 30,
             signin_failures_max: 10,
             password_threads: 2,
+            experiments: PathBuf::new(),
             log: "info".into(),
         }
     }

@@ -83,6 +83,9 @@ pub(super) struct NodeOptions {
     /// Threads that hash passwords
     #[arg(long, value_name = "N", hide_short_help = true)]
     password_threads: Option<String>,
+    /// TOML file with experiments to set at the start
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    experiments: Option<String>,
     /// Filter of the log, as `level` or `target=level,…` [default: info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -119,6 +122,7 @@ impl NodeOptions {
             ("token_days", self.token_days),
             ("signin_failures_max", self.signin_failures_max),
             ("password_threads", self.password_threads),
+            ("experiments", self.experiments),
             ("log", self.log),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();

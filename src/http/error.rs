@@ -361,6 +361,17 @@ pub fn taken(kind: user::ClaimKind) -> Failure {
     Failure::field(ErrorCode::Conflict, field, "has already been taken")
 }
 
+impl From<CallError<recommendation::Error>> for Failure {
+    fn from(error: CallError<recommendation::Error>) -> Self {
+        match &error {
+            CallError::Refused(recommendation::Error::Experiments(why)) => {
+                Self::invalid("experiment", why.to_string())
+            }
+            _ => of_call(&error),
+        }
+    }
+}
+
 impl From<CallError<post::Error>> for Failure {
     fn from(error: CallError<post::Error>) -> Self {
         let CallError::Refused(refusal) = &error else { return of_call(&error) };

@@ -11,6 +11,7 @@ pub mod checks;
 pub mod conduit;
 pub mod edge;
 pub mod error;
+pub mod experiments;
 pub mod extract;
 pub mod failure_limit;
 pub mod fault_guard;

@@ -7,6 +7,8 @@
 
 mod experiment;
 mod outcomes;
+mod saved;
 
 pub use experiment::{BUCKETS, Experiment, SplitError, Splits, Variant};
 pub use outcomes::{Estimate, Outcomes, VariantOutcome};
+pub use saved::Traffic;

@@ -3,8 +3,9 @@
 //! **Invariants**: O1 a shown post is read at most once; O2 what waits for reads is bounded, the
 //! oldest forgotten; O3 there is no floating point in what is kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::recommendation::message::Exposure;
@@ -13,29 +14,32 @@ use crate::ids::{PostId, Stamp, UserId};
 /// How long after it was shown a read of a post counts.
 const READ_WITHIN_MS: u64 = 30 * 60_000;
 /// Answers that wait for reads.
-const WAITING_MAX: usize = 8_192;
+const WAITING_MAX: usize = 65_536;
 /// Posts of one answer that count.
 const POSTS_MAX: usize = 50;
 /// An unlikely place weighs at most so much: as many posts as compete for one.
 const WEIGHT_MAX: u64 = 64;
 
 /// Counts per variant, and the answers whose reads may still come.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
-    sums: BTreeMap<Label, Sums>,
-    waiting: VecDeque<Waiting>,
+    pub(super) sums: BTreeMap<Label, Sums>,
+    pub(super) waiting: VecDeque<Waiting>,
     /// Number of the first of `waiting`.
-    first: u64,
+    pub(super) first: u64,
     /// The latest answer of a reader: the one that a read is said to come from.
-    latest: BTreeMap<UserId, u64>,
+    pub(super) latest: FxHashMap<UserId, u64>,
+    /// Numbers of those that have changed since they were staged.
+    pub(super) changed: BTreeSet<u64>,
 }
 
 /// Experiment and variant.
-type Label = (String, String);
+pub(super) type Label = (String, String);
 
+/// An answer whose reads may still come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Waiting {
-    reader: UserId,
+pub(super) struct Waiting {
+    pub(super) reader: UserId,
     at: Stamp,
     label: Label,
     /// Post, how often it would have to be shown to make up for its propensity, and whether it was
@@ -48,7 +52,7 @@ struct Waiting {
 
 /// Sums over answers, of which each is one draw: what one reader does in one answer hangs together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Sums {
+pub(super) struct Sums {
     answers: u64,
     shown: u64,
     shown_squared: u64,
@@ -63,7 +67,7 @@ struct Sums {
 }
 
 /// What one variant came to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VariantOutcome {
     /// Of the experiment.
     pub experiment: String,
@@ -84,7 +88,7 @@ pub struct VariantOutcome {
 }
 
 /// An estimate with its 95 % interval, which is `value` ± `margin`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The estimate.
     pub value: f64,
@@ -114,7 +118,9 @@ impl Outcomes {
             sums.weight += if *is_explored { *weight } else { 0 };
             sums.weight_squared += if *is_explored { weight * weight } else { 0 };
         }
-        self.latest.insert(reader, self.first + self.waiting.len() as u64);
+        let number = self.first + self.waiting.len() as u64;
+        self.latest.insert(reader, number);
+        self.changed.insert(number);
         self.waiting.push_back(Waiting { reader, at, label, posts, shown, read: 0 });
         while self.waiting.len() > WAITING_MAX || self.is_over(at) {
             self.forget_first();
@@ -143,25 +149,34 @@ impl Outcomes {
             sums.weight_squared_read += weight * weight;
         }
         waiting.read += 1;
+        self.changed.insert(*number);
     }
 
     /// Forgets what a reader was shown; what is counted says nothing of anybody.
     pub fn forget_reader(&mut self, reader: UserId) {
         self.latest.remove(&reader);
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.reader == reader) {
-            waiting.reader = UserId(0);
-            waiting.posts.clear();
-        }
+        self.clear(|waiting| waiting.reader == reader);
     }
 
     /// Keeps only the counts of these; for experiments that are over.
     pub fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
         self.sums.retain(|(experiment, variant), _| keep(experiment, variant));
-        for waiting in &mut self.waiting {
-            if !keep(&waiting.label.0, &waiting.label.1) {
+        self.clear(|waiting| !keep(&waiting.label.0, &waiting.label.1));
+    }
+
+    /// No reads of these will count.
+    fn clear(&mut self, which: impl Fn(&Waiting) -> bool) {
+        for (number, waiting) in (self.first..).zip(&mut self.waiting) {
+            if which(waiting) {
+                waiting.reader = UserId(0);
                 waiting.posts.clear();
+                self.changed.insert(number);
             }
         }
+        let Self { latest, waiting, first, .. } = self;
+        latest.retain(|reader, number| {
+            waiting.get((*number - *first) as usize).is_some_and(|one| one.reader == *reader)
+        });
     }
 
     /// What came of each variant, by name.
