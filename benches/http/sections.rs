@@ -234,7 +234,7 @@ fn measure(
     (limit_name, limit): (&str, &Server),
     ratio: impl Fn(&Figures, &Figures) -> Ratio,
 ) -> Result<(), Failed> {
-    if options.only.as_ref().is_some_and(|only| !operation.name().contains(only.as_str())) {
+    if is_left_out(options, operation) {
         return Ok(());
     }
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); targets.len() + 1];
@@ -364,6 +364,11 @@ fn memory(options: &Options) -> Result<(), Failed> {
 }
 
 /// CPU per request with many more posts.
+/// Whether another operation is asked for.
+fn is_left_out(options: &Options, operation: Operation) -> bool {
+    options.only.as_ref().is_some_and(|only| !operation.name().contains(only.as_str()))
+}
+
 fn scale(options: &Options) -> Result<(), Failed> {
     let (few, many) = (options.sizes(), options.scaled());
     println!("\n## {} posts instead of {}\n", many.posts, few.posts);
@@ -374,6 +379,9 @@ fn scale(options: &Options) -> Result<(), Failed> {
     println!("|---|--:|--:|--:|---|");
     let targets = [Target::start(few, 1, true)?, Target::start(many, 1, true)?];
     for (operation, _) in READS.into_iter().chain(WRITES) {
+        if is_left_out(options, operation) {
+            continue;
+        }
         let mut figures = [const { Vec::new() }; 2];
         for run in 0..options.runs() as u64 {
             for (outcomes, target) in figures.iter_mut().zip(&targets) {

@@ -9,9 +9,8 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::AbortHandle;
 
-use crate::seams::tasks;
+use crate::seams::tasks::{self, Tasks};
 use crate::store::checkpointer::Checkpoints;
 
 /// What the actor receives.
@@ -25,15 +24,8 @@ pub(crate) struct CheckpointActor;
 
 pub(crate) struct State {
     checkpoints: Arc<Checkpoints>,
-    waiter: Option<AbortHandle>,
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        if let Some(waiter) = &self.waiter {
-            waiter.abort();
-        }
-    }
+    /// What waits for the next one.
+    tasks: Tasks,
 }
 
 impl Actor for CheckpointActor {
@@ -46,7 +38,7 @@ impl Actor for CheckpointActor {
         myself: ActorRef<CheckpointMessage>,
         checkpoints: Arc<Checkpoints>,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State { checkpoints, waiter: None };
+        let mut state = State { checkpoints, tasks: Tasks::default() };
         state.wait(myself);
         Ok(state)
     }
@@ -88,6 +80,6 @@ impl State {
             checkpoints.wait_due().await;
             let _ = myself.cast(CheckpointMessage::Due);
         });
-        self.waiter = Some(waiter.abort_handle());
+        self.tasks.keep(waiter.abort_handle());
     }
 }

@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::AbortHandle;
 
 use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
 use crate::actors::call::CallError;
@@ -44,6 +43,7 @@ use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
 use crate::ids::Stamp;
+use crate::seams::tasks::Tasks;
 use crate::seams::time;
 use crate::store::shard_state::ShardState;
 
@@ -120,22 +120,6 @@ struct InFlight<S: StateMachine> {
     proposed: Instant,
 }
 
-#[derive(Default)]
-struct Tasks(Vec<AbortHandle>);
-
-impl Tasks {
-    fn keep(&mut self, task: AbortHandle) {
-        self.0.retain(|task| !task.is_finished());
-        self.0.push(task);
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
-    }
-}
-
 impl<S: StateMachine> Actor for ShardActor<S> {
     type Msg = ShardMessage<S>;
     type State = State<S>;
@@ -151,7 +135,8 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             let guard = cell.store.owned(generation)?;
             (S::load(&guard.read())?, Outgoing::load(&guard.read(), generation)?)
         };
-        let mut tasks = Tasks(vec![cell.watch_replica(myself.clone())]);
+        let mut tasks = Tasks::default();
+        tasks.keep(cell.watch_replica(myself.clone()));
         let has_caught_up = match S::KEPT {
             Kept::Tables => cell.has_recovered(),
             Kept::Memory => {

@@ -30,8 +30,8 @@ mod select;
 mod walk;
 
 mod cache;
-mod clock;
 mod progress;
+mod s3_fifo;
 mod tables;
 
 #[cfg(test)]

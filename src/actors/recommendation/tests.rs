@@ -473,7 +473,7 @@ fn what_was_written_and_replayed_is_what_was_never_interrupted() {
 fn a_checkpoint_writes_what_changed_and_no_more() {
     let mut shard = Shard::new();
     lessons(400).into_iter().for_each(|(stamp, command)| shard.apply(stamp, command));
-    let mut count = |shard: &mut Shard| {
+    let count = |shard: &mut Shard| {
         let mut steps = 1;
         loop {
             let Shard { tables, service } = shard;

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::seams::tasks::Inline;
-use crate::seams::time::{self, Instant};
+use crate::seams::time::Instant;
 use crate::store::file::Storage;
 
 const CLIENTS: u64 = 6;

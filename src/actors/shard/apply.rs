@@ -133,22 +133,17 @@ impl<S: StateMachine> State<S> {
             Some(&OutboxCommand::KIND) => return self.apply_outbox(shard, &command.payload),
             Some(_) | None => {}
         }
-        let stamp = command.stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
         if let Some(outcome) = shard.remembered.get(&command.id) {
             return Ok(decode_verdict::<S>(outcome)?);
         }
-        shard.progress.last_stamp = stamp;
+        let stamp = next_stamp(shard, command.stamp);
         let verdict = if stamp > command.deadline {
             self.cell.metrics.expired();
             Verdict::Expired
         } else {
             self.attempt(shard, place, stamp, &command.payload, |_| {})?
         };
-        if matches!(verdict, Verdict::Poison) {
-            self.bury(shard, place, command.payload);
-        }
-        let outcome = encode_verdict::<S>(&verdict);
-        shard.progress.digest = chain(shard.progress.digest, &outcome);
+        let outcome = self.conclude(shard, place, &verdict, || command.payload);
         shard.remembered.insert(stamp, command.id, command.deadline, outcome);
         if matches!(verdict, Verdict::Replied(_)) {
             // Last, for it is the service's code: should it panic, the command is remembered.
@@ -211,6 +206,23 @@ impl<S: StateMachine> State<S> {
         Ok(Verdict::Poison)
     }
 
+    /// What every verdict is: a link of the chain that replicas compare, and perhaps a dead letter.
+    /// Returns it encoded.
+    pub(super) fn conclude(
+        &self,
+        shard: &mut ShardState,
+        place: Place,
+        verdict: &Verdict<S>,
+        letter: impl FnOnce() -> Bytes,
+    ) -> Bytes {
+        if matches!(verdict, Verdict::Poison) {
+            self.bury(shard, place, letter());
+        }
+        let outcome = encode_verdict::<S>(verdict);
+        shard.progress.digest = chain(shard.progress.digest, &outcome);
+        outcome
+    }
+
     /// Tells the service that its rows are merged. A panic over that crashes the actor, and its
     /// successor finds them; what a memory-kept service has in memory is in doubt then as after one in
     /// `apply`, and would crash every successor that applies the command again.
@@ -236,4 +248,11 @@ impl<S: StateMachine> State<S> {
         let places = [Some(number), part];
         shard.bury(index, places.into_iter().flatten(), letter);
     }
+}
+
+/// The stamp of the next command: the one that it was given, unless time would stand still (S5).
+pub(super) fn next_stamp(shard: &mut ShardState, given: Stamp) -> Stamp {
+    let stamp = given.max(Stamp(shard.progress.last_stamp.0 + 1));
+    shard.progress.last_stamp = stamp;
+    stamp
 }

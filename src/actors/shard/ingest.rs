@@ -2,9 +2,10 @@
 
 use ractor::ActorProcessingErr;
 
-use crate::actors::batch::{BatchedCommand, Verdict, chain, encode_verdict};
+use crate::actors::batch::{BatchedCommand, Verdict};
 use crate::actors::relay::message::{Content, FeedRequest, Ingest, Ingested, Part, RuntimeReply};
 use crate::actors::shard::State;
+use crate::actors::shard::apply::next_stamp;
 use crate::actors::shard::kept::{Halt, Place};
 use crate::actors::state_machine::StateMachine;
 use crate::ids::Stamp;
@@ -80,21 +81,18 @@ impl<S: StateMachine> State<S> {
         part: &Part,
         feed: Feed,
     ) -> Result<Verdict<S>, Halt> {
-        let stamp = stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
-        shard.progress.last_stamp = stamp;
+        let stamp = next_stamp(shard, stamp);
         let verdict = match &part.content {
             Content::Command(payload) => self.attempt(shard, place, stamp, payload, |tables| {
                 feed.write(tables, &ingest.source);
             })?,
             Content::Broken(_) => Verdict::Poison,
         };
-        if matches!(verdict, Verdict::Poison) {
+        self.conclude(shard, place, &verdict, || {
             // With all that whoever repairs the program needs to deliver it again.
-            let letter =
-                Ingest { upto: part.position, parts: vec![part.clone()], ..ingest.clone() };
-            self.bury(shard, place, codec::encode(&letter).into());
-        }
-        shard.progress.digest = chain(shard.progress.digest, &encode_verdict::<S>(&verdict));
+            let (source, parts) = (ingest.source.clone(), vec![part.clone()]);
+            codec::encode(&Ingest { source, upto: part.position, parts, ..*ingest }).into()
+        });
         if matches!(verdict, Verdict::Replied(_)) {
             // Last, for it is the service's code: should it panic, the part was seen.
             self.tell_committed(place)?;

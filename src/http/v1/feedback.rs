@@ -20,16 +20,19 @@ use crate::http::posts::{fetch, named};
 use crate::ids::{PostId, UserId};
 
 /// What a reader wishes.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Wished {
     /// What.
+    #[serde(default)]
     #[schema(value_type = Wish, required)]
     what: Field<String>,
     /// Id or slug of the post; for every wish but `mute_tag`.
+    #[serde(default)]
     #[schema(value_type = String)]
     post: Field<String>,
     /// For `mute_tag`.
+    #[serde(default)]
     #[schema(value_type = String, min_length = 1, max_length = 40)]
     tag: Field<String>,
 }

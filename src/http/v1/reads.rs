@@ -32,25 +32,29 @@ const POSTS_ASKED_MAX: usize = 250;
 const WRONG_TOLD_MAX: usize = 20;
 
 /// Reads of the signed-in reader.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Reads {
     /// In any order. A read of the same post and time counts once, however often it is sent.
+    #[serde(default)]
     #[schema(value_type = Vec<SentRead>, required, max_items = 1000)]
     reads: Field<Items>,
 }
 
 /// A read.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SentRead {
     /// Id or slug of the post.
+    #[serde(default)]
     #[schema(value_type = String, required)]
     post: Field<Name>,
     /// When it was read; at most 10 seconds ahead.
+    #[serde(default)]
     #[schema(value_type = Time, required)]
     at: Field<Moment>,
     /// How much of it, in per cent.
+    #[serde(default)]
     #[schema(value_type = u8, maximum = 100)]
     depth: Field<Depth>,
 }

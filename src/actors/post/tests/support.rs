@@ -26,6 +26,9 @@ pub(super) fn tiny() -> Limits {
     Limits {
         posts_bytes: 3_000,
         bodies_bytes: 300,
+        post_share: 0,
+        body_share: 0,
+        shared_posts: 0,
         lists_bytes: 1_500,
         favored_bytes: 400,
         feeds_bytes: 700,
