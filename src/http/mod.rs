@@ -12,6 +12,7 @@ pub mod conduit;
 pub mod docs;
 pub mod edge;
 pub mod error;
+pub mod experiments;
 pub mod extract;
 pub mod failure_limit;
 pub mod fault_guard;
