@@ -163,7 +163,7 @@ impl Node {
             disk: ground.disk.clone(),
             tree: Arc::default(),
         };
-        let limits = limits(config);
+        let limits = Limits::from(config);
         let app = App::new(Parts {
             users: users.router,
             posts: posts.router,
@@ -339,18 +339,6 @@ fn tokens(config: &Config, data_dir: &DataDir, clock: Clock) -> Result<Tokens, S
         .map_err(|error| StoreError::Io(error.to_string()))?;
     let life = Duration::from_secs(u64::from(config.token_days) * 24 * 60 * 60);
     Ok(Tokens::new(key, Vec::new(), life, clock))
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        requests_in_flight: config.requests_max,
-        connections: config.connections_max,
-        head_time: Duration::from_millis(config.header_timeout_ms),
-        body_time: Duration::from_millis(config.body_timeout_ms),
-        request_time: Duration::from_millis(config.request_timeout_ms),
-        drain_time: Duration::from_millis(config.shutdown_timeout_ms),
-        ..Limits::default()
-    }
 }
 
 /// The first of these errors; never, if there is none.

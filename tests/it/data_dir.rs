@@ -118,17 +118,27 @@ async fn a_file_that_is_damaged_while_the_node_runs_ends_it() {
     let mut node = node.start().await;
     let mut jake = register(&node, "jake").await;
     let mut slugs = Vec::new();
-    for number in 0..100 {
+    // More than the caches hold.
+    for number in 0..250 {
         let answer = jake.send("POST", "/api/articles", Some(&big_article(number))).await.unwrap();
         slugs.push(slug_of(&answer.expect(201)));
     }
-    let file = node.data_dir().join("post-0.redb");
-    eventually(Duration::from_secs(30), "all of it is written", async || {
-        let written = std::fs::metadata(&file).unwrap().len();
-        (written > 100 * 128 * 1024).then_some(())
-    })
+    eventually(
+        Duration::from_secs(60),
+        "all of it is written, and its events are settled",
+        async || {
+            let metrics = node.ops().get("/metrics").await.expect(200).text();
+            let is_zero = |name: &str| {
+                let of_post = |line: &&str| line.starts_with(name) && line.contains("=\"post\"");
+                metrics.lines().filter(of_post).all(|line| line.ends_with(" 0"))
+            };
+            (is_zero("quire_unwritten_bytes") && is_zero("quire_outbox_events")).then_some(())
+        },
+    )
     .await;
+    let file = node.data_dir().join("post-0.redb");
     let length = std::fs::metadata(&file).unwrap().len();
+    assert!(length > 250 * 128 * 1024);
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 8).unwrap();
     let mut client = node.client();
     let mut is_met = false;
