@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::bare::Answers;
 use crate::content::Sizes;
-use crate::load::{self, Outcome, Plan};
+use crate::load::{self, Outcome, Plan, Source};
 use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio, verdict};
-use crate::workload::{Keys, Mix, Operation, Walk};
+use crate::workload::{Batches, Keys, Mix, Operation, Walk};
 use crate::{Failed, Options, folder, machine};
 
 /// Connections of the read tests.
@@ -23,8 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const FILL_PATIENCE: Duration = Duration::from_secs(45 * 60);
 /// Answers of which the one of median length is what the bare server returns.
 const SAMPLES: usize = 101;
-/// Time for reading every article before anything is measured.
-const WALK: Duration = Duration::from_secs(5);
+/// How long reading every article once, before anything is measured, may take.
+const WALK_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// Connections over which batches of reads come.
+const READ_CONNECTIONS: [usize; 2] = [4, 64];
+/// Reads a second that the service is to take.
+const READS_PER_SECOND: f64 = 50_000.0;
+/// More than the reads of a run: no two runs send a read of the same time.
+const READS_TIME_US: u64 = 3_600_000_000;
 /// Creates a second while checkpoints are written.
 const CREATES_PER_SECOND: f64 = 5_000.0;
 
@@ -63,6 +69,9 @@ pub fn run(options: &Options) -> Result<(), Failed> {
     }
     if options.all || options.startup {
         startup(options)?;
+    }
+    if options.all || options.reads {
+        reads(options)?;
     }
     Ok(())
 }
@@ -170,8 +179,13 @@ fn table(options: &Options) -> Result<(), Failed> {
     let direct = Server::start(&role("direct", &limits), PATIENCE)?;
     for target in &targets {
         // Pages and posts are in memory, as they are in a node that has served for a while.
-        let plan = Plan { warm_up: Duration::ZERO, duration: WALK, ..target.plan(options) };
-        load::run(&plan, &mut Walk::new(&target.keys))?;
+        let plan = target.plan(options);
+        let plan = Plan { warm_up: Duration::ZERO, duration: WALK_PATIENCE, ..plan };
+        let mut walk = Walk::new(&target.keys);
+        run_checked(&plan, &mut walk)?;
+        if walk.left() > 0 {
+            return Err("reading every article once took too long".into());
+        }
     }
     report::head();
     for (operation, bar) in READS {
@@ -203,8 +217,8 @@ fn table(options: &Options) -> Result<(), Failed> {
 }
 
 /// A run that tells of answers that failed.
-fn run_checked(plan: &Plan, mix: &mut Mix<'_>) -> Result<Outcome, Failed> {
-    let outcome = load::run(plan, mix)?;
+fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Failed> {
+    let outcome = load::run(plan, source)?;
     if let Some(failure) = &outcome.failure {
         println!("\n{} answers failed, the first: {failure:?}\n", outcome.failed);
     }
@@ -225,7 +239,7 @@ fn measure(
     (limit_name, limit): (&str, &Server),
     ratio: impl Fn(&Figures, &Figures) -> Ratio,
 ) -> Result<(), Failed> {
-    if options.only.as_ref().is_some_and(|only| !operation.name().contains(only.as_str())) {
+    if is_left_out(options, operation) {
         return Ok(());
     }
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); targets.len() + 1];
@@ -355,6 +369,11 @@ fn memory(options: &Options) -> Result<(), Failed> {
 }
 
 /// CPU per request with many more posts.
+/// Whether another operation is asked for.
+fn is_left_out(options: &Options, operation: Operation) -> bool {
+    options.only.as_ref().is_some_and(|only| !operation.name().contains(only.as_str()))
+}
+
 fn scale(options: &Options) -> Result<(), Failed> {
     let (few, many) = (options.sizes(), options.scaled());
     println!("\n## {} posts instead of {}\n", many.posts, few.posts);
@@ -365,6 +384,9 @@ fn scale(options: &Options) -> Result<(), Failed> {
     println!("|---|--:|--:|--:|---|");
     let targets = [Target::start(few, 1, true)?, Target::start(many, 1, true)?];
     for (operation, _) in READS.into_iter().chain(WRITES) {
+        if is_left_out(options, operation) {
+            continue;
+        }
         let mut figures = [const { Vec::new() }; 2];
         for run in 0..options.runs() as u64 {
             for (outcomes, target) in figures.iter_mut().zip(&targets) {
@@ -401,6 +423,32 @@ fn startup(options: &Options) -> Result<(), Failed> {
     times.sort_by(f64::total_cmp);
     let median = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
     println!("- median {median:.2} s; at most 2 s: {}", verdict(median <= 2.0));
+    Ok(())
+}
+
+/// Reads that clients report, in batches, durable.
+fn reads(options: &Options) -> Result<(), Failed> {
+    let size = Batches::READS;
+    println!("\n## Reads in batches of {size}\n");
+    println!("| shards | connections | reads/s | p50 ms | p99 ms | CPU µs a read | bar |");
+    println!("|---|--:|--:|--:|--:|--:|---|");
+    for shards in options.shard_counts() {
+        for connections in READ_CONNECTIONS {
+            let target = Target::start(options.sizes(), shards, true)?;
+            let plan = Plan { connections, ..target.plan(options) };
+            let mut outcomes = Vec::new();
+            for run in 0..options.runs() as u64 {
+                let mut batches = Batches::new(&target.keys, run, run * READS_TIME_US);
+                outcomes.push(run_checked(&plan, &mut batches)?);
+            }
+            let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = Figures::medians(&outcomes);
+            let (rate, cpu_us) = (rate * size as f64, cpu_us / size as f64);
+            let reached = verdict(rate >= READS_PER_SECOND);
+            println!(
+                "| {shards} | {connections} | {rate:.0} | {p50_ms:.1} | {p99_ms:.1} | {cpu_us:.2} | ≥ {READS_PER_SECOND:.0}: {reached} |"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -133,7 +133,7 @@ fn cell<S: StateMachine>(
         Err(error) => {
             disk.note::<()>(Err(&error));
             observed.checkpoint_failed();
-            tracing::error!(shard = %id, %error, "a checkpoint failed; it is tried again");
+            tracing::error!(shard = %id, %error, "a checkpoint failed; memory and log have everything");
         }
     });
     let trigger = ground.checkpoints.add(store.clone(), observer);

@@ -1,6 +1,8 @@
 //! The runtime under a service of the tests' own: what must hold for every service.
 
 mod delivery;
+mod keyed;
+mod pauses;
 mod simulation;
 
 use std::path::Path;
@@ -28,6 +30,7 @@ use crate::seams::{Clock, Random, Seams};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
+use crate::store::file::damaged;
 use crate::store::log::LaneOptions;
 use crate::telemetry::Metrics;
 
@@ -61,9 +64,15 @@ enum Command {
 
 #[derive(Debug, Clone)]
 enum Query {
-    Get { key: u64 },
+    Get {
+        key: u64,
+    },
     Panic,
-    Slow { steps: u32 },
+    /// Meets a row, or a cache, that is not what it must be.
+    Damaged,
+    Slow {
+        steps: u32,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +155,7 @@ impl StateMachine for Counter {
         match query {
             Query::Get { key } => Ok(Step::Done(count(tables, *key)?)),
             Query::Panic => panic!("a query, on purpose"),
+            Query::Damaged => Err(Stop::Store(damaged(Path::new(""), "a row, on purpose"))),
             Query::Slow { steps: 0 } => Ok(Step::Done(0)),
             Query::Slow { steps } => {
                 *steps -= 1;
@@ -298,11 +308,11 @@ async fn a_command_that_panics_once_is_applied_once() {
 }
 
 #[tokio::test]
-async fn a_query_that_panics_is_an_internal_error_and_restarts_nothing() {
+async fn a_query_that_panics_or_meets_damage_is_an_internal_error_and_restarts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
-    for _ in 0..50 {
-        let answer = world.router.query_shard(Call::new(), 0, Query::Panic).await;
+    for query in [Query::Panic, Query::Damaged].iter().cycle().take(50) {
+        let answer = world.router.query_shard(Call::new(), 0, query.clone()).await;
         assert_eq!(answer, Err(CallError::Internal));
     }
     assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(1));

@@ -14,7 +14,7 @@ use crate::ids::{Bucket, Stamp};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
 pub use crate::store::memtable::Table;
-pub use crate::store::tables::{ReadTables, Tables};
+pub use crate::store::tables::{Range as Rows, ReadTables, Tables, end_of_prefix};
 
 /// A service's refusal: final, without effect, and told apart by what the caller can do about it.
 pub trait Refusal: Record + Clone + Debug + std::error::Error + Send + Sync + 'static {
@@ -89,6 +89,9 @@ pub trait StateMachine: Sized + Send + 'static {
     const NAME: &'static str;
     /// Tables of the shard file; a [`Table`] is an index into this list. Only ever appended to.
     const TABLES: &'static [&'static str];
+    /// Most bytes of commands in one log entry. Nobody is answered while an entry is applied: a
+    /// service whose commands take long for their size asks for less.
+    const BATCH_BYTES_MAX: usize = crate::config::BATCH_BYTES_MAX;
 
     /// A wish to change state.
     type Command: Record + Send + 'static;

@@ -80,6 +80,12 @@ pub(super) struct NodeOptions {
     /// Failed sign-ins of an account in 15 minutes; 0: any number
     #[arg(long, value_name = "N", hide_short_help = true)]
     signin_failures_max: Option<String>,
+    /// Requests to `/v1` that a user may make in a minute; 0: any number
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    user_requests_max: Option<String>,
+    /// The same of an address that is nobody's
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    anonymous_requests_max: Option<String>,
     /// Threads that hash passwords
     #[arg(long, value_name = "N", hide_short_help = true)]
     password_threads: Option<String>,
@@ -118,6 +124,8 @@ impl NodeOptions {
             ("cache_bytes", self.cache_bytes),
             ("token_days", self.token_days),
             ("signin_failures_max", self.signin_failures_max),
+            ("user_requests_max", self.user_requests_max),
+            ("anonymous_requests_max", self.anonymous_requests_max),
             ("password_threads", self.password_threads),
             ("log", self.log),
         ];

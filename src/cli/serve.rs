@@ -51,12 +51,17 @@ pub(super) async fn until_stopped(node: Node, signals: &mut Signals) -> Result<(
     tokio::select! {
         biased;
         () = signals.next() => {}
-        ended = node.wait() => {
-            ended?;
-            return Err(Failure::runtime("the node ended by itself: see the log, and start again"));
-        }
+        failure = ended(&node) => return Err(failure),
     }
     stop(node, signals).await
+}
+
+/// Waits until the node ends by itself, and tells why.
+pub(super) async fn ended(node: &Node) -> Failure {
+    match node.wait().await {
+        Ok(()) => Failure::runtime("the node ended by itself: see the log, and start again"),
+        Err(error) => error.into(),
+    }
 }
 
 /// Stops in order, or at once when a signal comes. The caller then ends the process.

@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::actors::call::CallError;
 use crate::actors::post::message as post;
@@ -20,6 +22,43 @@ use crate::http::request::RequestId;
 
 type Text = Cow<'static, str>;
 
+/// Media type of a [`Problem`].
+pub const PROBLEM: &str = "application/problem+json";
+/// Says that an answer is what became of an earlier sending under the same idempotency key.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// What a client is told whose `If-Match` does not hold.
+pub const STALE: &str = "the post has another version now; fetch it again";
+/// Where the pages are that explain problems; the code follows.
+pub const PROBLEM_PAGES: &str = "/docs/problems/";
+
+/// Why a request failed (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// Address of a page that says what this is and what can be done about it.
+    r#type: String,
+    /// Name of the status.
+    title: String,
+    /// Status of the response.
+    status: u16,
+    /// What is wrong, for a person.
+    detail: String,
+    /// What kind of outcome it is, for a program.
+    code: String,
+    /// Of the request; leads to its log lines.
+    request_id: String,
+    /// Everything that is wrong with what was sent.
+    errors: Vec<FieldProblem>,
+}
+
+/// What is wrong with one member or parameter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// JSON pointer to the member; a parameter of the address by its name.
+    pointer: String,
+    /// What is wrong with it.
+    detail: String,
+}
+
 /// Why a request fails.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -27,8 +66,12 @@ pub struct Failure {
     status: StatusCode,
     /// Field and what is wrong with it.
     errors: Vec<(Text, Text)>,
+    /// What a client is told where no field is wrong; none: what its code says.
+    detail: Option<&'static str>,
     /// Seconds after which a refused request may be repeated.
     retry_after_s: u64,
+    /// It is what became of an earlier sending under the same idempotency key.
+    replayed: bool,
     /// For the log only: a client never sees the cause of a 5xx.
     cause: Option<Text>,
 }
@@ -58,7 +101,16 @@ pub type Answered<T = Response> = Result<T, Failure>;
 impl Failure {
     /// A failure that speaks for itself.
     pub fn new(code: ErrorCode) -> Self {
-        Self { code, status: status_of(code), errors: Vec::new(), retry_after_s: 1, cause: None }
+        let status = status_of(code);
+        Self {
+            code,
+            status,
+            errors: Vec::new(),
+            detail: None,
+            retry_after_s: 1,
+            replayed: false,
+            cause: None,
+        }
     }
 
     /// One field is wrong, or the thing it names.
@@ -111,9 +163,42 @@ impl Failure {
         Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
     }
 
+    /// The same caller asked too often.
+    pub fn too_many_requests(retry_after_s: u64) -> Self {
+        Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
+    }
+
+    /// The same of one parameter.
+    pub fn malformed_at(parameter: &'static str, message: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, ..Self::invalid(parameter, message) }
+    }
+
+    /// A condition of the request does not hold, or is missing.
+    pub fn condition(status: StatusCode, detail: &'static str) -> Self {
+        Self { status, detail: Some(detail), ..Self::new(ErrorCode::Conflict) }
+    }
+
+    /// The request before it under the same idempotency key is still at work.
+    pub fn still_running() -> Self {
+        let detail = "a request with this idempotency key is at work; ask again when it has ended";
+        Self::condition(StatusCode::CONFLICT, detail)
+    }
+
+    /// Another outcome of the same request, as it was answered before or not.
+    #[must_use]
+    pub fn turned_into(&self, code: ErrorCode) -> Self {
+        Self { replayed: self.replayed, ..Self::new(code) }
+    }
+
+    /// The same failure as it was answered before.
+    #[must_use]
+    pub fn replayed(self, replayed: bool) -> Self {
+        Self { replayed, ..self }
     }
 
     /// A fault of ours; the cause is for the log.
@@ -165,7 +250,7 @@ impl Failure {
         *response.status_mut() = self.status;
         let (kind, body) = match shape {
             Shape::RealWorld => ("application/json", self.real_world(id)),
-            Shape::Problem => ("application/problem+json", self.problem(id)),
+            Shape::Problem => (PROBLEM, self.problem(id)),
         };
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
@@ -175,8 +260,15 @@ impl Failure {
         if may_retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+            let scheme = match shape {
+                Shape::RealWorld => "Token",
+                Shape::Problem => "Bearer",
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         *response.body_mut() = Body::from(body.to_string());
     }
@@ -192,7 +284,7 @@ impl Failure {
         if fields.is_empty() {
             let message = match self.code {
                 ErrorCode::Internal => format!("failed; incident {}", id.as_str()),
-                _ => detail_of(self.code).to_owned(),
+                _ => self.detail.unwrap_or(detail_of(self.code)).to_owned(),
             };
             fields.insert("server".to_owned(), json!([message]));
         }
@@ -200,28 +292,35 @@ impl Failure {
     }
 
     fn problem(&self, id: &RequestId) -> serde_json::Value {
-        let detail = match self.errors.first() {
-            Some((field, message)) => format!("`{field}` {message}"),
-            None => detail_of(self.code).to_owned(),
+        // Nothing is wrong with a field where the thing is not there or not one's own; and its name
+        // there is that of the other API.
+        let fields = match self.code {
+            ErrorCode::NotFound | ErrorCode::Forbidden => &[][..],
+            _ => &self.errors,
         };
-        let errors = self
-            .errors
-            .iter()
-            .map(|(field, message)| json!({ "pointer": format!("/{field}"), "detail": message }));
-        json!({
-            "type": format!("/docs/errors#{}", self.code.name()),
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": detail,
-            "code": self.code.name(),
-            "request_id": id.as_str(),
-            "errors": errors.collect::<Vec<_>>(),
-        })
+        let detail = match (fields.first(), self.detail) {
+            (Some((field, message)), _) => format!("`{field}` {message}"),
+            (None, detail) => detail.unwrap_or(detail_of(self.code)).to_owned(),
+        };
+        let errors = fields.iter().map(|(field, message)| FieldProblem {
+            pointer: format!("/{}", field.replace('~', "~0")),
+            detail: message.to_string(),
+        });
+        let problem = Problem {
+            r#type: format!("{PROBLEM_PAGES}{}", self.code.name()),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail,
+            code: self.code.name().to_owned(),
+            request_id: id.as_str().to_owned(),
+            errors: errors.collect(),
+        };
+        serde_json::to_value(problem).expect("a problem is JSON")
     }
 }
 
 /// The status of an outcome. Malformed input has its own; see [`Failure::malformed`].
-fn status_of(code: ErrorCode) -> StatusCode {
+pub fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -239,7 +338,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
 }
 
 /// What a client may know, and can do about it.
-fn detail_of(code: ErrorCode) -> &'static str {
+pub fn detail_of(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Invalid => "the request is not valid",
         ErrorCode::Unauthenticated => "sign in first",
@@ -267,6 +366,9 @@ impl IntoResponse for Failure {
 
 /// A call without an answer, for reasons of the runtime.
 fn of_call<R: Refusal>(error: &CallError<R>) -> Failure {
+    if matches!(error, CallError::KeyReused) {
+        return Failure::invalid("idempotency-key", "was used with another request");
+    }
     let mut failure = Failure::new(error.code());
     failure.cause = Some(Cow::Owned(error.to_string()));
     failure
@@ -282,6 +384,8 @@ impl From<CallError<user::Error>> for Failure {
             user::Error::Yourself => Self::field(code, "username", "is your own"),
             user::Error::TooManyEdges(_) => Self::field(code, "username", refusal.to_string()),
             user::Error::InTheFuture => Self::field(code, "at", "lies in the future"),
+            user::Error::TooManyTags(_) => Self::field(code, "tag", refusal.to_string()),
+            user::Error::TooManyReads(_) => Self::field(code, "reads", refusal.to_string()),
             user::Error::Stale { .. } | user::Error::ClaimVoid | user::Error::IdTaken => {
                 of_call(&error)
             }
@@ -307,10 +411,9 @@ impl From<CallError<post::Error>> for Failure {
             post::Error::CommentNotFound => Self::not_found("comment"),
             post::Error::Forbidden => Self::field(code, "article", "forbidden"),
             post::Error::CommentForbidden => Self::field(code, "comment", "forbidden"),
-            post::Error::VersionMismatch { .. } => Self {
-                status: StatusCode::PRECONDITION_FAILED,
-                ..Self::field(code, "version", refusal.to_string())
-            },
+            post::Error::VersionMismatch { .. } => {
+                Self::condition(StatusCode::PRECONDITION_FAILED, STALE)
+            }
             post::Error::TooManyComments(_) | post::Error::CommentsFull => {
                 Self::field(code, "comment", refusal.to_string())
             }

@@ -96,7 +96,7 @@ impl Page {
     }
 }
 
-fn number(
+pub(crate) fn number(
     query: Query<'_>,
     name: &'static str,
     default: usize,

@@ -5,8 +5,12 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use unicode_normalization::char::is_combining_mark;
 use unicode_normalization::{UnicodeNormalization, is_nfkc};
+
+use crate::actors::user::message::Tag;
+use crate::ids::{STAMP_MAX, Stamp};
 
 /// Largest body of a post, in bytes.
 pub const BODY_MAX: usize = 256 * 1024;
@@ -23,6 +27,8 @@ const TAGS_MAX: usize = 10;
 const TAG_MAX: usize = 40;
 const BIO_MAX: usize = 2000;
 const LINK_MAX: usize = 2000;
+/// Longest text that is read as a time; the longest that is one has 35 characters.
+const TIME_CHARS_MAX: usize = 64;
 /// Characters sent for one that counts. Normalisation makes text shorter, by this much in no name
 /// that somebody has; what is longer is refused before any work is done on it.
 const RAW_FACTOR: usize = 4;
@@ -205,6 +211,30 @@ pub fn description(sent: String) -> Checked<String> {
     text(sent, DESCRIPTION_MAX)
 }
 
+/// At most 1,000 characters, or nothing.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn summary(sent: String) -> Checked<String> {
+    no_nul(&sent)?;
+    length(&sent, DESCRIPTION_MAX)?;
+    Ok(sent)
+}
+
+/// A time: RFC 3339, with any offset, from 1970 to 2112.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn time(sent: String) -> Checked<Stamp> {
+    let wrong = || Wrong::Borrowed("must be a time as in RFC 3339");
+    if sent.len() > TIME_CHARS_MAX {
+        return Err(wrong());
+    }
+    let time: Timestamp = sent.parse().map_err(|_| wrong())?;
+    let micros = u64::try_from(time.as_microsecond()).map_err(|_| wrong())?;
+    if micros > STAMP_MAX.0 { Err(wrong()) } else { Ok(Stamp(micros)) }
+}
+
 /// 1 B–256 KiB.
 ///
 /// # Errors
@@ -241,6 +271,16 @@ pub fn tags(sent: Vec<String>) -> Checked<Vec<String>> {
         tags.push(tag);
     }
     Ok(tags)
+}
+
+/// A tag by itself, as a post may bear it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn tag(sent: String) -> Checked<Tag> {
+    let shown = text(sent, TAG_MAX)?;
+    let normal = shown.to_lowercase();
+    Ok(Tag { shown, normal })
 }
 
 /// What is wrong with more tags than allowed.
@@ -450,6 +490,9 @@ mod tests {
         fn any_text_is_checked_without_panic(text: String) {
             let _ = (username(&text), email(&text), password(&text));
             let _ = (title(text.clone()), tags(vec![text.clone()]), bio(text.clone()));
+            if let Ok(tag) = tag(text.clone()) {
+                prop_assert_eq!(tags(vec![text.clone()]), Ok(vec![tag.shown]));
+            }
             let _ = (image(text.clone()), comment(text));
         }
 

@@ -21,6 +21,8 @@ use crate::seams::time;
 
 /// Items of a list that are kept: one more than any list may have.
 const LIST_ITEMS_MAX: usize = TAGS_SENT_MAX + 1;
+/// Characters that are repeated of the name of a member that is not known.
+const MEMBER_CHARS_SHOWN: usize = 64;
 
 /// A body of JSON.
 pub struct Json<T>(pub T);
@@ -29,14 +31,22 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Answered<Self> {
-        if !is_json(request.headers()) {
-            return Err(Failure::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        }
-        let reading = read(request.into_body());
-        match time::timeout(app.limits.body_time, reading).await {
-            Ok(bytes) => parse(&bytes?).map(Self),
-            Err(_elapsed) => Err(Failure::of_status(StatusCode::REQUEST_TIMEOUT)),
-        }
+        parse(&bytes(request, app).await?).map(Self)
+    }
+}
+
+/// The bytes of a body that says it is JSON.
+///
+/// # Errors
+/// 415 for one that says something else; 413 and 408 for one too large or too slow.
+pub async fn bytes(request: Request, app: &App) -> Answered<Bytes> {
+    if !is_json(request.headers()) {
+        return Err(Failure::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let reading = read(request.into_body());
+    match time::timeout(app.limits.body_time, reading).await {
+        Ok(bytes) => bytes,
+        Err(_elapsed) => Err(Failure::of_status(StatusCode::REQUEST_TIMEOUT)),
     }
 }
 
@@ -74,13 +84,23 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Answered<T> {
     let body: Field<Object<T>> = serde_json::from_str(text).map_err(|error| {
         let message = format!("is not valid JSON: {error}");
         match error.classify() {
-            serde_json::error::Category::Data => Failure::invalid("body", error.to_string()),
+            serde_json::error::Category::Data => match unknown_member(&error.to_string()) {
+                Some(member) => Failure::invalid(member, "is not known"),
+                None => Failure::invalid("body", error.to_string()),
+            },
             serde_json::error::Category::Io
             | serde_json::error::Category::Syntax
             | serde_json::error::Category::Eof => Failure::malformed(message),
         }
     })?;
     body.unwrapped("body")
+}
+
+/// The member that a type which denies unknown ones did not know. The library tells its name only
+/// within its message.
+fn unknown_member(message: &str) -> Option<String> {
+    let (name, _) = message.strip_prefix("unknown field `")?.split_once("`, ")?;
+    Some(name.chars().take(MEMBER_CHARS_SHOWN).collect())
 }
 
 /// One member of an object: there or not, and of the right type or not.
@@ -107,6 +127,11 @@ impl<T> Default for Field<T> {
 pub trait Shape: Sized {
     /// From a string.
     fn of_text(_text: &str) -> Option<Self> {
+        None
+    }
+
+    /// From a whole number that is not negative.
+    fn of_number(_number: u64) -> Option<Self> {
         None
     }
 
@@ -204,8 +229,8 @@ impl<'de, T: Shape> Visitor<'de> for FieldVisitor<T> {
         Ok(Field::Wrong)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Field::Wrong)
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(T::of_number(number).map_or(Field::Wrong, Field::Value))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {

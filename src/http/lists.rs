@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use crate::actors::post::Progress;
-use crate::actors::post::message::{Answer, Filter, PostView, Query, SortKey};
+use crate::actors::post::message::{Answer, Filter, Place, PostView, Query, SortKey};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
@@ -81,6 +81,52 @@ pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostV
     Ok((posts, totals.iter().sum()))
 }
 
+/// What lies beyond a place of a list, newest first whichever way it was read.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The posts; what went after it was found is left out.
+    pub posts: Vec<PostView>,
+    /// What was found.
+    pub keys: Vec<SortKey>,
+    /// Whether there is more behind it.
+    pub more: bool,
+}
+
+/// At most `limit` posts beyond a place.
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn fetch_from(
+    app: &App,
+    filters: Vec<Filter>,
+    viewer: Option<Arc<Viewer>>,
+    place: Option<Place>,
+    limit: usize,
+) -> Answered<Stretch> {
+    let shards = try_join_all((0..app.posts.shards()).map(|shard| {
+        let (filters, viewer, progress) = (filters.clone(), viewer.clone(), Progress::default());
+        // One more than asked tells whether there is more.
+        let query = Query::ListKeysFrom { filters, viewer, place, limit: limit + 1, progress };
+        async move {
+            match app.posts.query_shard(Call::new(), shard, query).await? {
+                Answer::KeysFrom(keys) => Ok(keys),
+                _ => Err(wrong_answer()),
+            }
+        }
+    }));
+    let mut keys: Vec<SortKey> = shards.await?.into_iter().flatten().collect();
+    match place {
+        Some(Place::Before(_)) => keys.sort_unstable(),
+        Some(Place::After(_)) | None => keys.sort_unstable_by(|left, right| right.cmp(left)),
+    }
+    let more = keys.len() > limit;
+    keys.truncate(limit);
+    keys.sort_unstable_by(|left, right| right.cmp(left));
+    let order: Vec<PostId> = keys.iter().map(|key| key.post).collect();
+    let posts = fetch_posts(app, &order, viewer).await?;
+    Ok(Stretch { posts, keys, more })
+}
+
 /// The posts of the page, newest first. Few shards and many keys: passing over the offset by
 /// comparing the heads costs less than sorting.
 fn winners(shards: &[Vec<SortKey>], page: Page) -> Vec<PostId> {
@@ -98,7 +144,10 @@ fn winners(shards: &[Vec<SortKey>], page: Page) -> Vec<PostId> {
 }
 
 /// The posts in this order; what is gone or hidden by now is left out.
-async fn fetch_posts(
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn fetch_posts(
     app: &App,
     order: &[PostId],
     viewer: Option<Arc<Viewer>>,

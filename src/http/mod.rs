@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod checks;
 pub mod conduit;
+pub mod docs;
 pub mod edge;
 pub mod error;
 pub mod extract;
@@ -22,12 +23,15 @@ pub mod operator;
 pub mod ops;
 pub mod passwords;
 pub mod people;
+pub mod posts;
 pub mod query;
+pub mod rate_limit;
 pub mod request;
 pub mod scratch;
 pub mod serve;
 pub mod slug;
 pub mod tokens;
+pub mod v1;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -46,7 +50,9 @@ use crate::http::failure_limit::FailureLimit;
 use crate::http::fault_guard::{FAULTS_MAX, FAULTS_WINDOW_S};
 use crate::http::limits::Limits;
 use crate::http::passwords::PasswordPool;
+use crate::http::rate_limit::RateLimit;
 use crate::http::tokens::Tokens;
+use crate::http::v1::once::Running;
 use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
@@ -81,6 +87,9 @@ pub struct Shared {
     pub(crate) tag_page: tags::TagPage,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
+    /// Requests with an idempotency key that are at work.
+    pub(crate) running: Running,
+    pub(crate) rate_limit: RateLimit,
 }
 
 impl App {
@@ -91,7 +100,10 @@ impl App {
             FailureLimit::new(parts.limits.signin_failures, SIGNIN_WINDOW_S, clock());
         let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
         let tag_page = tags::TagPage::default();
-        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit }))
+        let running = Running::default();
+        let Limits { user_requests, anonymous_requests, .. } = parts.limits;
+        let rate_limit = RateLimit::new(user_requests, anonymous_requests, clock());
+        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit, running, rate_limit }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -107,13 +119,13 @@ impl Deref for App {
     }
 }
 
-/// The public API: the whole route table.
+/// The public API: the whole route table; that of `/v1` is [`v1::table`].
 pub fn routes(app: App) -> Routes {
     let edge = Edge::new(&app.limits, app.metrics.clone());
     let guarded = |commands: MethodRouter<App>| {
         commands.layer(from_fn_with_state(app.clone(), fault_guard::guard))
     };
-    let table: [(&'static str, MethodRouter<App>); 14] = [
+    let table: [(&'static str, MethodRouter<App>); 19] = [
         ("/api/users", guarded(post(users::register))),
         ("/api/users/login", post(users::login)),
         ("/api/user", guarded(put(users::update)).get(users::current)),
@@ -132,12 +144,21 @@ pub fn routes(app: App) -> Routes {
         ("/api/articles/{slug}/comments", guarded(post(comments::create)).get(comments::list)),
         ("/api/articles/{slug}/comments/{number}", guarded(delete(comments::delete))),
         ("/api/tags", get(tags::list)),
+        ("/v1/openapi.json", get(docs::openapi)),
+        ("/docs", get(docs::index)),
+        ("/docs/", get(docs::start)),
+        ("/docs/{file}", get(docs::file)),
+        ("/docs/problems/{code}", get(docs::problem)),
         ("/api", get(nothing)),
         ("/", get(nothing)),
     ];
     let mut routes = Routes::new();
     for (path, methods) in table {
         routes = routes.route(path, methods.layer(edge.route(path)));
+    }
+    for (path, (_, _, methods)) in v1::table() {
+        let limited = guarded(methods).layer(from_fn_with_state(app.clone(), v1::rate::limit));
+        routes = routes.route(path, limited.layer(edge.route(path)));
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(app.clone())).with_state(app)

@@ -78,6 +78,29 @@ impl<'a> ReadTables<'a> {
         start: &[u8],
         end: Option<&[u8]>,
     ) -> Result<Range<'a>, StoreError> {
+        self.rows(table, start, end, Way::Up)
+    }
+
+    /// The same rows from the last to the first.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn range_back(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Range<'a>, StoreError> {
+        self.rows(table, start, end, Way::Down)
+    }
+
+    fn rows(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: Option<&[u8]>,
+        way: Way,
+    ) -> Result<Range<'a>, StoreError> {
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
         let file = self
             .file()?
@@ -87,16 +110,16 @@ impl<'a> ReadTables<'a> {
         let mut sources = Vec::with_capacity(4);
         for layer in [self.staged, Some(self.active), self.sealed].into_iter().flatten() {
             let mut rows = layer.range(table, start, end);
-            if let Some((key, value)) = rows.next() {
+            if let Some((key, value)) = way.of(&mut rows) {
                 let head = (key.clone(), value.clone());
                 sources.push(Source { head, rest: Rest::Memory(rows) });
             }
         }
         let mut file = Rest::File(Box::new(file));
-        if let Some(head) = file.next()? {
+        if let Some(head) = file.next(way)? {
             sources.push(Source { head, rest: file });
         }
-        Ok(Range { sources })
+        Ok(Range { sources, way })
     }
 }
 
@@ -132,9 +155,34 @@ impl Tables<'_> {
     }
 }
 
-/// Merged rows of all layers, in key order, deletions left out.
+/// Merged rows of all layers, in key order or against it, deletions left out.
 pub struct Range<'a> {
     sources: Vec<Source<'a>>,
+    way: Way,
+}
+
+/// Which way a range is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn of<I: DoubleEndedIterator>(self, rows: &mut I) -> Option<I::Item> {
+        match self {
+            Self::Up => rows.next(),
+            Self::Down => rows.next_back(),
+        }
+    }
+
+    /// Whether a row with this key comes before one with the other.
+    fn is_before(self, key: &[u8], other: &[u8]) -> bool {
+        match self {
+            Self::Up => key < other,
+            Self::Down => key > other,
+        }
+    }
 }
 
 struct Source<'a> {
@@ -148,10 +196,10 @@ enum Rest<'a> {
 }
 
 impl Rest<'_> {
-    fn next(&mut self) -> Result<Option<(Bytes, Option<Bytes>)>, StoreError> {
+    fn next(&mut self, way: Way) -> Result<Option<(Bytes, Option<Bytes>)>, StoreError> {
         match self {
-            Self::Memory(rows) => Ok(rows.next().map(|(key, value)| (key.clone(), value.clone()))),
-            Self::File(rows) => rows.next().transpose().map_err(io_error).map(|row| {
+            Self::Memory(rows) => Ok(way.of(rows).map(|(key, value)| (key.clone(), value.clone()))),
+            Self::File(rows) => way.of(&mut **rows).transpose().map_err(io_error).map(|row| {
                 row.map(|(key, value)| {
                     let value = Bytes::copy_from_slice(value.value());
                     (Bytes::copy_from_slice(key.value()), Some(value))
@@ -167,7 +215,8 @@ impl Range<'_> {
             // Sources stand newest first, so of equal keys the first wins (T1).
             let mut newest = 0;
             for index in 1..self.sources.len() {
-                if self.sources[index].head.0 < self.sources[newest].head.0 {
+                let head = |index: usize| &self.sources[index].head.0;
+                if self.way.is_before(head(index), head(newest)) {
                     newest = index;
                 }
             }
@@ -177,7 +226,7 @@ impl Range<'_> {
             while index < self.sources.len() {
                 let source = &mut self.sources[index];
                 if source.head.0.cmp(&key) == Ordering::Equal {
-                    match source.rest.next()? {
+                    match source.rest.next(self.way)? {
                         Some(head) => source.head = head,
                         None => {
                             self.sources.remove(index);
@@ -203,7 +252,7 @@ impl Iterator for Range<'_> {
 }
 
 /// The first key after all that start with `prefix`; `None` when there is none.
-fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+pub fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;

@@ -159,7 +159,12 @@ async fn the_routes_are_those_of_the_snapshot() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http").join(file);
         std::fs::read_to_string(path).unwrap()
     };
-    let files = [("mod.rs", node.client()), ("ops.rs", node.ops()), ("operator.rs", node.ops())];
+    let files = [
+        ("mod.rs", node.client()),
+        ("v1/mod.rs", node.client()),
+        ("ops.rs", node.ops()),
+        ("operator.rs", node.ops()),
+    ];
     for (file, mut client) in files {
         for path in paths_in(&source(file)) {
             let asked = path.replace(['{', '}'], "");

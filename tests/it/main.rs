@@ -10,3 +10,4 @@ mod data_dir;
 mod lifecycle;
 mod overload;
 mod support;
+mod v1;

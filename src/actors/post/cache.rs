@@ -13,9 +13,9 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::actors::escaped::escaped_bytes;
 use crate::actors::post::change::Due;
-use crate::actors::post::clock::{Clock, Key, Weigh};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{Body, SortKey, Summary};
+use crate::actors::post::s3_fifo::{Key, S3Fifo, Weigh};
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -23,11 +23,20 @@ use crate::ids::{PostId, Stamp, UserId};
 /// Bounds of the caches of one shard, and of one step of a query.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Posts without their bodies, but with their renderings, in bytes.
+    /// Posts without their bodies, but with their renderings, in bytes; more when there are so many
+    /// posts that `post_share` of each is more.
     pub(super) posts_bytes: usize,
-    /// Bodies, in bytes. Apart from the posts: lists read no bodies, and large bodies must not
-    /// displace what every page needs.
+    /// Bodies, in bytes, likewise. Apart from the posts: lists read no bodies, and large bodies must
+    /// not displace what every page needs.
     pub(super) bodies_bytes: usize,
+    /// What a public post adds to the cache of posts, in bytes: about a tenth of what it takes
+    /// there. A page costs the same among many posts as among few only if the same part of them is
+    /// in memory.
+    pub(super) post_share: usize,
+    /// The same of bodies.
+    pub(super) body_share: usize,
+    /// Public posts that have a share.
+    pub(super) shared_posts: usize,
     /// Lists, in bytes.
     pub(super) lists_bytes: usize,
     /// Who favors what, in bytes.
@@ -49,6 +58,9 @@ impl Default for Limits {
         Self {
             posts_bytes: 52 << 20,
             bodies_bytes: 24 << 20,
+            post_share: 128,
+            body_share: 512,
+            shared_posts: 2_000_000,
             lists_bytes: 12 << 20,
             favored_bytes: 12 << 20,
             feeds_bytes: 12 << 20,
@@ -257,31 +269,33 @@ impl ShelfVersions {
 /// All caches of a shard.
 pub(super) struct Caches {
     pub(super) limits: Limits,
-    pub(super) posts: Clock<PostId, CachedPost>,
-    pub(super) bodies: Clock<PostId, Body>,
-    pub(super) lists: Clock<ListId, CachedList>,
-    pub(super) favored: Clock<UserId, Favored>,
-    pub(super) feeds: Clock<UserId, CachedFeed>,
+    pub(super) posts: S3Fifo<PostId, CachedPost>,
+    pub(super) bodies: S3Fifo<PostId, Body>,
+    pub(super) lists: S3Fifo<ListId, CachedList>,
+    pub(super) favored: S3Fifo<UserId, Favored>,
+    pub(super) feeds: S3Fifo<UserId, CachedFeed>,
     pub(super) feed_changes: FeedChanges,
     pub(super) tags: Option<CachedTags>,
     pub(super) tags_version: Stamp,
     shelf_versions: ShelfVersions,
+    public_posts: u64,
 }
 
 impl Caches {
-    /// Empty caches.
-    pub(super) fn new(limits: Limits, tags_version: Stamp) -> Self {
+    /// Empty caches over so many public posts.
+    pub(super) fn new(limits: Limits, tags_version: Stamp, public_posts: u64) -> Self {
         Self {
             limits,
-            posts: Clock::new(limits.posts_bytes),
-            bodies: Clock::new(limits.bodies_bytes),
-            lists: Clock::new(limits.lists_bytes),
-            favored: Clock::new(limits.favored_bytes),
-            feeds: Clock::new(limits.feeds_bytes),
+            posts: S3Fifo::new(limits.posts_bytes),
+            bodies: S3Fifo::new(limits.bodies_bytes),
+            lists: S3Fifo::new(limits.lists_bytes),
+            favored: S3Fifo::new(limits.favored_bytes),
+            feeds: S3Fifo::new(limits.feeds_bytes),
             feed_changes: FeedChanges::default(),
             tags: None,
             tags_version,
             shelf_versions: ShelfVersions(vec![0; SHELF_SLOTS]),
+            public_posts,
         }
     }
 
@@ -292,6 +306,10 @@ impl Caches {
 
     /// Drops what is too much. Called when a piece of work is done.
     pub(super) fn trim(&mut self) {
+        let limits = &self.limits;
+        let shares = limits.shared_posts.min(self.public_posts as usize);
+        self.posts.allow(limits.posts_bytes.max(shares * limits.post_share));
+        self.bodies.allow(limits.bodies_bytes.max(shares * limits.body_share));
         self.posts.trim();
         self.bodies.trim();
         self.lists.trim();
@@ -349,8 +367,13 @@ impl Caches {
                 false => cached.total -= 1,
             });
         }
-        if let (Shelf::Feed(_), Scope::Public) = (&list.shelf, list.scope) {
-            self.feed_changes.push(entry, added, self.limits.feed_changes);
+        match (&list.shelf, list.scope) {
+            (Shelf::Feed(_), Scope::Public) => {
+                self.feed_changes.push(entry, added, self.limits.feed_changes);
+            }
+            (Shelf::All, Scope::Public) if added => self.public_posts += 1,
+            (Shelf::All, Scope::Public) => self.public_posts -= 1,
+            _ => {}
         }
     }
 

@@ -192,6 +192,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Somebody who says he is the author: if he is not, he sees nothing.
+    pub fn as_author(id: UserId) -> Self {
+        Self { id, follows_author: false, blocked_by_author: true, link_token: None }
+    }
+
     /// What a post of `author` needs to know of this viewer.
     pub fn new(viewer: &Viewer, author: UserId, link_token: Option<[u8; 16]>) -> Self {
         Self {
@@ -250,6 +255,15 @@ pub struct SortKey {
     pub post: PostId,
 }
 
+/// A place between the posts of a list. The post of the key need not exist (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// What is older than this, newest first.
+    After(SortKey),
+    /// What is newer than this, the oldest of it first.
+    Before(SortKey),
+}
+
 /// Questions to the post service. `viewer: None` is an anonymous reader; `progress` starts as its
 /// default.
 #[derive(Debug, Clone)]
@@ -289,6 +303,20 @@ pub enum Query {
         /// How many to pass over; at most [`crate::config::OFFSET_MAX`].
         offset: usize,
         /// How many; at most [`crate::config::PAGE_MAX`].
+        limit: usize,
+        /// How far the answer has come.
+        progress: Progress,
+    },
+    /// At most `limit` keys beyond a place of a list, of this shard, however deep it lies.
+    /// [`Answer::KeysFrom`].
+    ListKeysFrom {
+        /// All filters that must hold; empty is every post.
+        filters: Vec<Filter>,
+        /// For whom.
+        viewer: Option<Arc<Viewer>>,
+        /// Where to begin; none is the newest post.
+        place: Option<Place>,
+        /// How many; at most one more than [`crate::config::PAGE_MAX`].
         limit: usize,
         /// How far the answer has come.
         progress: Progress,
@@ -375,6 +403,8 @@ pub enum Answer {
         /// All that match, in this shard.
         total: u64,
     },
+    /// See [`Query::ListKeysFrom`]: in the order of reading, away from the place.
+    KeysFrom(Vec<SortKey>),
     /// See [`Query::ListPage`].
     Page {
         /// Newest first.

@@ -6,7 +6,7 @@
 //!
 //! **Invariants**: V1, V2 in `visibility.rs` (who may see what), L1, L2 in `lists.rs` (lists and
 //! their totals follow the posts), A1, A2 in `apply.rs` and K1–K3 in `cache.rs` (caches are exact
-//! and never decide), Q1 in `select.rs` (totals).
+//! and never decide), Q1 in `select.rs` (totals), Q2 in `scan.rs` (cursors).
 //!
 //! **When it fails** nothing is lost but caches: a service that is loaded anew starts with empty
 //! ones.
@@ -25,11 +25,13 @@ mod visibility;
 mod feed;
 mod query;
 mod reads;
+mod s3_fifo;
+mod scan;
 mod select;
 mod walk;
 
 mod cache;
-mod clock;
+
 mod progress;
 mod tables;
 

@@ -1,7 +1,7 @@
 //! How far a query has come that is answered in several steps.
 
 use crate::actors::post::lists::ListId;
-use crate::actors::post::message::Comment;
+use crate::actors::post::message::{Comment, Place, SortKey};
 use crate::actors::post::walk::Walk;
 
 /// State of a query between its steps; starts as its default. Opaque to callers.
@@ -13,6 +13,8 @@ pub struct Progress {
     pub(super) goal: Option<(ListId, usize)>,
     /// A list of several filters.
     pub(super) walk: Option<Box<Walk>>,
+    /// A list read from a place on: where it goes on, and what was found.
+    pub(super) scan: Option<(Option<Place>, Vec<SortKey>)>,
     /// Comments read so far.
     pub(super) comments: Vec<Comment>,
 }

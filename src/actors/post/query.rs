@@ -52,6 +52,11 @@ impl Reads<'_> {
                 let posts = self.page(&found.keys, viewer, Surface::List)?;
                 Ok(Step::Done(Answer::Page { posts, total: found.total }))
             }
+            Query::ListKeysFrom { filters, viewer, place, limit, progress } => {
+                let limit = (*limit).min(PAGE_MAX + 1);
+                let keys = self.scan(filters, viewer.as_deref(), *place, limit, progress)?;
+                Ok(keys.map_or(Step::Again, |keys| Step::Done(Answer::KeysFrom(keys))))
+            }
             Query::FeedKeys { viewer, offset, limit, progress } => {
                 let window = 0..window(*offset, *limit).end;
                 let selection = self.select_feed(viewer, window, progress)?;

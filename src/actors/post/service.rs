@@ -3,6 +3,7 @@
 use crate::actors::post::cache::{Caches, Limits, Stash};
 use crate::actors::post::change::{Change, Due, first_due};
 use crate::actors::post::event::Event;
+use crate::actors::post::lists::{ListId, Scope, Shelf};
 use crate::actors::post::message::{Answer, Command, Error, Query, Reply};
 use crate::actors::post::reads::Reads;
 use crate::actors::post::tables::{self, TagsVersionRow};
@@ -24,8 +25,9 @@ impl Service {
     pub(super) fn load_with(tables: &ReadTables<'_>, limits: Limits) -> Result<Self, StoreError> {
         let row: Option<TagsVersionRow> = tables::read(tables, tables::TAGS_VERSION, &[])?;
         let tags_version = row.map_or(Stamp(0), |row| row.version);
+        let public_posts = ListId::new(Shelf::All, Scope::Public).count(tables)?;
         Ok(Self {
-            caches: Caches::new(limits, tags_version),
+            caches: Caches::new(limits, tags_version, public_posts),
             stash: Stash::default(),
             due: first_due(tables, &[])?,
         })

@@ -71,7 +71,7 @@ impl Reads<'_> {
     }
 
     /// The lists of the shelf with the fewest posts: the public one, and the viewer's own.
-    fn shortest(
+    pub(super) fn shortest(
         &mut self,
         shelves: &[Shelf],
         viewer: Option<&Viewer>,
@@ -126,7 +126,7 @@ impl Reads<'_> {
     }
 
     /// Whether an entry of `list` stands, in the same scope, on all shelves.
-    fn stands_on_all(
+    pub(super) fn stands_on_all(
         &self,
         shelves: &[Shelf],
         list: &ListId,

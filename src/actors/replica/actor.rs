@@ -21,6 +21,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::actors::published::withdraw;
 use crate::actors::replica::handle::{RaftReplica, behind_purged_log};
 use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::network::NoPeers;
@@ -31,6 +32,7 @@ use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
 use crate::seams::{Random, tasks, time};
 use crate::store::error::StoreError;
+use crate::store::file::named;
 use crate::store::log::{GroupLog, GroupLogState, LogLane};
 
 /// Five times the tail of an fsync; the library's 50 ms are too tight.
@@ -137,12 +139,13 @@ impl Actor for ReplicaActor {
             opened => opened?,
         };
         let applied = arguments.applier.applied();
-        check_state(&log.state(), &applied)?;
+        let of_state = |error| named(arguments.applier.file(), error);
+        check_state(&log.state(), &applied).map_err(of_state)?;
         let (stop, stopped) = watch::channel(false);
         let opening = Opening {
             node: arguments.node,
             config: configuration(arguments.shard)?,
-            progress: Arc::new(Progress::new(&applied)?),
+            progress: Arc::new(Progress::new(&applied).map_err(of_state)?),
             applier: arguments.applier.clone(),
             lane: lane.clone(),
             log: log.clone(),
@@ -230,15 +233,7 @@ impl State {
         self.stop.send_replace(true);
         self.task.abort();
         let replica = self.replica.take()?;
-        self.arguments.published.send_if_modified(|published| {
-            let ours = published.as_ref().is_some_and(|published| {
-                std::ptr::addr_eq(Arc::as_ptr(published), Arc::as_ptr(&replica))
-            });
-            if ours {
-                *published = None;
-            }
-            ours
-        });
+        withdraw(&self.arguments.published, &replica);
         self.arguments.status.send_if_modified(|status| {
             let ours = status.incarnation == self.incarnation;
             if ours {

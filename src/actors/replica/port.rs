@@ -4,6 +4,8 @@
 //! the shard through [`Applier`] and waits. Neither holds the other: each side can crash and be
 //! replaced alone.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
@@ -71,4 +73,7 @@ pub trait Applier: Send + Sync + 'static {
 
     /// How far the state is durable: the snapshot position.
     fn durable(&self) -> AppliedState;
+
+    /// The file in which it is durable, to be named in errors.
+    fn file(&self) -> &Path;
 }

@@ -132,6 +132,10 @@ impl Applier for FakeShard {
     fn durable(&self) -> AppliedState {
         self.state.lock().unwrap().durable.clone()
     }
+
+    fn file(&self) -> &Path {
+        Path::new("fake-0.redb")
+    }
 }
 
 /// Tells what became of the replica.

@@ -8,13 +8,14 @@ use ractor::ActorProcessingErr;
 use crate::actors::batch::{
     Batch, BatchedCommand, Verdict, answer, chain, decode_verdict, encode_verdict,
 };
-use crate::actors::relay::message::{Ingest, OutboxCommand};
+use crate::actors::relay::message::{Ingest, Keyed, OutboxCommand};
 use crate::actors::replica::port::CommittedEntry;
 use crate::actors::shard::{APPLY_ATTEMPTS, CATCH_UP_BYTES, InFlight, State};
 use crate::actors::state_machine::{StateMachine, Stop, Tables};
 use crate::ids::{LogIndex, Stamp};
 use crate::seams::time;
 use crate::store::codec::{self, Record};
+use crate::store::error::StoreError;
 use crate::store::shard_file::ShardState;
 
 impl<S: StateMachine> State<S> {
@@ -29,7 +30,8 @@ impl<S: StateMachine> State<S> {
             let Some(replica) = self.replica.clone().or_else(|| self.cell.current_replica()) else {
                 return Ok(());
             };
-            let entries = replica.committed_after(applied, CATCH_UP_BYTES)?;
+            let entries = replica.committed_after(applied, CATCH_UP_BYTES);
+            let entries = entries.map_err(|error| self.cell.named(error))?;
             if entries.is_empty() {
                 return Ok(());
             }
@@ -94,6 +96,7 @@ impl<S: StateMachine> State<S> {
         match command.payload.first() {
             Some(&Ingest::KIND) => return self.apply_ingest(shard, index, number, command),
             Some(&OutboxCommand::KIND) => return self.apply_outbox(shard, &command.payload),
+            Some(&Keyed::KIND) => return self.apply_keyed(shard, index, number, command),
             Some(_) | None => {}
         }
         let stamp = command.stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
@@ -105,7 +108,7 @@ impl<S: StateMachine> State<S> {
             self.cell.metrics.expired();
             Verdict::Expired
         } else {
-            self.attempt(shard, index, stamp, &command.payload, |_| {})?
+            self.attempt(shard, index, stamp, &command.payload, |_, _| Ok(()))?
         };
         if matches!(verdict, Verdict::Poison) {
             self.bury(shard, index, &[number as u32], command.payload);
@@ -130,7 +133,7 @@ impl<S: StateMachine> State<S> {
         index: LogIndex,
         stamp: Stamp,
         payload: &Bytes,
-        mark: impl FnOnce(&mut Tables<'_>),
+        mark: impl FnOnce(&mut Tables<'_>, &S::Reply) -> Result<(), StoreError>,
     ) -> Result<Verdict<S>, ActorProcessingErr> {
         for _ in 0..APPLY_ATTEMPTS {
             let Ok(command) = codec::decode::<S::Command>(payload) else {
@@ -145,7 +148,7 @@ impl<S: StateMachine> State<S> {
             match outcome {
                 Ok(Ok(outcome)) => {
                     let mut tables = shard.tables(&mut staged);
-                    mark(&mut tables);
+                    mark(&mut tables, &outcome.reply)?;
                     let outbox = &mut self.outgoing.outbox;
                     let head = (!outcome.events.is_empty() && outbox.is_kept())
                         .then(|| outbox.append(&mut tables, index, stamp, &outcome.events));
@@ -157,10 +160,10 @@ impl<S: StateMachine> State<S> {
                     shard.put_staged(staged, false);
                     return Ok(Verdict::Refused(refusal));
                 }
-                Ok(Err(Stop::Store(error))) => return Err(error.into()),
+                Ok(Err(Stop::Store(error))) => return Err(self.cell.named(error).into()),
                 Err(_) => {
                     shard.put_staged(staged, false);
-                    self.service = S::load(&shard.read())?;
+                    self.service = self.load(shard)?;
                 }
             }
         }

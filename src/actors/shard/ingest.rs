@@ -88,9 +88,12 @@ impl<S: StateMachine> State<S> {
         let stamp = stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
         shard.progress.last_stamp = stamp;
         let verdict = match &part.content {
-            Content::Command(payload) => self.attempt(shard, index, stamp, payload, |tables| {
-                feed.write(tables, &ingest.source);
-            })?,
+            Content::Command(payload) => {
+                self.attempt(shard, index, stamp, payload, |tables, _| {
+                    feed.write(tables, &ingest.source);
+                    Ok(())
+                })?
+            }
             Content::Broken(_) => Verdict::Poison,
         };
         if matches!(verdict, Verdict::Poison) {

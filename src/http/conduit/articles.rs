@@ -1,29 +1,26 @@
 //! Articles: lists, the feed, writing, favorites.
 
-use std::sync::Arc;
-
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::actors::post::message::{
-    Answer, Body, Command, Filter, PostView, Query as PostQuery, Reader as PostReader, Reply,
-    Visibility,
-};
+use crate::actors::post::message::{Command, Filter, Reply, Visibility};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::checks::Checks;
 use crate::http::conduit::render;
-use crate::http::error::{Answered, Failure};
+use crate::http::conduit::seen::{Seen, seen};
+use crate::http::error::Answered;
 use crate::http::extract::{Page, Reader, SignedIn, link_token, wrong_answer};
+use crate::http::fields;
 use crate::http::json::{Field, Json, Object};
 use crate::http::lists::{self, Source};
 use crate::http::people::{self, Cards};
+use crate::http::posts::{fetch, fetch_written, named};
 use crate::http::query::Query;
-use crate::http::{fields, slug};
-use crate::ids::{Bucket, PostId, UserId};
+use crate::ids::{Bucket, UserId};
 
 /// The body of both writes.
 #[derive(Debug, Default, Deserialize)]
@@ -139,8 +136,7 @@ pub async fn update(
     RawQuery(raw): RawQuery,
     Json(body): Json<ArticleBody>,
 ) -> Answered {
-    let post = named(&slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
+    let Seen { post, author, link, reader } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
     let sent = body.article.unwrapped("article")?;
     let mut checks = Checks::default();
     let title = checks.optional("title", sent.title, fields::title);
@@ -148,11 +144,10 @@ pub async fn update(
     let body = checks.optional("body", sent.body, fields::body);
     let tags = checks.tags("tagList", sent.tag_list);
     checks.finish()?;
-    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    let editor = PostReader::new(&viewer, seen.summary.author, link);
+    let editor = reader;
     let command =
         Command::EditPost { post, editor, title, description, body, tags, if_version: None };
-    let card = people::card(&app, seen.summary.author).await?;
+    let card = people::card(&app, author).await?;
     app.posts.command(Call::new(), command).await?;
     let (view, body) = fetch_written(&app, post, &viewer, link).await?;
     Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
@@ -165,11 +160,8 @@ pub async fn delete(
     Path(slug): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Answered {
-    let post = named(&slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
-    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    let editor = PostReader::new(&viewer, seen.summary.author, link);
-    let command = Command::DeletePost { post, editor, if_version: None };
+    let Seen { post, reader, .. } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
+    let command = Command::DeletePost { post, editor: reader, if_version: None };
     app.posts.command(Call::new(), command).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -201,44 +193,11 @@ async fn set_favorite(
     raw: Option<String>,
     on: bool,
 ) -> Answered {
-    let post = named(slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
-    let (seen, _) = fetch(app, post, Some(viewer.clone()), link).await?;
-    let reader = PostReader::new(&viewer, seen.summary.author, link);
-    let card = people::card(app, seen.summary.author).await?;
+    let Seen { post, author, link, reader } = seen(app, &viewer, slug, raw.as_deref()).await?;
+    let card = people::card(app, author).await?;
     app.posts.command(Call::new(), Command::SetFavorite { post, reader, on }).await?;
     let (view, body) = fetch_written(app, post, &viewer, link).await?;
     Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
-}
-
-/// The post that a slug names.
-pub(super) fn named(slug: &str) -> Answered<PostId> {
-    slug::post_of(slug).ok_or_else(|| Failure::not_found("article"))
-}
-
-/// A post as its reader sees it.
-pub(super) async fn fetch(
-    app: &App,
-    post: PostId,
-    viewer: Option<Arc<Viewer>>,
-    link_token: Option<[u8; 16]>,
-) -> Answered<(PostView, Body)> {
-    let query = PostQuery::GetPost { post, viewer, link_token };
-    match app.posts.query(Call::new(), post.bucket(), query).await? {
-        Answer::Post(view, body) => Ok((view, body)),
-        _ => Err(wrong_answer()),
-    }
-}
-
-/// The same after a write of this request. What else its answer needs is fetched before the write,
-/// so that this is all that can fail when it has happened.
-async fn fetch_written(
-    app: &App,
-    post: PostId,
-    viewer: &Arc<Viewer>,
-    link_token: Option<[u8; 16]>,
-) -> Answered<(PostView, Body)> {
-    fetch(app, post, Some(viewer.clone()), link_token).await.map_err(Failure::after_write)
 }
 
 async fn user_named(app: &App, name: &str) -> Answered<Option<UserId>> {

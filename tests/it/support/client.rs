@@ -66,6 +66,18 @@ impl HttpClient {
         sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
+    /// Sends a request with these headers besides the usual ones.
+    pub async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Response {
+        let sent = self.send_with(method, path, headers, body).await;
+        sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
     /// Sends a request; an error means that nobody knows whether it had an effect.
     pub async fn send(
         &mut self,
@@ -73,8 +85,21 @@ impl HttpClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response> {
+        self.send_with(method, path, &[], body).await
+    }
+
+    async fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Response> {
         let body = body.map(Value::to_string);
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
         if let Some(token) = &self.token {
             head += &format!("authorization: Token {token}\r\n");
         }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::support::*;
-use crate::actors::post::cache::{CachedPost, Limits};
-use crate::actors::post::clock::Weigh;
-use crate::actors::post::message::{Answer, Command, Filter, Query, Visibility};
+use crate::actors::post::cache::{CachedPost, Caches, Limits, Stash};
+use crate::actors::post::lists::{Entry, ListId, Scope, Shelf};
+use crate::actors::post::message::{Answer, Body, Command, Filter, Query, SortKey, Visibility};
 use crate::actors::post::progress::Progress;
+use crate::actors::post::s3_fifo::Weigh;
 use crate::actors::state_machine::Step;
 use crate::actors::user::message::Viewer;
-use crate::ids::{PostId, UserId};
+use crate::ids::{PostId, Stamp, UserId};
 
 fn filled(limits: Limits, posts: usize) -> (Shard, Vec<PostId>) {
     let mut shard = Shard::with(limits);
@@ -211,4 +212,26 @@ fn the_page_of_tags_holds_as_many_as_the_edge_asks_for() {
         panic!("tags");
     };
     assert_eq!(tags.len(), 4_200);
+}
+
+#[test]
+fn caches_grow_and_shrink_with_the_number_of_posts_up_to_a_bound() {
+    let limits = Limits { bodies_bytes: 0, body_share: 200, shared_posts: 50, ..Limits::default() };
+    let mut caches = Caches::new(limits, Stamp(0), 0);
+    let list = ListId::new(Shelf::All, Scope::Public);
+    let mut held_with = |numbers: std::ops::Range<u64>, added: bool| {
+        for number in numbers {
+            let key = SortKey { at: Stamp(number), post: PostId(number) };
+            let rows = vec![(list.clone(), Entry { key, author: ANN }, added)];
+            caches.take_in(Stash { rows, ..Stash::default() });
+        }
+        for number in 0..100 {
+            caches.bodies.insert(PostId(number), Body::from(vec![b'x'; 900]));
+        }
+        caches.trim();
+        (0..100).filter(|number| caches.bodies.get(&PostId(*number)).is_some()).count()
+    };
+    assert_eq!(held_with(0..20, true), 4, "a fifth of a body for each post");
+    assert_eq!(held_with(20..100, true), 10, "no more than 50 have a share");
+    assert_eq!(held_with(5..100, false), 1);
 }

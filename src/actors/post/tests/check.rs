@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::model::Model;
 use super::support::*;
-use crate::actors::post::message::{Answer, Filter, PostView, Query};
+use crate::actors::post::message::{Answer, Filter, Place, PostView, Query, SortKey};
 use crate::actors::post::progress::Progress;
 use crate::actors::user::message::Viewer;
-use crate::ids::{PostId, UserId};
+use crate::ids::{PostId, Stamp, UserId};
 
 /// Nobody is signed in.
 pub(super) const NOBODY: UserId = UserId(0);
@@ -84,6 +84,28 @@ fn check_list(
     assert_eq!(total, expected.len() as u64);
     let wanted: Vec<_> = expected.iter().take(4).map(|post| post.key()).collect();
     assert_eq!(keys, wanted, "the offset is not skipped");
+
+    // From one end to the other and back, two at a time.
+    let all: Vec<_> = expected.iter().map(|post| post.key()).collect();
+    let (mut found, mut place) = (Vec::new(), None);
+    loop {
+        let keys = shard.keys_from(filters, viewer, place, 2);
+        let Some(last) = keys.last() else { break };
+        place = Some(Place::After(*last));
+        found.extend(keys);
+    }
+    assert_eq!(found, all, "{filters:?} for {user}, by cursor");
+    // The place of a post that is not in the list, or no more, is a place all the same.
+    let end = SortKey { at: Stamp(0), post: PostId(0) };
+    let (mut found, mut place) = (Vec::new(), Place::Before(end));
+    loop {
+        let keys = shard.keys_from(filters, viewer, Some(place), 2);
+        let Some(last) = keys.last() else { break };
+        place = Place::Before(*last);
+        found.extend(keys);
+    }
+    found.reverse();
+    assert_eq!(found, all, "{filters:?} for {user}, backwards");
 }
 
 fn check_posts(shard: &mut Shard, model: &Model, user: UserId, viewer: Option<&Arc<Viewer>>) {

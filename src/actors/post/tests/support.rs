@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::actors::post::cache::Limits;
 use crate::actors::post::event::Event;
 use crate::actors::post::message::{
-    Answer, Command, Error, Filter, PostView, Query, Reader, Reply, SortKey, Visibility,
+    Answer, Command, Error, Filter, Place, PostView, Query, Reader, Reply, SortKey, Visibility,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::service::Service;
@@ -26,6 +26,9 @@ pub(super) fn tiny() -> Limits {
     Limits {
         posts_bytes: 3_000,
         bodies_bytes: 300,
+        post_share: 0,
+        body_share: 0,
+        shared_posts: 0,
         lists_bytes: 1_500,
         favored_bytes: 400,
         feeds_bytes: 700,
@@ -138,6 +141,21 @@ impl Shard {
         let progress = Progress::default();
         match self.query(Query::ListPage { filters, viewer, offset, limit, progress }) {
             Ok(Answer::Page { posts, total }) => (posts, total),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn keys_from(
+        &mut self,
+        filters: &[Filter],
+        viewer: Option<&Arc<Viewer>>,
+        place: Option<Place>,
+        limit: usize,
+    ) -> Vec<SortKey> {
+        let (filters, viewer) = (filters.to_vec(), viewer.cloned());
+        let progress = Progress::default();
+        match self.query(Query::ListKeysFrom { filters, viewer, place, limit, progress }) {
+            Ok(Answer::KeysFrom(keys)) => keys,
             other => panic!("{other:?}"),
         }
     }

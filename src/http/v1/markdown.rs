@@ -1,0 +1,147 @@
+//! Bodies as HTML: CommonMark with tables, strikethrough and bare links; raw HTML is shown as the
+//! text that it is, and links lead nowhere but to pages, pictures and mail.
+//!
+//! The cost is in the client's hands, so it is bounded: bodies are, so is what comes of them, and
+//! what is more than a moment's work is done beside the threads that serve everybody, a few at a
+//! time.
+
+use std::fmt;
+
+use comrak::{Arena, Options, format_html, parse_document};
+use tokio::sync::Semaphore;
+
+use crate::error::ErrorCode;
+use crate::http::error::{Answered, Failure};
+use crate::seams::{tasks, time};
+
+/// Moves whenever the same text gives other HTML: it is part of the entity tags.
+pub const RENDERING: u8 = 1;
+/// A body up to here is rendered at once: a fraction of a millisecond.
+const AT_ONCE_BYTES: usize = 8 * 1024;
+/// Large bodies that are rendered at the same time.
+const AT_A_TIME: usize = 2;
+/// How long a large body waits for its turn.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Largest HTML of a body: many times what prose gives, so that it only meets who aims for it.
+const HTML_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME);
+
+/// A body as HTML.
+///
+/// # Errors
+/// 503 when too many large ones are being rendered; 500 for what cannot be shown as HTML.
+pub async fn html(body: &[u8]) -> Answered<String> {
+    let text = std::str::from_utf8(body).map_err(|error| Failure::internal(error.to_string()))?;
+    if text.len() <= AT_ONCE_BYTES {
+        return Ok(render(text));
+    }
+    let place = time::timeout(WAIT, PLACES.acquire()).await;
+    let Ok(Ok(_place)) = place else { return Err(Failure::new(ErrorCode::Overloaded)) };
+    let text = text.to_owned();
+    let rendered = tasks::blocking(move || render(&text)).await;
+    rendered.map_err(|error| Failure::internal(format!("a body was not rendered: {error}")))
+}
+
+fn render(text: &str) -> String {
+    let mut options = Options::default();
+    options.extension.strikethrough = true;
+    options.extension.table = true;
+    options.extension.autolink = true;
+    options.render.escape = true;
+    let arena = Arena::new();
+    let document = parse_document(&arena, text, &options);
+    let mut html = Bounded(String::with_capacity(text.len() + text.len() / 4));
+    match format_html(document, &options, &mut html) {
+        Ok(()) => html.0,
+        Err(fmt::Error) => "<p>This text is too large to be shown.</p>\n".to_owned(),
+    }
+}
+
+/// Text that does not grow past [`HTML_BYTES_MAX`].
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if self.0.len() + more.len() > HTML_BYTES_MAX {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(more);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http::fields::BODY_MAX;
+
+    #[test]
+    fn markdown_becomes_html_and_html_stays_text() {
+        for (text, expected) in [
+            ("# A *b*", "<h1>A <em>b</em></h1>\n"),
+            (
+                "~~a~~ https://a.example",
+                "<p><del>a</del> <a href=\"https://a.example\">https://a.example</a></p>\n",
+            ),
+            ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;\n"),
+            (
+                "a <b onclick=\"x()\">b</b>",
+                "<p>a &lt;b onclick=&quot;x()&quot;&gt;b&lt;/b&gt;</p>\n",
+            ),
+            ("[a](javascript:alert(1))", "<p><a href=\"\">a</a></p>\n"),
+            ("[a](JaVaScRiPt:alert(1))", "<p><a href=\"\">a</a></p>\n"),
+            ("![a](data:text/html,x)", "<p><img src=\"\" alt=\"a\" /></p>\n"),
+            ("<javascript:alert(1)>", "<p><a href=\"\">javascript:alert(1)</a></p>\n"),
+        ] {
+            assert_eq!(render(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_slow_or_large() {
+        let of = |part: &str| part.repeat(BODY_MAX / part.len());
+        let table =
+            format!("{}\n{}\n{}", "|a".repeat(9_000), "|-".repeat(9_000), "|\n".repeat(90_000));
+        let hard = [
+            "> ", ">", "- ", "* a\n ", "[", "![", "[a](", "*a_ ", "**a *", "`", "` `` ", "<!--",
+            "<a ", "&#x", "\\", "a@", "http://a", "~~a ~", "[a]: b\n", "|", "1. ", "\t", "a**b",
+            "]", "_a__b",
+        ];
+        for text in hard.map(of).iter().chain([&table]) {
+            let began = Instant::now();
+            let html = render(text);
+            let start: String = text.chars().take(20).collect();
+            assert!(html.len() <= HTML_BYTES_MAX, "{start:?}");
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{start:?} took {:?}",
+                began.elapsed()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_rendered_beside_the_others() {
+        let large = "a *b* ".repeat(AT_ONCE_BYTES);
+        let html = html(large.as_bytes()).await.unwrap();
+        assert!(html.contains("<em>b</em>") && html.len() > large.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn no_text_brings_a_tag_or_a_script(
+            text in "(<script>|</p>|<img onerror=|javascript:|\\[|\\]|\\(|\\)|!|\"|'|`|\\*|\\PC|\n){0,40}"
+        ) {
+            let html = render(&text).to_lowercase();
+            prop_assert!(!html.contains("<script"));
+            prop_assert!(!html.contains("<img onerror"));
+            prop_assert!(!html.contains("href=\"javascript:") && !html.contains("src=\"javascript:"));
+        }
+    }
+}
