@@ -258,9 +258,7 @@ fn may_say(
     views: &FxHashMap<PostId, PostView>,
 ) -> bool {
     match reason {
-        Reason::BecauseRead(post) => {
-            views.get(post).is_some_and(|view| view.summary.visibility == Visibility::Public)
-        }
+        Reason::BecauseRead(post) => views.get(post).is_some_and(|view| is_for(view, viewer)),
         Reason::Follows(author) => viewer.is_some_and(|viewer| viewer.follows(*author)),
         Reason::FollowsTag(_)
         | Reason::Interest(_)
