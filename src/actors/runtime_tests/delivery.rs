@@ -247,8 +247,7 @@ impl Delivery {
         let other = host::<Sink<1>>(&ground, others, 200, &[]);
         let subscriptions = subscribe(&sink.router, &other.router);
         let source = host::<Source>(&ground, sources, 1, &subscriptions);
-        let options =
-            TreeOptions { random: ground.seams.random.clone(), ..TreeOptions::default() };
+        let options = TreeOptions { random: ground.seams.random.clone(), ..TreeOptions::default() };
         let services = [source.spec, sink.spec, other.spec];
         let (tree, root) = start_tree(&ground, folder, services, options).await;
         let (checkpoints, metrics) = (ground.checkpoints, ground.metrics);

@@ -89,6 +89,7 @@ impl<S: StateMachine> State<S> {
         let (stamp, unwritten) = (guard.progress.last_stamp, guard.unwritten_bytes());
         drop(guard);
         cell.applied_to(entry.index, stamp, unwritten);
+        self.shorten_replays();
         self.outgoing.tell(&cell.outbox, &cell.outgoing);
         if let Some(batch) = entry.batch.as_ref().and_then(|bytes| self.recognise(bytes)) {
             cell.metrics.committed(batch.proposed);
@@ -180,6 +181,7 @@ impl<S: StateMachine> State<S> {
             }));
             match outcome {
                 Ok(Ok(outcome)) => {
+                    debug_assert!(S::KEPT == Kept::Tables || staged.bytes() == 0, "never a mix");
                     let mut tables = shard.tables(&mut staged);
                     mark(&mut tables);
                     let outbox = &mut self.outgoing.outbox;

@@ -58,6 +58,8 @@ impl From<CodecError> for Halt {
 pub(super) struct Memory {
     /// Its state is being staged for a checkpoint.
     is_saving: bool,
+    /// A checkpoint is wanted, so that the next time there is less to apply again.
+    has_gone_back: bool,
     /// The command that panicked last.
     suspect: Option<Place>,
     /// Commands that have panicked in two states, the second one fresh. Known for as long as they may
@@ -99,11 +101,17 @@ impl<S: StateMachine> State<S> {
                 self.outgoing.reload(&guard.read())?;
                 self.has_caught_up = false;
                 self.memory.is_saving = false;
-                // So that the next time there is less to apply again.
-                cell.want_checkpoint();
+                self.memory.has_gone_back = true;
             }
         }
         Ok(())
+    }
+
+    /// An entry was applied: there is something to write again.
+    pub(super) fn shorten_replays(&mut self) {
+        if std::mem::take(&mut self.memory.has_gone_back) {
+            self.cell.want_checkpoint();
+        }
     }
 
     /// Stages a part of the service's state, and when that was the last one, seals it. `step` counts

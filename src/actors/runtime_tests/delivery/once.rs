@@ -128,10 +128,8 @@ async fn an_event_that_breaks_a_subscriber_is_buried_and_the_stream_goes_on() {
     }
     world.wait_equal(0..1).await;
     // One poison, after which the next is refused; one that cannot be mapped, and one too large.
-    eventually("three are buried", async || {
-        world.metric("feed_buried_total", "other/0") == 3.0
-    })
-    .await;
+    eventually("three are buried", async || world.metric("feed_buried_total", "other/0") == 3.0)
+        .await;
     assert_eq!(world.taken(POISON).await, 0, "what the poison staged is gone");
     let digest = world.other.cell(0).store.lock().progress.digest;
     let crashed = crashed_copy(folder.path());
@@ -158,8 +156,8 @@ async fn what_is_delivered_again_is_dropped() {
             let calls = AtomicU64::new(0);
             let fates = move || match calls.fetch_add(1, Ordering::Relaxed) % 4 {
                 0 => Fate::TooLate,
-                1 => Fate::Lost,
-                2 => Fate::Arrives,
+                1 => Fate::Arrives,
+                2 => Fate::Lost,
                 _ => Fate::Fatal,
             };
             Arc::new(Rough { inner, fates: Box::new(fates), claim: claim.clone() }) as Port<Source>
