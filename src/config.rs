@@ -30,6 +30,13 @@ pub const TAGS_PAGE_MAX: usize = 10_000;
 /// Calls that may wait in or before one shard's mailbox.
 pub const SHARD_PERMITS: usize = 4096;
 
+/// How long the outcome of a command with an idempotency key is kept.
+pub const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most idempotency keys of one user in one shard; the oldest go first.
+pub const KEYS_PER_OWNER_MAX: u32 = 1_000;
+/// Most bytes that they take.
+pub const KEYS_BYTES_PER_OWNER_MAX: u64 = 512 * 1024;
+
 const _: () = assert!(
     CLAIM_EXPIRY.as_secs() > COMMAND_DEADLINE.as_secs() + STAMP_AHEAD_MAX.as_secs(),
     "a late creation must be refused before its claim can be taken over"
@@ -74,8 +81,16 @@ pub struct Config {
     /// Times that signing in may fail in a quarter of an hour: so often for an account, three times
     /// as often for the address of a client. 0: any number.
     pub signin_failures_max: u32,
+    /// Requests to `/v1` that a user may make in a minute. 0: any number.
+    pub user_requests_max: u32,
+    /// The same of an address that is nobody's. Behind a proxy, which is one address for everybody,
+    /// let the proxy count and set this to 0: any number.
+    pub anonymous_requests_max: u32,
     /// Threads that hash passwords.
     pub password_threads: usize,
+    /// TOML file with experiments, which are set when the node starts; empty: those that were set
+    /// last go on.
+    pub experiments: PathBuf,
     /// Filter of the log, as `level` or `target=level,…`.
     pub log: String,
 }
@@ -98,7 +113,10 @@ impl Default for Config {
             cache_bytes: 4 * 1024 * 1024,
             token_days: 30,
             signin_failures_max: 10,
+            user_requests_max: 600,
+            anonymous_requests_max: 120,
             password_threads: 2,
+            experiments: PathBuf::new(),
             log: "info".into(),
         }
     }
@@ -212,6 +230,9 @@ impl Config {
         in_range("cache_bytes", self.cache_bytes as u64, 1024 * 1024, 1 << 40)?;
         in_range("token_days", u64::from(self.token_days), 1, 3_650)?;
         in_range("signin_failures_max", u64::from(self.signin_failures_max), 0, 1_000_000)?;
+        in_range("user_requests_max", u64::from(self.user_requests_max), 0, 1_000_000_000)?;
+        let anonymous = u64::from(self.anonymous_requests_max);
+        in_range("anonymous_requests_max", anonymous, 0, 1_000_000_000)?;
         in_range("password_threads", self.password_threads as u64, 1, 64)?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(ConfigError::Value(format!("`log` is not a filter: {error}")));

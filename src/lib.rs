@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;
+mod generations;
 pub mod http;
 pub mod ids;
 pub mod node;

@@ -28,8 +28,9 @@ pub enum Class {
 
 /// Makes requests.
 pub trait Source {
-    /// Writes the next request into the buffer.
-    fn next(&mut self, request: &mut Vec<u8>) -> Class;
+    /// Writes the next request into the buffer; `None` when there is none left, and the run ends as
+    /// soon as all others are answered.
+    fn next(&mut self, request: &mut Vec<u8>) -> Option<Class>;
 }
 
 /// How to run.
@@ -120,6 +121,7 @@ pub fn run(plan: &Plan, source: &mut dyn Source) -> io::Result<Outcome> {
         request: Vec::with_capacity(16 * 1024),
         buffer: vec![0; READ_BYTES],
         outcome: Outcome::default(),
+        is_over: false,
         due: plan.rate.map(|rate| (Instant::now(), Duration::from_secs_f64(1.0 / rate))),
     };
     run.until(&poll, Instant::now() + plan.warm_up)?;
@@ -138,6 +140,8 @@ struct Run<'a> {
     request: Vec<u8>,
     buffer: Vec<u8>,
     outcome: Outcome,
+    /// There is no request left.
+    is_over: bool,
     /// When the next request of an open loop is due, and the pause between two.
     due: Option<(Instant, Duration)>,
 }
@@ -148,7 +152,8 @@ impl Run<'_> {
         let mut heard = Instant::now();
         loop {
             let now = Instant::now();
-            if now >= end {
+            let is_done = self.is_over && self.idle.len() == self.connections.len();
+            if now >= end || is_done {
                 return Ok(());
             }
             self.send_idle(now)?;
@@ -172,7 +177,7 @@ impl Run<'_> {
     }
 
     fn send_idle(&mut self, now: Instant) -> io::Result<()> {
-        while !self.idle.is_empty() {
+        while !self.idle.is_empty() && !self.is_over {
             let began = match &mut self.due {
                 None => Instant::now(),
                 Some((due, _)) if *due > now => return Ok(()),
@@ -190,8 +195,13 @@ impl Run<'_> {
 
     fn send(&mut self, number: usize, began: Instant) -> io::Result<()> {
         self.request.clear();
+        let Some(class) = self.source.next(&mut self.request) else {
+            self.is_over = true;
+            self.idle.push_back(number);
+            return Ok(());
+        };
         let connection = &mut self.connections[number];
-        connection.class = self.source.next(&mut self.request);
+        connection.class = class;
         connection.began = began;
         let mut rest = self.request.as_slice();
         while !rest.is_empty() {

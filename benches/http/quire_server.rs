@@ -34,14 +34,15 @@ pub async fn serve(folder: &Path, checkpoints: bool) -> Result<(), Failed> {
         config.checkpoint_age_s = 24 * 60 * 60;
     }
     let node = Node::start(&config, Seams::system()).await?;
-    node.wait_ready().await;
+    node.wait_ready().await?;
     let address = node.address.ok_or("the node does not listen")?;
     println!("{READY}{address}");
     Ok(node.wait().await?)
 }
 
 fn config(folder: &Path) -> Config {
-    Config { data_dir: folder.join("data"), ..Config::default() }
+    // What is measured is the work, not the limit.
+    Config { data_dir: folder.join("data"), user_requests_max: 0, ..Config::default() }
 }
 
 /// Makes a set: `data`, and `tokens` and `slugs`, which are what requests name.
@@ -53,7 +54,7 @@ pub fn fill(folder: &Path, sizes: Sizes, shards: u16) -> Result<(), Failed> {
     runtime.block_on(async {
         let config = Config { shards, ..config(folder) };
         let node = Node::start_offline(&config, Seams::system()).await?;
-        node.wait_ready().await;
+        node.wait_ready().await?;
         let users = make_users(&node, sizes).await?;
         let (users, tokens): (Vec<UserId>, Vec<String>) = users.into_iter().unzip();
         std::fs::write(folder.join("tokens"), lines(tokens.into_iter()))?;

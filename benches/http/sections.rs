@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bare::Answers;
 use crate::content::Sizes;
-use crate::load::{self, Outcome, Plan};
+use crate::load::{self, Outcome, Plan, Source};
 use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio, verdict};
 use crate::workload::{Batches, Keys, Mix, Operation, Walk};
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const FILL_PATIENCE: Duration = Duration::from_secs(45 * 60);
 /// Answers of which the one of median length is what the bare server returns.
 const SAMPLES: usize = 101;
-/// Time for reading every article before anything is measured.
-const WALK: Duration = Duration::from_secs(5);
+/// How long reading every article once, before anything is measured, may take.
+const WALK_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// Connections over which batches of reads come.
 const READ_CONNECTIONS: [usize; 2] = [4, 64];
 /// Reads a second that the service is to take.
@@ -179,8 +179,13 @@ fn table(options: &Options) -> Result<(), Failed> {
     let direct = Server::start(&role("direct", &limits), PATIENCE)?;
     for target in &targets {
         // Pages and posts are in memory, as they are in a node that has served for a while.
-        let plan = Plan { warm_up: Duration::ZERO, duration: WALK, ..target.plan(options) };
-        load::run(&plan, &mut Walk::new(&target.keys))?;
+        let plan = target.plan(options);
+        let plan = Plan { warm_up: Duration::ZERO, duration: WALK_PATIENCE, ..plan };
+        let mut walk = Walk::new(&target.keys);
+        run_checked(&plan, &mut walk)?;
+        if walk.left() > 0 {
+            return Err("reading every article once took too long".into());
+        }
     }
     report::head();
     for (operation, bar) in READS {
@@ -212,8 +217,8 @@ fn table(options: &Options) -> Result<(), Failed> {
 }
 
 /// A run that tells of answers that failed.
-fn run_checked(plan: &Plan, mix: &mut Mix<'_>) -> Result<Outcome, Failed> {
-    let outcome = load::run(plan, mix)?;
+fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Failed> {
+    let outcome = load::run(plan, source)?;
     if let Some(failure) = &outcome.failure {
         println!("\n{} answers failed, the first: {failure:?}\n", outcome.failed);
     }

@@ -175,8 +175,7 @@ impl Run {
         if !self.known.contains(&post) {
             self.publish(post, now_ms);
         }
-        let event =
-            Event::Interacted { reader, post: PostId(post), how: Interaction::Read, at };
+        let event = Event::Interacted { reader, post: PostId(post), how: Interaction::Read, at };
         let began = Instant::now();
         self.engine.apply(&event);
         self.events.add(began.elapsed());

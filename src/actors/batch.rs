@@ -3,16 +3,19 @@
 //! An entry is 16 bytes by which the shard that proposed it recognises it, then the encoded
 //! [`Batch`].
 
+use std::path::Path;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::actors::call::CallError;
+use crate::actors::call::{CallError, Outcome};
 use crate::actors::relay::message::RuntimeReply;
 use crate::actors::shard::ReplyTo;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::{CommandId, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
+use crate::store::file::damaged;
 
 /// Bytes before the batch in an entry.
 pub(super) const TAG_BYTES: usize = 16;
@@ -50,9 +53,13 @@ impl Batch {
     /// # Errors
     /// When the entry was not made by [`Self::to_entry`].
     pub(super) fn of_entry(entry: &[u8]) -> Result<Self, StoreError> {
-        Ok(codec::decode(entry.get(TAG_BYTES..).unwrap_or_default())?)
+        let batch = codec::decode(entry.get(TAG_BYTES..).unwrap_or_default());
+        batch.map_err(|error| damaged(Path::new(""), format!("an entry of its log: {error}")))
     }
 }
+
+/// First byte of the outcome of a command that was replied to.
+const REPLIED: u8 = 0;
 
 /// What became of one command.
 pub(super) enum Verdict<S: StateMachine> {
@@ -60,6 +67,10 @@ pub(super) enum Verdict<S: StateMachine> {
     Refused(S::Refusal),
     Expired,
     Poison,
+    /// What became of an earlier sending under the same idempotency key.
+    Replayed(Box<Verdict<S>>),
+    /// The idempotency key belongs to another request.
+    KeyReused,
     /// Of a command of the runtime; not remembered, for those may be applied twice.
     Runtime(RuntimeReply),
 }
@@ -68,32 +79,51 @@ pub(super) fn answer<S: StateMachine>(
     reply: Option<ReplyTo<S>>,
     verdict: Result<Verdict<S>, StoreError>,
 ) {
-    let reply = match (reply, verdict) {
-        (None, _) => return,
-        (Some(ReplyTo::Runtime(reply)), Ok(Verdict::Runtime(verdict))) => {
-            let _ = reply.send(verdict);
+    let reply = match reply {
+        Some(ReplyTo::Caller(reply)) => reply,
+        Some(ReplyTo::Runtime(reply)) => {
+            // Otherwise dropped: nobody knows what became of it.
+            if let Ok(Verdict::Runtime(verdict)) = verdict {
+                let _ = reply.send(verdict);
+            }
             return;
         }
-        // Dropped: nobody knows what became of it.
-        (Some(ReplyTo::Runtime(_)), _) => return,
-        (Some(ReplyTo::Caller(reply)), verdict) => (reply, verdict),
+        None => return,
     };
-    let (reply, verdict) = reply;
-    let _ = reply.send(match verdict {
+    let (verdict, replayed) = match verdict {
+        Ok(Verdict::Replayed(earlier)) => (Ok(*earlier), true),
+        verdict => (verdict, false),
+    };
+    let result = match verdict {
         Ok(Verdict::Replied(reply)) => Ok(reply),
         Ok(Verdict::Refused(refusal)) => Err(CallError::Refused(refusal)),
         Ok(Verdict::Expired) => Err(CallError::DeadlineExceeded),
-        Ok(Verdict::Poison | Verdict::Runtime(_)) | Err(_) => Err(CallError::Internal),
-    });
+        Ok(Verdict::KeyReused) => Err(CallError::KeyReused),
+        Ok(Verdict::Poison | Verdict::Replayed(_) | Verdict::Runtime(_)) | Err(_) => {
+            Err(CallError::Internal)
+        }
+    };
+    let _ = reply.send(Outcome { result, replayed });
+}
+
+/// What is remembered of a reply.
+pub(super) fn encode_replied<S: StateMachine>(reply: &S::Reply) -> Bytes {
+    let payload = codec::encode(reply);
+    let mut bytes = Vec::with_capacity(1 + payload.len());
+    bytes.push(REPLIED);
+    bytes.extend_from_slice(&payload);
+    bytes.into()
 }
 
 pub(super) fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
     let (tag, payload) = match verdict {
-        Verdict::Replied(reply) => (0, codec::encode(reply)),
+        Verdict::Replied(reply) => return encode_replied::<S>(reply),
         Verdict::Refused(refusal) => (1, codec::encode(refusal)),
         Verdict::Expired => (2, Vec::new()),
         Verdict::Poison => (3, Vec::new()),
-        Verdict::Runtime(_) => unreachable!("commands of the runtime are not remembered"),
+        Verdict::Replayed(_) | Verdict::KeyReused | Verdict::Runtime(_) => {
+            unreachable!("not what became of a command of the service")
+        }
     };
     let mut bytes = Vec::with_capacity(1 + payload.len());
     bytes.push(tag);
@@ -103,7 +133,7 @@ pub(super) fn encode_verdict<S: StateMachine>(verdict: &Verdict<S>) -> Bytes {
 
 pub(super) fn decode_verdict<S: StateMachine>(bytes: &[u8]) -> Result<Verdict<S>, StoreError> {
     match bytes {
-        [0, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
+        [REPLIED, payload @ ..] => Ok(Verdict::Replied(codec::decode(payload)?)),
         [1, payload @ ..] => Ok(Verdict::Refused(codec::decode(payload)?)),
         [2] => Ok(Verdict::Expired),
         [3] => Ok(Verdict::Poison),

@@ -2,8 +2,9 @@
 //!
 //! **Owns** nothing but the turn: one checkpoint at a time on the node. **Receives** that something
 //! is due. **Sends** nothing; the shards' observers tell the replicas what may be purged.
-//! **Started by** the store's supervisor. **When it fails** memory and log hold everything; the
-//! successor writes it. At a clean stop it writes every shard, so that the next start replays
+//! **Started by** the store's supervisor. **When it fails**, as it does over a file that
+//! no further attempt makes writable, memory and log hold everything; whoever sees its error decides
+//! whether the node goes on. At a clean stop it writes every shard, so that the next start replays
 //! nothing.
 
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Actor for CheckpointActor {
         match message {
             CheckpointMessage::Due => {
                 let checkpoints = state.checkpoints.clone();
-                tasks::blocking(move || checkpoints.write_due()).await?;
+                tasks::blocking(move || checkpoints.write_due()).await??;
             }
         }
         state.wait(myself);

@@ -133,7 +133,7 @@ fn cell<S: StateMachine>(
         Err(error) => {
             disk.note::<()>(Err(&error));
             observed.checkpoint_failed();
-            tracing::error!(shard = %id, %error, "a checkpoint failed; it is tried again");
+            tracing::error!(shard = %id, %error, "a checkpoint failed; memory and log have everything");
         }
     });
     let trigger = ground.checkpoints.add(store.clone(), observer);
@@ -166,6 +166,7 @@ fn shard_spec<S: StateMachine>(
         applier: cell.clone() as Arc<dyn Applier>,
         published: cell.replica_slot(),
         status,
+        random: ground.seams.random.clone(),
     };
     let id = cell.id.index.to_string();
     let shard = ChildSpec::actor("shard", move |context| {

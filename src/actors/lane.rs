@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
+use crate::actors::published::withdraw;
 use crate::actors::supervisor::{DependencyFailed, Heartbeat};
 use crate::seams::tasks;
 use crate::store::error::StoreError;
@@ -50,9 +51,14 @@ pub(crate) struct DiskWriter {
 }
 
 impl DiskWriter {
-    /// Notes how the last write went.
+    /// Notes how the last write went. Only one that succeeded shows that there is room: what fails
+    /// for another reason says nothing of it.
     pub(crate) fn note<T>(&self, written: Result<T, &StoreError>) {
-        let full = matches!(written, Err(StoreError::Full));
+        let full = match written {
+            Ok(_) => false,
+            Err(StoreError::Full) => true,
+            Err(_) => return,
+        };
         if self.found_full.swap(full, Ordering::Relaxed) == full {
             return;
         }
@@ -185,12 +191,33 @@ fn failure(error: StoreError) -> ActorProcessingErr {
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.published.send_if_modified(|published| {
-            let ours = published.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, &self.lane));
-            if ours {
-                *published = None;
-            }
-            ours
-        });
+        withdraw(&self.published, &self.lane);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_is_full_until_who_found_it_so_has_written() {
+        let disk = Disk::default();
+        let (lane, shard) = (disk.writer(), disk.writer());
+        let failed = |writer: &DiskWriter, error: StoreError| writer.note::<()>(Err(&error));
+        failed(&lane, StoreError::Io("latched".into()));
+        assert!(!disk.is_full(), "not every error is a lack of room");
+        failed(&lane, StoreError::Full);
+        failed(&lane, StoreError::Full);
+        assert!(disk.is_full());
+        for other in [StoreError::Io("latched".into()), StoreError::Stopped] {
+            failed(&lane, other);
+            assert!(disk.is_full(), "nor does another error show that there is room");
+        }
+        failed(&shard, StoreError::Full);
+        lane.note(Ok(()));
+        assert!(disk.is_full(), "for the other one");
+        shard.note(Ok(()));
+        shard.note(Ok(()));
+        assert!(!disk.is_full());
     }
 }

@@ -6,6 +6,7 @@ mod escaped;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;
+mod published;
 pub mod recommendation;
 pub mod relay;
 pub mod replica;

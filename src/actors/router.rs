@@ -10,14 +10,15 @@ use bytes::Bytes;
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-use crate::actors::call::CallError;
+use crate::actors::call::{CallError, IdempotencyKey, Outcome};
 use crate::actors::relay::Feed;
+use crate::actors::relay::message::Keyed;
 use crate::actors::shard::{CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::config::COMMAND_DEADLINE;
 use crate::ids::{Bucket, CommandId};
-use crate::seams::time;
+use crate::seams::time::{self, Instant};
 use crate::store::codec;
 
 /// Calls to one service. Cheap to clone.
@@ -35,20 +36,20 @@ impl<S: StateMachine> Clone for Router<S> {
 /// What a call carries besides its message.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    deadline: tokio::time::Instant,
+    deadline: Instant,
     command: Option<CommandId>,
 }
 
 impl Call {
     /// A call that may take as long as the runtime allows ([`COMMAND_DEADLINE`]).
     pub fn new() -> Self {
-        Self { deadline: tokio::time::Instant::now() + COMMAND_DEADLINE, command: None }
+        Self { deadline: time::now() + COMMAND_DEADLINE, command: None }
     }
 
     /// The same with an earlier end.
     #[must_use]
     pub fn within(mut self, time: std::time::Duration) -> Self {
-        self.deadline = self.deadline.min(tokio::time::Instant::now() + time);
+        self.deadline = self.deadline.min(time::now() + time);
         self
     }
 
@@ -68,6 +69,7 @@ impl Default for Call {
 }
 
 type CommandResult<S> = Result<<S as StateMachine>::Reply, CallError<<S as StateMachine>::Refusal>>;
+type CommandOutcome<S> = Outcome<<S as StateMachine>::Reply, <S as StateMachine>::Refusal>;
 type QueryResult<S> = Result<<S as StateMachine>::Answer, CallError<<S as StateMachine>::Refusal>>;
 
 impl<S: StateMachine> Router<S> {
@@ -105,44 +107,31 @@ impl<S: StateMachine> Router<S> {
     /// # Errors
     /// A refusal of the service, or why there is no answer.
     pub async fn command(&self, call: Call, command: S::Command) -> CommandResult<S> {
-        let cell = &self.shards[usize::from(self.shard_of(S::bucket(&command)))];
-        if cell.disk.is_full() {
-            return Err(CallError::DiskFull);
-        }
-        let permit = Arc::new(self.permit(cell, &cell.command_permits)?);
+        let cell = self.cell_of(&command);
         let id = call.command.unwrap_or_else(|| CommandId(cell.random.any()));
-        let left = call.deadline.saturating_duration_since(tokio::time::Instant::now());
-        let deadline = cell.now().plus_ms(left.as_millis() as u64);
         let payload: Bytes = codec::encode(&command).into();
         drop(command);
-        let mut sent_once = false;
-        while let Some(actor) = serving(cell, call.deadline).await {
-            let (reply, answer) = oneshot::channel();
-            let message = ShardMessage::Command(CommandEnvelope {
-                id,
-                deadline,
-                payload: payload.clone(),
-                sent: time::mark(),
-                _permit: Some(permit.clone()),
-                _waiting: cell.metrics.waiting(),
-                reply: Some(ReplyTo::Caller(reply)),
-                span: tracing::Span::current(),
-            });
-            if actor.cast(message).is_ok() {
-                match time::timeout_at(call.deadline, answer).await {
-                    // The first sending may have been in time.
-                    Ok(Ok(Err(CallError::DeadlineExceeded))) if sent_once => break,
-                    Ok(Ok(answer)) => return answer,
-                    Ok(Err(_dead)) => sent_once = true,
-                    Err(_elapsed) => return Err(CallError::UnknownOutcome),
-                }
-            }
-            cell.metrics.resent();
-            if !gone(cell, &actor, call.deadline).await {
-                break;
-            }
-        }
-        Err(if sent_once { CallError::UnknownOutcome } else { CallError::Unavailable })
+        send(cell, call, id, payload).await.result
+    }
+
+    /// The same under a key of the caller's own: for a day, another sending of the same request is
+    /// answered what this one is, without another effect.
+    pub async fn command_once(
+        &self,
+        call: Call,
+        key: IdempotencyKey,
+        command: S::Command,
+    ) -> CommandOutcome<S> {
+        let cell = self.cell_of(&command);
+        let IdempotencyKey { owner, command: id, fingerprint, sending } = key;
+        let payload: Bytes = codec::encode(&command).into();
+        drop(command);
+        let keyed = Keyed { owner, fingerprint, sending, payload };
+        send(cell, call, id, codec::encode(&keyed).into()).await
+    }
+
+    fn cell_of(&self, command: &S::Command) -> &Arc<ShardCell<S>> {
+        &self.shards[usize::from(self.shard_of(S::bucket(command)))]
     }
 
     /// Asks the shard that owns `bucket`.
@@ -160,7 +149,7 @@ impl<S: StateMachine> Router<S> {
     pub async fn query_shard(&self, call: Call, shard: u16, query: S::Query) -> QueryResult<S> {
         let cell = &self.shards[usize::from(shard)];
         while let Some(actor) = serving(cell, call.deadline).await {
-            let permit = self.permit(cell, &cell.query_permits)?;
+            let permit = permit(cell, &cell.query_permits)?;
             let (answer, answered) = oneshot::channel();
             let query = query.clone();
             let (sent, waiting) = (time::mark(), cell.metrics.waiting());
@@ -194,26 +183,74 @@ impl<S: StateMachine> Router<S> {
             let _ = actor.cast(ShardMessage::Crash);
         }
     }
+}
 
-    fn permit(
-        &self,
-        cell: &ShardCell<S>,
-        permits: &Arc<Semaphore>,
-    ) -> Result<OwnedSemaphorePermit, CallError<S::Refusal>> {
-        Semaphore::try_acquire_owned(permits.clone()).map_err(|error| match error {
-            TryAcquireError::NoPermits => {
-                cell.metrics.overloaded();
-                CallError::Overloaded
-            }
-            TryAcquireError::Closed => CallError::Unavailable,
-        })
+/// Sends a command until there is an answer or its time is over, always under the same id.
+async fn send<S: StateMachine>(
+    cell: &ShardCell<S>,
+    call: Call,
+    id: CommandId,
+    payload: Bytes,
+) -> CommandOutcome<S> {
+    let ended = |error| Outcome { result: Err(error), replayed: false };
+    if cell.disk.is_full() {
+        return ended(CallError::DiskFull);
     }
+    let permit = match permit(cell, &cell.command_permits) {
+        Ok(permit) => Arc::new(permit),
+        Err(error) => return ended(error),
+    };
+    let left = call.deadline.saturating_duration_since(time::now());
+    let deadline = cell.now().plus_ms(left.as_millis() as u64);
+    let mut sent_once = false;
+    while let Some(actor) = serving(cell, call.deadline).await {
+        let (reply, answer) = oneshot::channel();
+        let message = ShardMessage::Command(CommandEnvelope {
+            id,
+            deadline,
+            payload: payload.clone(),
+            sent: time::mark(),
+            _permit: Some(permit.clone()),
+            _waiting: cell.metrics.waiting(),
+            reply: Some(ReplyTo::Caller(reply)),
+            span: tracing::Span::current(),
+        });
+        if actor.cast(message).is_ok() {
+            match time::timeout_at(call.deadline, answer).await {
+                // The first sending may have been in time.
+                Ok(Ok(Outcome { result: Err(CallError::DeadlineExceeded), .. })) if sent_once => {
+                    break;
+                }
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(_dead)) => sent_once = true,
+                Err(_elapsed) => return ended(CallError::UnknownOutcome),
+            }
+        }
+        cell.metrics.resent();
+        if !gone(cell, &actor, call.deadline).await {
+            break;
+        }
+    }
+    ended(if sent_once { CallError::UnknownOutcome } else { CallError::Unavailable })
+}
+
+fn permit<S: StateMachine>(
+    cell: &ShardCell<S>,
+    permits: &Arc<Semaphore>,
+) -> Result<OwnedSemaphorePermit, CallError<S::Refusal>> {
+    Semaphore::try_acquire_owned(permits.clone()).map_err(|error| match error {
+        TryAcquireError::NoPermits => {
+            cell.metrics.overloaded();
+            CallError::Overloaded
+        }
+        TryAcquireError::Closed => CallError::Unavailable,
+    })
 }
 
 /// The serving actor, waited for until the deadline.
 async fn serving<S: StateMachine>(
     cell: &ShardCell<S>,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> Option<ActorRef<ShardMessage<S>>> {
     if let Some(actor) = cell.current_actor() {
         return Some(actor);
@@ -228,7 +265,7 @@ async fn serving<S: StateMachine>(
 async fn gone<S: StateMachine>(
     cell: &ShardCell<S>,
     dead: &ActorRef<ShardMessage<S>>,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> bool {
     let mut published = cell.actor();
     let other = published

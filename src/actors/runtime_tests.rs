@@ -2,6 +2,8 @@
 
 mod delivery;
 mod kept;
+mod keyed;
+mod pauses;
 mod shard;
 mod simulation;
 
@@ -31,6 +33,7 @@ use crate::seams::{Clock, Random, Seams, time};
 use crate::store::checkpointer::{CheckpointOptions, Checkpoints};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
+use crate::store::file::damaged;
 use crate::store::log::LaneOptions;
 use crate::telemetry::Metrics;
 
@@ -64,9 +67,15 @@ enum Command {
 
 #[derive(Debug, Clone)]
 enum Query {
-    Get { key: u64 },
+    Get {
+        key: u64,
+    },
     Panic,
-    Slow { steps: u32 },
+    /// Meets a row, or a cache, that is not what it must be.
+    Damaged,
+    Slow {
+        steps: u32,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +168,7 @@ impl StateMachine for Counter {
         match query {
             Query::Get { key } => Ok(Step::Done(count(tables, *key)?)),
             Query::Panic => panic!("a query, on purpose"),
+            Query::Damaged => Err(Stop::Store(damaged(Path::new(""), "a row, on purpose"))),
             Query::Slow { steps: 0 } => Ok(Step::Done(0)),
             Query::Slow { steps } => {
                 *steps -= 1;

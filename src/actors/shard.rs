@@ -19,6 +19,7 @@
 mod apply;
 mod ingest;
 mod kept;
+mod keyed;
 mod message;
 mod outbox;
 mod wake;
@@ -26,9 +27,10 @@ mod wake;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::AbortHandle;
 
 use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
 use crate::actors::call::CallError;
@@ -41,10 +43,11 @@ use crate::actors::shard::outbox::Outgoing;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
-use crate::config::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX};
+use crate::config::BATCH_COMMANDS_MAX;
 use crate::ids::Stamp;
 use crate::seams::tasks::Tasks;
-use crate::seams::time;
+use crate::seams::time::{self, Instant};
+use crate::store::error::StoreError;
 use crate::store::shard_state::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
@@ -58,13 +61,13 @@ const APPLY_ATTEMPTS: u32 = 2;
 const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 /// While writes are rare among reads, a batch is proposed at the earliest so long after the one
 /// before. A batch costs as much as a dozen commands; without the pause nearly every write among
-/// many reads is a batch of its own, and half of the processor's time goes into batches. Who only
-/// writes, alone or with many others, does not wait (ADR 0008).
-const RARE_WRITES_PAUSE: Duration = Duration::from_millis(5);
+/// many reads is a batch of its own, and half of the processor's time goes into batches. Writers
+/// whom few readers accompany do not wait, alone or with many others (ADR 0015).
+pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(5);
 /// Writes are rare while at least so many queries come with each.
-const RARE_WRITES_QUERIES: usize = 8;
+pub(crate) const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.
-const FULL_ENOUGH_COMMANDS: usize = 64;
+pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 
 /// All that a restart needs.
 pub(crate) struct Arguments<S: StateMachine> {
@@ -96,13 +99,12 @@ pub(crate) struct State<S: StateMachine> {
     memory: Memory,
     /// Queries that came before that; bounded by the permits.
     early: Vec<QueryEnvelope<S>>,
-    /// A flush is in the mailbox.
+    /// A flush is in the mailbox, or none may come before a pause is over.
     flush_queued: bool,
-    /// A flush will come when the pause is over.
-    flush_paused: bool,
-    /// By the runtime's clock, which a test may stop.
-    last_proposed: Option<tokio::time::Instant>,
-    /// Queries since then.
+    /// Sends a flush when a pause is over, unless there is one before.
+    flush_timer: Option<AbortHandle>,
+    last_proposed: Option<Instant>,
+    /// Queries that were answered since then.
     queries: usize,
     in_flight: Option<InFlight<S>>,
     batches: u64,
@@ -117,7 +119,7 @@ struct InFlight<S: StateMachine> {
     /// First bytes of the entry: how it is recognised when it comes back.
     tag: [u8; TAG_BYTES],
     commands: Vec<CommandEnvelope<S>>,
-    proposed: Instant,
+    proposed: std::time::Instant,
 }
 
 impl<S: StateMachine> Actor for ShardActor<S> {
@@ -133,7 +135,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         let generation = cell.store.claim();
         let (service, outgoing) = {
             let guard = cell.store.owned(generation)?;
-            (S::load(&guard.read())?, Outgoing::load(&guard.read(), generation)?)
+            let service = S::load(&guard.read()).map_err(|error| cell.named(error))?;
+            let outgoing = Outgoing::load(&guard.read(), generation);
+            (service, outgoing.map_err(|error| cell.named(error))?)
         };
         let mut tasks = Tasks::default();
         tasks.keep(cell.watch_replica(myself.clone()));
@@ -156,7 +160,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             memory: Memory::default(),
             early: Vec::new(),
             flush_queued: false,
-            flush_paused: false,
+            flush_timer: None,
             last_proposed: None,
             queries: 0,
             in_flight: None,
@@ -239,10 +243,16 @@ impl<S: StateMachine> State<S> {
         };
         if pause.is_zero() {
             self.flush_queued = myself.cast(ShardMessage::Flush).is_ok();
-        } else if !self.flush_paused {
-            self.flush_paused = true;
-            let timer = myself.send_after(pause, || ShardMessage::Flush);
-            self.tasks.keep(timer.abort_handle());
+        } else if self.flush_timer.is_none() {
+            self.flush_after(myself, pause);
+        }
+    }
+
+    fn flush_after(&mut self, myself: &ActorRef<ShardMessage<S>>, pause: Duration) {
+        let timer = myself.send_after(pause, || ShardMessage::Flush).abort_handle();
+        self.tasks.keep(timer.clone());
+        if let Some(earlier) = self.flush_timer.replace(timer) {
+            earlier.abort();
         }
     }
 
@@ -253,7 +263,6 @@ impl<S: StateMachine> State<S> {
     ) -> Result<(), ActorProcessingErr> {
         let started = time::mark();
         self.cell.metrics.received(envelope.sent, started);
-        self.queries += 1;
         if envelope.answer.is_closed() {
             return Ok(());
         }
@@ -277,24 +286,41 @@ impl<S: StateMachine> State<S> {
                 return Ok(());
             }
             Ok(Err(Stop::Refused(refusal))) => Err(CallError::Refused(refusal)),
-            Ok(Err(Stop::Store(error))) => return Err(error.into()),
+            // One row, or what the service made of it, must not end a node for whoever asks for it.
+            Ok(Err(Stop::Store(error @ StoreError::Damaged { .. }))) => {
+                self.query_failed(&cell.named(error).to_string())?;
+                Err(CallError::Internal)
+            }
+            Ok(Err(Stop::Store(error))) => return Err(cell.named(error).into()),
             Err(_) => {
-                // A query that panics would crash the shard as often as somebody repeats it.
-                tracing::error!(shard = %cell.id, "a query panicked; its service is loaded afresh");
-                cell.metrics.poisoned();
-                self.load_afresh()?;
-                self.recover()?;
+                self.query_failed("it panicked")?;
                 Err(CallError::Internal)
             }
         };
+        self.queries += 1;
         cell.metrics.handled("query", started);
         let _ = envelope.answer.send(answer);
         Ok(())
     }
 
+    /// Repeated, a query that fails would crash the shard as often.
+    fn query_failed(&mut self, why: &str) -> Result<(), ActorProcessingErr> {
+        tracing::error!(shard = %self.cell.id, why, "a query failed; its service is loaded afresh");
+        self.cell.metrics.poisoned();
+        self.load_afresh()?;
+        self.recover()?;
+        Ok(())
+    }
+
+    fn load(&self, shard: &ShardState) -> Result<S, StoreError> {
+        S::load(&shard.read()).map_err(|error| self.cell.named(error))
+    }
+
     fn flush(&mut self, myself: &ActorRef<ShardMessage<S>>) -> Result<(), ActorProcessingErr> {
         self.flush_queued = false;
-        self.flush_paused = false;
+        if let Some(timer) = self.flush_timer.take() {
+            timer.abort();
+        }
         if self.in_flight.is_some() || self.pending.is_empty() {
             return Ok(());
         }
@@ -323,7 +349,7 @@ impl<S: StateMachine> State<S> {
         let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
         self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
-        self.last_proposed = Some(tokio::time::Instant::now());
+        self.last_proposed = Some(time::now());
         self.queries = 0;
         let myself = myself.clone();
         replica.propose(
@@ -345,7 +371,7 @@ impl<S: StateMachine> State<S> {
         let mut bytes = 0;
         while let Some(next) = self.pending.front() {
             let full = batch.commands.len() >= BATCH_COMMANDS_MAX
-                || (bytes > 0 && bytes + next.payload.len() > BATCH_BYTES_MAX);
+                || (bytes > 0 && bytes + next.payload.len() > S::BATCH_BYTES_MAX);
             if full {
                 break;
             }
@@ -416,17 +442,20 @@ impl<S: StateMachine> State<S> {
     ) {
         let Some(batch) = self.in_flight.take_if(|batch| batch.number == number) else { return };
         tracing::debug!(shard = %self.cell.id, %error, "a batch waits for the replica");
-        for envelope in batch.commands.into_iter().rev() {
-            self.pending.push_front(envelope);
-        }
+        self.put_back(batch);
         // A replica that stopped says so later; one that only refused is asked again.
         self.flush_later(myself);
     }
 
+    fn put_back(&mut self, batch: InFlight<S>) {
+        for envelope in batch.commands.into_iter().rev() {
+            self.pending.push_front(envelope);
+        }
+    }
+
     fn flush_later(&mut self, myself: &ActorRef<ShardMessage<S>>) {
         self.flush_queued = true;
-        let timer = myself.send_after(PROPOSE_PAUSE, || ShardMessage::Flush);
-        self.tasks.keep(timer.abort_handle());
+        self.flush_after(myself, PROPOSE_PAUSE);
     }
 
     fn replica_changed(
@@ -445,9 +474,7 @@ impl<S: StateMachine> State<S> {
         if self.recover()? {
             if let Some(batch) = self.in_flight.take() {
                 // Proposed to the predecessor; whether it was committed will be seen by its ids.
-                for envelope in batch.commands.into_iter().rev() {
-                    self.pending.push_front(envelope);
-                }
+                self.put_back(batch);
             }
             self.declare_subscribers(myself);
             self.queue_flush(myself);

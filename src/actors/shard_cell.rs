@@ -3,6 +3,7 @@
 //! **Invariants**: L1 the published actor is the one with the newest generation, or none;
 //! L2 `applied` never falls; L3 entries of an older replica than the newest are not handed on.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -20,9 +21,11 @@ use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
 use crate::config::SHARD_PERMITS;
 use crate::ids::{LogIndex, ShardId, Stamp};
-use crate::seams::time::Instant;
+use crate::seams::time::{self, Instant};
 use crate::seams::{Clock, Random, Seams, tasks};
 use crate::store::checkpointer::CheckpointTrigger;
+use crate::store::error::StoreError;
+use crate::store::file::named;
 use crate::store::shard_file::ShardStore;
 
 /// The place of a shard in the process.
@@ -99,7 +102,7 @@ impl<S: StateMachine> ShardCell<S> {
             incarnation: AtomicU64::new(0),
             last_stamp: AtomicU64::new(last_stamp.0),
             last_applied_us: AtomicU64::new(0),
-            made: Instant::now(),
+            made: time::now(),
             recovered: AtomicBool::new(false),
         }
     }
@@ -205,6 +208,11 @@ impl<S: StateMachine> ShardCell<S> {
         self.clock.now().max(Stamp(self.last_stamp.load(Ordering::Relaxed) + passed))
     }
 
+    /// Names the shard's file in an error that was made where only rows were known.
+    pub(crate) fn named(&self, error: StoreError) -> StoreError {
+        named(self.store.path(), error)
+    }
+
     fn micros(&self) -> u64 {
         self.made.elapsed().as_micros() as u64
     }
@@ -277,5 +285,9 @@ impl<S: StateMachine> Applier for ShardCell<S> {
 
     fn durable(&self) -> AppliedState {
         self.store.durable()
+    }
+
+    fn file(&self) -> &Path {
+        self.store.path()
     }
 }

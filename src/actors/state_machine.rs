@@ -90,6 +90,9 @@ pub trait StateMachine: Sized + Send + 'static {
     const NAME: &'static str;
     /// Tables of the shard file; a [`Table`] is an index into this list. Only ever appended to.
     const TABLES: &'static [&'static str];
+    /// Most bytes of commands in one log entry. Nobody is answered while an entry is applied: a
+    /// service whose commands take long for their size asks for less.
+    const BATCH_BYTES_MAX: usize = crate::config::BATCH_BYTES_MAX;
     /// Where the state is between checkpoints: wholly in tables or wholly in memory, never a mix.
     const KEPT: Kept = Kept::Tables;
 

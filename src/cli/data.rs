@@ -2,6 +2,7 @@
 
 use crate::cli::client::OpsClient;
 use crate::cli::failure::Failure;
+use crate::cli::serve::ended;
 use crate::config::Config;
 use crate::http::operator::OperatorKey;
 use crate::node::data_dir::{ops_address, signing_key};
@@ -22,7 +23,7 @@ impl Data {
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
         match Node::start_offline(config, Seams::system()).await {
             Ok(node) => {
-                node.wait_ready().await;
+                node.wait_ready().await?;
                 Ok(Self::Stopped(Box::new(node)))
             }
             Err(NodeError::Store(locked @ StoreError::Locked { .. })) => {
@@ -47,6 +48,15 @@ impl Data {
             )));
         }
         Self::open(config).await
+    }
+
+    /// Waits until the node of this command ends by itself, and tells why; for ever, if it is another
+    /// process's. Then there is nothing left to close.
+    pub(super) async fn ended(&self) -> Failure {
+        match self {
+            Self::Stopped(node) => ended(node).await,
+            Self::Running(_) => std::future::pending().await,
+        }
     }
 
     /// Writes a checkpoint and lets the directory go.

@@ -12,7 +12,7 @@ use crate::cli::logging;
 use crate::cli::options::NodeOptions;
 use crate::cli::output::{say, tell};
 use crate::cli::progress::Progress;
-use crate::cli::serve::{print_addresses, stop, until_stopped};
+use crate::cli::serve::{ended, print_addresses, stop, until_stopped};
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::demo::{DEMO_EMAIL, DEMO_USER, Site};
@@ -60,13 +60,17 @@ impl Demo {
         }
         logging::start_quiet(&config);
         let mut signals = Signals::listen()?;
-        if folder.is_none() {
-            claim(&config).await?;
-        }
-        let node = start(config, chosen).await?;
+        let starting = async {
+            if folder.is_none() {
+                claim(&config).await?;
+            }
+            start(config, chosen).await
+        };
+        let node = signals.unless(starting).await?;
         let filled = tokio::select! {
             biased;
             () = signals.next() => None,
+            failure = ended(&node) => return Err(failure),
             filled = fill(&node) => Some(filled?),
         };
         if filled.is_some() {
@@ -84,7 +88,7 @@ impl Demo {
 /// password would be added to it.
 async fn claim(config: &Config) -> Result<(), Failure> {
     let node = Node::start_offline(config, Seams::system()).await?;
-    node.wait_ready().await;
+    node.wait_ready().await?;
     let is_refused = !node.data_dir().is_demo() && has_users(&node).await?;
     if !is_refused {
         node.data_dir().mark_demo()?;
@@ -128,7 +132,7 @@ async fn start(mut config: Config, chosen: (bool, bool)) -> Result<Node, Failure
             }
             outcome => {
                 let node = outcome?;
-                node.wait_ready().await;
+                node.wait_ready().await?;
                 return Ok(node);
             }
         }

@@ -33,7 +33,7 @@ impl Export {
         let config = self.data.load()?;
         logging::start_quiet(&config);
         let mut signals = Signals::listen()?;
-        let data = Data::open_existing(&config).await?;
+        let data = signals.unless(Data::open_existing(&config)).await?;
         let (pieces, lines) = mpsc::channel(PIECES_WAITING);
         // Writing blocks for as long as the reader of a pipe likes.
         let writing = tasks::blocking(move || write(lines));
@@ -41,6 +41,7 @@ impl Export {
         let outcome = tokio::select! {
             biased;
             () = signals.next() => Err(Failure::runtime("interrupted: the export is incomplete")),
+            failure = data.ended() => return Err(failure),
             outcome = async {
                 send(&data, self.with_credentials, pieces).await?;
                 written(writing.await)
@@ -51,7 +52,8 @@ impl Export {
             closed = data.close() => closed,
             () = signals.next() => Err(stopped_at_once()),
         };
-        outcome.and(closed)
+        // What is wrong with the data is the reason of what went wrong with it.
+        closed.and(outcome)
     }
 }
 

@@ -64,13 +64,14 @@ impl Import {
         let source = Source::open(self.format.into(), self.paths)
             .await
             .map_err(|error| Failure::usage(error.to_string()))?;
-        let sink = Sink::new(Data::open(&config).await?, &config);
+        let sink = Sink::new(signals.unless(Data::open(&config)).await?, &config);
         let mut report = Report::new(source.bytes);
         let outcome = tokio::select! {
             biased;
             () = signals.next() => Err(Failure::runtime(
                 "interrupted: give the same command again to go on, nothing is doubled",
             )),
+            failure = sink.data.ended() => return Err(failure),
             passed = import(source, &sink, &mut report) => passed,
         };
         let closed = tokio::select! {
@@ -78,9 +79,9 @@ impl Import {
             closed = sink.data.close() => closed,
             () = signals.next() => Err(stopped_at_once()),
         };
-        let passed = outcome?;
+        // What is wrong with the data is the reason of what went wrong with it.
         closed?;
-        report.finish(passed)
+        report.finish(outcome?)
     }
 }
 

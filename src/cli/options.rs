@@ -80,9 +80,18 @@ pub(super) struct NodeOptions {
     /// Failed sign-ins of an account in 15 minutes; 0: any number
     #[arg(long, value_name = "N", hide_short_help = true)]
     signin_failures_max: Option<String>,
+    /// Requests to `/v1` that a user may make in a minute; 0: any number
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    user_requests_max: Option<String>,
+    /// The same of an address that is nobody's
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    anonymous_requests_max: Option<String>,
     /// Threads that hash passwords
     #[arg(long, value_name = "N", hide_short_help = true)]
     password_threads: Option<String>,
+    /// TOML file with experiments to set at the start
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    experiments: Option<String>,
     /// Filter of the log, as `level` or `target=level,…` [default: info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -118,7 +127,10 @@ impl NodeOptions {
             ("cache_bytes", self.cache_bytes),
             ("token_days", self.token_days),
             ("signin_failures_max", self.signin_failures_max),
+            ("user_requests_max", self.user_requests_max),
+            ("anonymous_requests_max", self.anonymous_requests_max),
             ("password_threads", self.password_threads),
+            ("experiments", self.experiments),
             ("log", self.log),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();

@@ -21,6 +21,18 @@ impl Signals {
         })
     }
 
+    /// Does what may be left at any moment, until a signal comes.
+    pub(super) async fn unless<T>(
+        &mut self,
+        what: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.next() => Err(Failure::runtime("interrupted before anything was done")),
+            done = what => done,
+        }
+    }
+
     /// Waits for one.
     pub(super) async fn next(&mut self) {
         tokio::select! {

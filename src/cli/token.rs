@@ -24,7 +24,11 @@ impl Token {
         let config = self.data.load()?;
         logging::start_quiet(&config);
         let data = Data::open_existing(&config).await?;
-        let token = token(&data, self.user).await;
+        let token = tokio::select! {
+            biased;
+            failure = data.ended() => return Err(failure),
+            token = token(&data, self.user) => token,
+        };
         data.close().await?;
         say(&token?);
         Ok(())

@@ -135,6 +135,24 @@ pub async fn update(
     saga.update_once(current, change).await
 }
 
+/// Claims a name or address by an attempt of its own, without regard to a claim that has expired:
+/// who gets [`Error::Stale`] has to know what to do about that.
+pub(crate) async fn claim_once(
+    users: &Router<Service>,
+    seams: &Seams,
+    kind: ClaimKind,
+    wanted: &Shown,
+    owner: UserId,
+) -> Result<Claimed, AccountError> {
+    let Shown { shown, normal } = wanted.clone();
+    let attempt = Attempt::new(seams.clock.now(), &seams.random);
+    let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
+    match users.command(Call::new(), claim).await? {
+        Reply::Claimed(attempt) => Ok(Claimed { shown, normal, attempt }),
+        _ => Err(AccountError::WrongAnswer),
+    }
+}
+
 struct Saga<'a> {
     users: &'a Router<Service>,
     seams: &'a Seams,
@@ -216,22 +234,18 @@ impl Saga<'_> {
         wanted: &Shown,
         owner: UserId,
     ) -> Result<Claimed, AccountError> {
-        let Shown { shown, normal } = wanted.clone();
-        let attempt = Attempt::new(self.seams.clock.now(), &self.seams.random);
-        let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
         for _ in 0..TRIES_MAX {
-            match self.users.command(Call::new(), claim.clone()).await {
-                Ok(Reply::Claimed(attempt)) => return Ok(Claimed { shown, normal, attempt }),
-                Ok(_) => return Err(AccountError::WrongAnswer),
-                Err(CallError::Refused(Error::Stale { owner: old, attempt: stale })) => {
-                    match self.settle(kind, old, normal.clone(), stale).await {
-                        Some(true) => return Err(AccountError::Taken(kind)),
-                        Some(false) => {}
-                        None => return Err(AccountError::Call(CallError::Unavailable)),
-                    }
+            let (old, stale) = match claim_once(self.users, self.seams, kind, wanted, owner).await {
+                Err(AccountError::Call(CallError::Refused(Error::Stale { owner, attempt }))) => {
+                    (owner, attempt)
                 }
-                // What may have been claimed all the same expires.
-                Err(error) => return Err(error.into()),
+                // What may have been claimed although there is no answer expires.
+                outcome => return outcome,
+            };
+            match self.settle(kind, old, wanted.normal.clone(), stale).await {
+                Some(true) => return Err(AccountError::Taken(kind)),
+                Some(false) => {}
+                None => return Err(AccountError::Call(CallError::Unavailable)),
             }
         }
         // Others settle and claim the same name, and were faster each time.

@@ -80,6 +80,11 @@ impl Checks {
         self.keep(name, fields::tags(tags))
     }
 
+    /// Something is wrong that no member alone is.
+    pub fn wrong(&mut self, name: &'static str, wrong: &'static str) {
+        self.wrong.push((Cow::Borrowed(name), Cow::Borrowed(wrong)));
+    }
+
     /// Everything that is wrong, as a failure.
     pub fn failure(self) -> Failure {
         Failure::invalid_fields(self.wrong)

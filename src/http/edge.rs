@@ -36,6 +36,9 @@ const STATUSES: [u16; 14] = [200, 201, 204, 304, 400, 401, 403, 404, 405, 409, 4
 /// What all routes of a listener share.
 pub struct Edge {
     places: Semaphore,
+    /// For those who wait for a place: as many as there are places. A longer queue would make
+    /// everybody wait and serve nobody sooner.
+    waiting: Semaphore,
     admission_wait: Duration,
     request_time: Duration,
     metrics: Arc<Metrics>,
@@ -46,6 +49,7 @@ impl Edge {
     pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             places: Semaphore::new(limits.requests_in_flight),
+            waiting: Semaphore::new(limits.requests_in_flight),
             admission_wait: limits.admission_wait,
             request_time: limits.request_time,
             metrics,
@@ -58,13 +62,16 @@ impl Edge {
         EdgeLayer(Arc::new(Route { edge: self.clone(), template, handles }))
     }
 
-    /// A place among the requests in flight, waited for only a moment.
+    /// A place among the requests in flight, waited for only a moment and not by many.
     async fn admit(&self) -> Option<SemaphorePermit<'_>> {
         if let Ok(place) = self.places.try_acquire() {
             return Some(place);
         }
-        let place = time::timeout(self.admission_wait, self.places.acquire()).await;
-        let place = place.ok().and_then(Result::ok);
+        let place = match self.waiting.try_acquire() {
+            Ok(_waiting) => time::timeout(self.admission_wait, self.places.acquire()).await.ok(),
+            Err(_many) => None,
+        };
+        let place = place.and_then(Result::ok);
         if place.is_none() {
             self.metrics.requests_refused.inc();
         }

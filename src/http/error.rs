@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::actors::call::CallError;
 use crate::actors::post::message as post;
+use crate::actors::recommendation::message as recommendation;
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message as user;
 use crate::error::ErrorCode;
@@ -24,6 +25,8 @@ type Text = Cow<'static, str>;
 
 /// Media type of a [`Problem`].
 pub const PROBLEM: &str = "application/problem+json";
+/// Says that an answer is what became of an earlier sending under the same idempotency key.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// What a client is told whose `If-Match` does not hold.
 pub const STALE: &str = "the post has another version now; fetch it again";
 /// Where the pages are that explain problems; the code follows.
@@ -68,6 +71,8 @@ pub struct Failure {
     detail: Option<&'static str>,
     /// Seconds after which a refused request may be repeated.
     retry_after_s: u64,
+    /// It is what became of an earlier sending under the same idempotency key.
+    replayed: bool,
     /// For the log only: a client never sees the cause of a 5xx.
     cause: Option<Text>,
 }
@@ -98,7 +103,15 @@ impl Failure {
     /// A failure that speaks for itself.
     pub fn new(code: ErrorCode) -> Self {
         let status = status_of(code);
-        Self { code, status, errors: Vec::new(), detail: None, retry_after_s: 1, cause: None }
+        Self {
+            code,
+            status,
+            errors: Vec::new(),
+            detail: None,
+            retry_after_s: 1,
+            replayed: false,
+            cause: None,
+        }
     }
 
     /// One field is wrong, or the thing it names.
@@ -151,6 +164,11 @@ impl Failure {
         Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
     }
 
+    /// The same caller asked too often.
+    pub fn too_many_requests(retry_after_s: u64) -> Self {
+        Self { retry_after_s, ..Self::new(ErrorCode::RateLimited) }
+    }
+
     /// The bytes are not what the protocol says.
     pub fn malformed(message: impl Into<Text>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, ..Self::invalid("body", message) }
@@ -164,6 +182,24 @@ impl Failure {
     /// A condition of the request does not hold, or is missing.
     pub fn condition(status: StatusCode, detail: &'static str) -> Self {
         Self { status, detail: Some(detail), ..Self::new(ErrorCode::Conflict) }
+    }
+
+    /// The request before it under the same idempotency key is still at work.
+    pub fn still_running() -> Self {
+        let detail = "a request with this idempotency key is at work; ask again when it has ended";
+        Self::condition(StatusCode::CONFLICT, detail)
+    }
+
+    /// Another outcome of the same request, as it was answered before or not.
+    #[must_use]
+    pub fn turned_into(&self, code: ErrorCode) -> Self {
+        Self { replayed: self.replayed, ..Self::new(code) }
+    }
+
+    /// The same failure as it was answered before.
+    #[must_use]
+    pub fn replayed(self, replayed: bool) -> Self {
+        Self { replayed, ..self }
     }
 
     /// A fault of ours; the cause is for the log.
@@ -225,6 +261,9 @@ impl Failure {
         if may_retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = match shape {
                 Shape::RealWorld => "Token",
@@ -282,7 +321,7 @@ impl Failure {
 }
 
 /// The status of an outcome. Malformed input has its own; see [`Failure::malformed`].
-fn status_of(code: ErrorCode) -> StatusCode {
+pub fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -300,7 +339,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
 }
 
 /// What a client may know, and can do about it.
-fn detail_of(code: ErrorCode) -> &'static str {
+pub fn detail_of(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Invalid => "the request is not valid",
         ErrorCode::Unauthenticated => "sign in first",
@@ -328,6 +367,9 @@ impl IntoResponse for Failure {
 
 /// A call without an answer, for reasons of the runtime.
 fn of_call<R: Refusal>(error: &CallError<R>) -> Failure {
+    if matches!(error, CallError::KeyReused) {
+        return Failure::invalid("idempotency-key", "was used with another request");
+    }
     let mut failure = Failure::new(error.code());
     failure.cause = Some(Cow::Owned(error.to_string()));
     failure
@@ -359,6 +401,17 @@ pub fn taken(kind: user::ClaimKind) -> Failure {
         user::ClaimKind::Email => "email",
     };
     Failure::field(ErrorCode::Conflict, field, "has already been taken")
+}
+
+impl From<CallError<recommendation::Error>> for Failure {
+    fn from(error: CallError<recommendation::Error>) -> Self {
+        match &error {
+            CallError::Refused(recommendation::Error::Experiments(why)) => {
+                Self::invalid("experiment", why.to_string())
+            }
+            _ => of_call(&error),
+        }
+    }
 }
 
 impl From<CallError<post::Error>> for Failure {

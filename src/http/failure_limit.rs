@@ -1,24 +1,24 @@
 //! How often something may fail: per user and per address of a client. For signing in, so that
 //! passwords are not found by trying; for commands, so that a fault of ours is not used against us.
 //!
-//! Memory is bounded by two generations: when the young one is full, the old one is forgotten.
-//! Failing so often that a count is forgotten takes more hashes than a node computes in that time.
-//! Counts are of one node and end with it.
+//! Memory is bounded: what was not touched for longest is forgotten when there are too many counts.
+//! To have one forgotten so, somebody must fail under tens of thousands of other names: each is a
+//! hash of a password where passwords are counted, a registration where faults are. Counts are of one
+//! node and end with it.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustc_hash::FxHashMap;
-
+use crate::generations::Generations;
 use crate::ids::Stamp;
 use crate::seams::Clock;
 
 /// Failures of an address for each of a user: many people may share an address.
 const PER_ADDRESS: u32 = 3;
-/// Counts of one generation; an entry takes 24 bytes.
-const COUNTS_MAX: usize = 65_536;
+/// Counts that are kept; an entry takes 32 bytes.
+const COUNTS_MAX: usize = 131_072;
 
 /// Address of the client at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub struct FailureLimit {
     clock: Clock,
     /// Keys are hashed with a secret of the process: nobody chooses names that collide.
     hasher: RandomState,
-    counts: Mutex<Counts>,
+    counts: Mutex<Generations<u64, Count>>,
 }
 
 /// What an attempt is counted for.
@@ -40,12 +40,6 @@ pub struct FailureLimit {
 pub struct Attempt {
     user: Option<u64>,
     address: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    young: FxHashMap<u64, Count>,
-    old: FxHashMap<u64, Count>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +50,12 @@ struct Count {
 
 impl FailureLimit {
     /// Refuses after so many failures of a user (0: never), until so many seconds have passed since
-    /// the first of them.
+    /// the first of them; until twice as many have passed after twice as many failures, and so on. More
+    /// than are allowed come about where many attempts begin before the first of them has failed, and
+    /// thus gain nothing in the long run.
     pub fn new(failures_max: u32, window_s: u64, clock: Clock) -> Self {
-        let (counts, is_used) = (Mutex::new(Counts::default()), AtomicBool::new(false));
+        let counts = Mutex::new(Generations::new(COUNTS_MAX));
+        let is_used = AtomicBool::new(false);
         Self { failures_max, window_s, is_used, clock, hasher: RandomState::new(), counts }
     }
 
@@ -73,15 +70,16 @@ impl FailureLimit {
         !self.is_used.load(Ordering::Relaxed)
     }
 
-    /// Seconds to wait before this attempt, if it may not be made now. Asked before the password is
-    /// looked at, and again before the outcome is told: attempts that run at the same time are no
-    /// way around the limit.
+    /// Seconds to wait before this attempt, if it may not be made now. Where the outcome itself is worth
+    /// something, as that of a password is, to be asked before the attempt and again before its outcome
+    /// is told: attempts that run at the same time are then no way around the limit. Where the harm is
+    /// done by the attempt, once.
     pub fn wait_s(&self, attempt: Attempt) -> Option<u64> {
         let now = self.clock.now();
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         let wait = |(key, max)| {
-            let count = counts.get(key).filter(|count| count.failures >= max)?;
-            count.left_s(self.window_s, now)
+            let count = counts.get(&key).filter(|count| count.failures >= max)?;
+            count.left_s(self.window_s, max, now)
         };
         self.keys(attempt).filter_map(wait).max()
     }
@@ -89,11 +87,19 @@ impl FailureLimit {
     /// Counts a failure.
     pub fn failed(&self, attempt: Attempt) {
         let now = self.clock.now();
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, _) in self.keys(attempt) {
-            counts.add(key, self.window_s, now);
+        let mut counts = self.counts();
+        for (key, max) in self.keys(attempt) {
+            let known = counts.get(&key);
+            let known = known.filter(|count| count.left_s(self.window_s, max, now).is_some());
+            let Count { since, failures } = known.unwrap_or(Count { since: now, failures: 0 });
+            counts.insert(key, Count { since, failures: failures.saturating_add(1) }, 1);
         }
+        drop(counts);
         self.is_used.store(true, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Generations<u64, Count>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keys and their limits; none when the limit is off.
@@ -106,28 +112,14 @@ impl FailureLimit {
     }
 }
 
-impl Counts {
-    fn get(&self, key: u64) -> Option<Count> {
-        self.young.get(&key).or_else(|| self.old.get(&key)).copied()
-    }
-
-    fn add(&mut self, key: u64, window_s: u64, now: Stamp) {
-        let known = self.get(key).filter(|count| count.left_s(window_s, now).is_some());
-        let mut count = known.unwrap_or(Count { since: now, failures: 0 });
-        count.failures = count.failures.saturating_add(1);
-        self.old.remove(&key);
-        if self.young.len() >= COUNTS_MAX && !self.young.contains_key(&key) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, count);
-    }
-}
-
 impl Count {
-    /// Seconds until the window ends, if it has not. A clock that was set back ends it, too.
-    fn left_s(self, window_s: u64, now: Stamp) -> Option<u64> {
+    /// Seconds until it counts no more, if it still does: a window for each `max` of the failures, and
+    /// one at least. A clock that was set back ends it, too.
+    fn left_s(self, window_s: u64, max: u32, now: Stamp) -> Option<u64> {
+        let windows = (self.failures / max.max(1)).max(1);
         let passed_s = now.0.checked_sub(self.since.0)? / 1_000_000;
-        window_s.checked_sub(passed_s).filter(|left| *left > 0)
+        let left_s = window_s.saturating_mul(u64::from(windows)).checked_sub(passed_s)?;
+        (left_s > 0).then_some(left_s)
     }
 }
 
@@ -198,14 +190,27 @@ mod tests {
     }
 
     #[test]
+    fn failures_beyond_the_limit_are_waited_for_as_well() {
+        let (limit, time) = limit(10);
+        let jake = limit.attempt(Some("jake"), None);
+        // All of them began before the first had failed.
+        (0..57).for_each(|_| limit.failed(jake));
+        assert_eq!(limit.wait_s(jake), Some(5 * 900));
+        time.fetch_add(900 * SECOND, Ordering::Relaxed);
+        assert_eq!(limit.wait_s(jake), Some(4 * 900));
+        time.fetch_add(4 * 900 * SECOND, Ordering::Relaxed);
+        assert_eq!(limit.wait_s(jake), None);
+        (0..9).for_each(|_| limit.failed(jake));
+        assert_eq!(limit.wait_s(jake), None, "a new window");
+    }
+
+    #[test]
     fn counts_are_bounded_and_may_be_off() {
         let (limit, _) = limit(1);
-        for number in 0..3 * COUNTS_MAX {
+        for number in 0..2 * COUNTS_MAX {
             limit.failed(limit.attempt(Some(number), None));
         }
-        let counts = limit.counts.lock().unwrap();
-        assert!(counts.young.len() <= COUNTS_MAX && counts.old.len() <= COUNTS_MAX);
-        drop(counts);
+        assert!(limit.counts().len() <= COUNTS_MAX);
         let off = self::limit(0).0;
         let attempt = off.attempt(Some("jake@b"), peer("192.0.2.1"));
         (0..100).for_each(|_| off.failed(attempt));

@@ -211,6 +211,16 @@ pub fn description(sent: String) -> Checked<String> {
     text(sent, DESCRIPTION_MAX)
 }
 
+/// At most 1,000 characters, or nothing.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn summary(sent: String) -> Checked<String> {
+    no_nul(&sent)?;
+    length(&sent, DESCRIPTION_MAX)?;
+    Ok(sent)
+}
+
 /// A time: RFC 3339, with any offset, from 1970 to 2112.
 ///
 /// # Errors

@@ -31,14 +31,22 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Answered<Self> {
-        if !is_json(request.headers()) {
-            return Err(Failure::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        }
-        let reading = read(request.into_body());
-        match time::timeout(app.limits.body_time, reading).await {
-            Ok(bytes) => parse(&bytes?).map(Self),
-            Err(_elapsed) => Err(Failure::of_status(StatusCode::REQUEST_TIMEOUT)),
-        }
+        parse(&bytes(request, app).await?).map(Self)
+    }
+}
+
+/// The bytes of a body that says it is JSON.
+///
+/// # Errors
+/// 415 for one that says something else; 413 and 408 for one too large or too slow.
+pub async fn bytes(request: Request, app: &App) -> Answered<Bytes> {
+    if !is_json(request.headers()) {
+        return Err(Failure::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let reading = read(request.into_body());
+    match time::timeout(app.limits.body_time, reading).await {
+        Ok(bytes) => bytes,
+        Err(_elapsed) => Err(Failure::of_status(StatusCode::REQUEST_TIMEOUT)),
     }
 }
 

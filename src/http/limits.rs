@@ -26,7 +26,7 @@ pub const OPERATIONS_WRITE_STALL: Duration = Duration::from_secs(15 * 60);
 pub struct Limits {
     /// Requests worked on at the same time; more wait for [`Self::admission_wait`].
     pub requests_in_flight: usize,
-    /// How long a request waits for a place. A client that waits longer gains nothing: it would
+    /// How long a request waits for a place, if not too many do. A client that waits longer gains nothing: it would
     /// only stand in a queue that does not get shorter.
     pub admission_wait: Duration,
     /// Open connections; further ones wait in the kernel's queue.
@@ -43,6 +43,10 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Times that signing in to one account may fail in a quarter of an hour; 0: any number.
     pub signin_failures: u32,
+    /// Requests to `/v1` that a user may make in a minute; 0: any number.
+    pub user_requests: u32,
+    /// The same of an address that is nobody's.
+    pub anonymous_requests: u32,
     /// Time for what is in flight when the node stops.
     pub drain_time: Duration,
 }
@@ -63,6 +67,8 @@ impl From<&Config> for Limits {
             body_time: Duration::from_millis(config.body_timeout_ms),
             request_time: Duration::from_millis(config.request_timeout_ms),
             signin_failures: config.signin_failures_max,
+            user_requests: config.user_requests_max,
+            anonymous_requests: config.anonymous_requests_max,
             drain_time: Duration::from_millis(config.shutdown_timeout_ms),
             ..Self::default()
         }
@@ -73,7 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_in_flight: 1024,
-            admission_wait: Duration::from_millis(3),
+            admission_wait: Duration::from_millis(1),
             connections: 4096,
             head_time: Duration::from_secs(10),
             head_bytes: 16 * 1024,
@@ -81,6 +87,8 @@ impl Default for Limits {
             request_time: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
             signin_failures: 10,
+            user_requests: 600,
+            anonymous_requests: 120,
             drain_time: Duration::from_secs(10),
         }
     }

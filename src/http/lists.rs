@@ -81,7 +81,7 @@ pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostV
     Ok((posts, totals.iter().sum()))
 }
 
-/// What lies beyond a place of a list, in the order of reading.
+/// What lies beyond a place of a list, newest first whichever way it was read.
 #[derive(Debug)]
 pub struct Stretch {
     /// The posts; what went after it was found is left out.
@@ -121,6 +121,7 @@ pub async fn fetch_from(
     }
     let more = keys.len() > limit;
     keys.truncate(limit);
+    keys.sort_unstable_by(|left, right| right.cmp(left));
     let order: Vec<PostId> = keys.iter().map(|key| key.post).collect();
     let posts = fetch_posts(app, &order, viewer).await?;
     Ok(Stretch { posts, keys, more })

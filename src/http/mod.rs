@@ -9,8 +9,10 @@ pub mod accounts;
 pub mod afterwards;
 pub mod checks;
 pub mod conduit;
+pub mod docs;
 pub mod edge;
 pub mod error;
+pub mod experiments;
 pub mod extract;
 pub mod failure_limit;
 pub mod fault_guard;
@@ -25,6 +27,7 @@ pub mod passwords;
 pub mod people;
 pub mod posts;
 pub mod query;
+pub mod rate_limit;
 pub mod recommendations;
 pub mod request;
 pub mod scratch;
@@ -51,7 +54,9 @@ use crate::http::failure_limit::FailureLimit;
 use crate::http::fault_guard::{FAULTS_MAX, FAULTS_WINDOW_S};
 use crate::http::limits::Limits;
 use crate::http::passwords::PasswordPool;
+use crate::http::rate_limit::RateLimit;
 use crate::http::tokens::Tokens;
+use crate::http::v1::once::Running;
 use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
@@ -88,6 +93,9 @@ pub struct Shared {
     pub(crate) tag_page: tags::TagPage,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
+    /// Requests with an idempotency key that are at work.
+    pub(crate) running: Running,
+    pub(crate) rate_limit: RateLimit,
     pub(crate) afterwards: Afterwards,
 }
 
@@ -99,8 +107,19 @@ impl App {
             FailureLimit::new(parts.limits.signin_failures, SIGNIN_WINDOW_S, clock());
         let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
         let tag_page = tags::TagPage::default();
+        let running = Running::default();
+        let Limits { user_requests, anonymous_requests, .. } = parts.limits;
+        let rate_limit = RateLimit::new(user_requests, anonymous_requests, clock());
         let afterwards = Afterwards::new(&parts);
-        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit, afterwards }))
+        Self(Arc::new(Shared {
+            parts,
+            tag_page,
+            signin_limit,
+            fault_limit,
+            running,
+            rate_limit,
+            afterwards,
+        }))
     }
 
     /// The services that take part in a rebuild of the recommendations.
@@ -131,7 +150,7 @@ pub fn routes(app: App) -> Routes {
     let guarded = |commands: MethodRouter<App>| {
         commands.layer(from_fn_with_state(app.clone(), fault_guard::guard))
     };
-    let table: [(&'static str, MethodRouter<App>); 14] = [
+    let table: [(&'static str, MethodRouter<App>); 19] = [
         ("/api/users", guarded(post(users::register))),
         ("/api/users/login", post(users::login)),
         ("/api/user", guarded(put(users::update)).get(users::current)),
@@ -150,6 +169,11 @@ pub fn routes(app: App) -> Routes {
         ("/api/articles/{slug}/comments", guarded(post(comments::create)).get(comments::list)),
         ("/api/articles/{slug}/comments/{number}", guarded(delete(comments::delete))),
         ("/api/tags", get(tags::list)),
+        ("/v1/openapi.json", get(docs::openapi)),
+        ("/docs", get(docs::index)),
+        ("/docs/", get(docs::start)),
+        ("/docs/{file}", get(docs::file)),
+        ("/docs/problems/{code}", get(docs::problem)),
         ("/api", get(nothing)),
         ("/", get(nothing)),
     ];
@@ -158,7 +182,8 @@ pub fn routes(app: App) -> Routes {
         routes = routes.route(path, methods.layer(edge.route(path)));
     }
     for (path, (_, _, methods)) in v1::table() {
-        routes = routes.route(path, guarded(methods).layer(edge.route(path)));
+        let limited = guarded(methods).layer(from_fn_with_state(app.clone(), v1::rate::limit));
+        routes = routes.route(path, limited.layer(edge.route(path)));
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(app.clone())).with_state(app)

@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +24,7 @@ use crate::error::ErrorCode;
 use crate::http::conduit::render;
 use crate::http::edge::Edge;
 use crate::http::error::{Answered, Failure};
+use crate::http::experiments::{self, Experiments};
 use crate::http::extract::wrong_answer;
 use crate::http::limits::{Limits, TOKEN_CHARS_MAX};
 use crate::http::{App, people};
@@ -109,8 +110,15 @@ pub fn routes(app: &App, key: OperatorKey, limits: &Limits) -> Routes {
     Routes::new()
         .route("/import", post(import).layer(edge.route("/import")))
         .route("/export", post(export).layer(edge.route("/export")))
+        .route(
+            "/experiments",
+            get(experiments).post(set_experiments).layer(edge.route("/experiments")),
+        )
         .route("/token", post(token).layer(edge.route("/token")))
-        .route("/rebuild/recommendation", post(rebuild).layer(edge.route("/rebuild/recommendation")))
+        .route(
+            "/rebuild/recommendation",
+            post(rebuild).layer(edge.route("/rebuild/recommendation")),
+        )
         .with_state(operator)
 }
 
@@ -255,6 +263,23 @@ pub enum RebuildLine {
         /// Why.
         reason: String,
     },
+}
+
+/// Which experiments there are, and what came of them.
+async fn experiments(State(operator): State<Arc<Operator>>, headers: HeaderMap) -> Answered {
+    operator.check(&headers)?;
+    let report = experiments::report(&operator.app).await?;
+    Ok(render::json(serde_json::to_string(&report).expect("it is plain data")))
+}
+
+/// Other experiments from now on.
+async fn set_experiments(State(operator): State<Arc<Operator>>, request: Request) -> Answered {
+    operator.check(request.headers())?;
+    let body = operator.body(request, crate::http::limits::BODY_BYTES_MAX).await?;
+    let wanted: Experiments =
+        serde_json::from_slice(&body).map_err(|error| Failure::malformed(error.to_string()))?;
+    experiments::set(&operator.app, wanted).await?;
+    Ok(render::json("{}".to_owned()))
 }
 
 /// Whose token is wanted.

@@ -99,9 +99,9 @@ pub struct List {
 /// # Errors
 /// When not even the owner of the posts has an answer.
 pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
-    let found = match ask(app, &asked).await {
+    let (found, variant) = match ask(app, &asked).await {
         Some(found) => found,
-        None => latest(app, &asked).await?,
+        None => (latest(app, &asked).await?, String::new()),
     };
     let Recommendations { items, method, weights_version } = found;
     let views = authorised(app, &items, asked.viewer.clone()).await;
@@ -117,17 +117,19 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
         let reason = may_say(&reason, asked.viewer.as_deref(), &views).then_some(reason);
         list.posts.push(Recommended { view: view.clone(), reason, source, score, propensity });
     }
-    note_shown(app, asked, weights_version, shown);
+    note_shown(app, asked, variant, weights_version, shown);
     Ok(list)
 }
 
-/// Asks the recommendation service for twice as many, so that enough are left.
-async fn ask(app: &App, asked: &Asked) -> Option<Recommendations> {
+/// Asks the recommendation service for twice as many, so that enough are left. With the variant of
+/// the experiment that the reader is in.
+async fn ask(app: &App, asked: &Asked) -> Option<(Recommendations, String)> {
     let reader = asked.viewer.as_ref().map(|viewer| viewer.id);
     let query = query_of(app, asked, reader);
     let call = Call::new().within(RANK_TIME);
     match app.recommendations.query_shard(call, 0, query).await {
-        Ok(Answer::Recommendations(found)) => Some(found),
+        Ok(Answer::Recommendations(found)) => Some((found, String::new())),
+        Ok(Answer::Experiment { found, variant }) => Some((found, variant)),
         Ok(_) => None,
         Err(error) => {
             tracing::debug!(%error, "recommendations fall back to what is new");
@@ -252,11 +254,7 @@ fn is_for(view: &PostView, viewer: Option<&Viewer>) -> bool {
 }
 
 /// Whether a reason may be given: it names nothing that is hidden, and is still so.
-fn may_say(
-    reason: &Reason,
-    viewer: Option<&Viewer>,
-    views: &FxHashMap<PostId, PostView>,
-) -> bool {
+fn may_say(reason: &Reason, viewer: Option<&Viewer>, views: &FxHashMap<PostId, PostView>) -> bool {
     match reason {
         Reason::BecauseRead(post) => views.get(post).is_some_and(|view| is_for(view, viewer)),
         Reason::Follows(author) => viewer.is_some_and(|viewer| viewer.follows(*author)),
@@ -268,7 +266,13 @@ fn may_say(
     }
 }
 
-fn note_shown(app: &App, asked: Asked, weights_version: u64, posts: Vec<ShownPost>) {
+fn note_shown(
+    app: &App,
+    asked: Asked,
+    variant: String,
+    weights_version: u64,
+    posts: Vec<ShownPost>,
+) {
     if posts.is_empty() {
         return;
     }
@@ -277,7 +281,7 @@ fn note_shown(app: &App, asked: Asked, weights_version: u64, posts: Vec<ShownPos
         request,
         reader: viewer.map(|viewer| viewer.id),
         surface,
-        variant: String::new(),
+        variant,
         weights_version,
         posts,
     };

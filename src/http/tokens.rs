@@ -4,14 +4,14 @@
 //! user's generation is for the caller to see, who needs the viewer anyway. What was verified once
 //! is kept in a bounded cache, for a verification costs a third of a read.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::generations::Generations;
 use crate::http::limits::TOKEN_CHARS_MAX;
 use crate::ids::UserId;
 use crate::seams::Clock;
@@ -20,8 +20,8 @@ use crate::seams::Clock;
 pub const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Shortest secret of a key: as long as the hash, or the signature is weaker than it could be.
 pub const SECRET_BYTES_MIN: usize = 32;
-/// Verified tokens in one of the two halves of the cache; about 400 B each.
-const CACHED_TOKENS: usize = 8192;
+/// Verified tokens that are kept; about 400 B each.
+const CACHED_TOKENS: usize = 16_384;
 
 /// A key that signs tokens. Never shown.
 pub struct SigningKey {
@@ -82,7 +82,7 @@ pub struct Tokens {
     previous: Vec<SigningKey>,
     life: Duration,
     clock: Clock,
-    verified: Mutex<Verified>,
+    verified: Mutex<Generations<Box<str>, Bearer>>,
 }
 
 impl Tokens {
@@ -93,7 +93,8 @@ impl Tokens {
         life: Duration,
         clock: Clock,
     ) -> Self {
-        Self { current, previous, life, clock, verified: Mutex::default() }
+        let verified = Mutex::new(Generations::new(CACHED_TOKENS));
+        Self { current, previous, life, clock, verified }
     }
 
     /// A token for a user.
@@ -120,7 +121,7 @@ impl Tokens {
             Some(bearer) => bearer,
             None => {
                 let bearer = self.decode(token)?;
-                self.cache().insert(token, bearer);
+                self.cache().insert(token.into(), bearer, 1);
                 bearer
             }
         };
@@ -150,34 +151,8 @@ impl Tokens {
     }
 
     /// The cache stays sound whoever panics while holding it: entries are only ever whole.
-    fn cache(&self) -> std::sync::MutexGuard<'_, Verified> {
+    fn cache(&self) -> MutexGuard<'_, Generations<Box<str>, Bearer>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Verified tokens in two halves: what is used moves to the young half; when that is full it
-/// becomes the old one, and what was not used since is gone.
-#[derive(Default)]
-struct Verified {
-    young: FxHashMap<Box<str>, Bearer>,
-    old: FxHashMap<Box<str>, Bearer>,
-}
-
-impl Verified {
-    fn get(&mut self, token: &str) -> Option<Bearer> {
-        if let Some(bearer) = self.young.get(token) {
-            return Some(*bearer);
-        }
-        let bearer = *self.old.get(token)?;
-        self.insert(token, bearer);
-        Some(bearer)
-    }
-
-    fn insert(&mut self, token: &str, bearer: Bearer) {
-        if self.young.len() >= CACHED_TOKENS {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(token.into(), bearer);
     }
 }
 
@@ -280,11 +255,11 @@ mod tests {
         let (tokens, _) = tokens();
         let bearer = Bearer { user: USER, generation: 0, expires_s: 1 };
         let mut cache = tokens.cache();
-        for n in 0..4 * CACHED_TOKENS {
-            cache.insert(&n.to_string(), bearer);
+        for n in 0..2 * CACHED_TOKENS {
+            cache.insert(n.to_string().into(), bearer, 1);
             assert!(cache.get("0").is_some());
         }
-        assert!(cache.young.len() + cache.old.len() <= 2 * CACHED_TOKENS);
+        assert!(cache.len() <= CACHED_TOKENS);
     }
 
     proptest! {

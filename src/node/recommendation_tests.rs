@@ -59,7 +59,7 @@ impl Site {
         let data_dir = folder.path().join("data");
         let config = Config { data_dir, shards, ..Config::default() };
         let node = Node::start_offline(&config, Seams::system()).await.unwrap();
-        node.wait_ready().await;
+        node.wait_ready().await.unwrap();
         let mut site =
             Self { node, random: Random::seeded(seed), users: Vec::new(), model: Model::default() };
         for number in 0..USERS {
@@ -141,12 +141,8 @@ impl Site {
     /// One write, of any kind, and what it means.
     async fn change(&mut self) {
         let (user, other) = (self.any_user(), self.any_user());
-        let editor = |id| Reader {
-            id,
-            follows_author: false,
-            blocked_by_author: false,
-            link_token: None,
-        };
+        let editor =
+            |id| Reader { id, follows_author: false, blocked_by_author: false, link_token: None };
         let on = self.below(3) > 0;
         match (self.below(12), self.any_post()) {
             (0..=2, _) | (_, None) => {
@@ -345,7 +341,7 @@ async fn a_rebuild_while_serving_gives_what_the_owners_keep_and_survives_crashes
     let data_dir = folder.path().join("data");
     let config = Config { data_dir, shards: 2, ..Config::default() };
     let node = Node::start_offline(&config, Seams::system()).await.unwrap();
-    node.wait_ready().await;
+    node.wait_ready().await.unwrap();
     assert_eq!(known(&node).await, before);
     node.stop().await.unwrap();
 }

@@ -37,7 +37,7 @@ use crate::telemetry::Metrics;
 
 /// Raft groups are numbered by service, so that one service can grow without moving another's.
 const GROUPS_PER_SERVICE: u32 = 1024;
-const USER_GROUPS: u32 = GROUPS_PER_SERVICE;
+pub(super) const USER_GROUPS: u32 = GROUPS_PER_SERVICE;
 const POST_GROUPS: u32 = 2 * GROUPS_PER_SERVICE;
 const RECOMMENDATION_GROUPS: u32 = 3 * GROUPS_PER_SERVICE;
 /// What it holds fits one node, whatever the number of users' shards, and every replica answers.
@@ -247,10 +247,20 @@ impl Node {
     }
 
     /// Waits until the node can serve.
-    pub async fn wait_ready(&self) {
-        for (_, status) in self.view.replicas.iter() {
-            // The sender lives in the tree; if that ended, waiting longer would not help.
-            let _ = status.clone().wait_for(|status| status.leads).await;
+    ///
+    /// # Errors
+    /// As [`Node::wait`]: then it never can.
+    pub async fn wait_ready(&self) -> Result<(), NodeError> {
+        let all_lead = async {
+            for (_, status) in self.view.replicas.iter() {
+                // The sender lives in the tree; if that ended, waiting longer would not help.
+                let _ = status.clone().wait_for(|status| status.leads).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = self.wait() => ended,
+            () = all_lead => Ok(()),
         }
     }
 

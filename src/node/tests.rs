@@ -7,9 +7,11 @@ use crate::actors::user::message::{
     Answer, Attempt, ClaimKind, Command, Query, Reply, claim_bucket,
 };
 use crate::config::Config;
-use crate::ids::UserId;
+use crate::ids::{GroupId, UserId};
+use crate::node::run::USER_GROUPS;
 use crate::seams::Seams;
 use crate::store::error::StoreError;
+use crate::store::log::{LaneOptions, LogLane};
 
 fn config(folder: &tempfile::TempDir, shards: u16) -> Config {
     Config { data_dir: folder.path().join("data"), shards, ..Config::default() }
@@ -47,7 +49,7 @@ async fn what_was_answered_is_there_after_a_stop_and_a_start() {
         for (number, reply) in futures_util::future::join_all(calls).await.into_iter().enumerate() {
             assert_eq!(reply.unwrap(), Reply::Claimed(Attempt(number as u64)));
         }
-        node.wait_ready().await;
+        node.wait_ready().await.unwrap();
         assert_eq!(node.readiness().reasons, Vec::<String>::new());
         node.stop().await.unwrap();
     }
@@ -63,7 +65,7 @@ async fn what_was_answered_is_there_after_a_stop_and_a_start() {
 async fn damage_that_an_actor_meets_ends_the_node_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start_offline(&config(&folder, 1), Seams::system()).await.unwrap();
-    node.wait_ready().await;
+    node.wait_ready().await.unwrap();
     assert!(futures_util::FutureExt::now_or_never(node.wait()).is_none(), "it runs");
     let lane = node.data_dir().lane(0);
     let rubbish = folder.path().join("rubbish");
@@ -76,6 +78,36 @@ async fn damage_that_an_actor_meets_ends_the_node_at_once() {
         other => panic!("{other:?}"),
     }
     assert_eq!(std::fs::read(&lane).unwrap(), vec![7; 4096], "damage is not touched");
+}
+
+/// The replica meets it long after the node has started, and nothing that waits for the replica may
+/// wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_cannot_be_read_is_told_to_who_waits_for_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, 1);
+    let node = Node::start_offline(&config, Seams::system()).await.unwrap();
+    node.wait_ready().await.unwrap();
+    let path = node.data_dir().lane(0);
+    node.stop().await.unwrap();
+
+    let lane = LogLane::open(&path, LaneOptions::default()).unwrap();
+    let log = lane.group(GroupId(USER_GROUPS)).unwrap();
+    let (done, durable) = std::sync::mpsc::channel();
+    let entry = (log.state().last.next(), bytes::Bytes::from_static(b"rubbish"));
+    log.append(vec![entry], Box::new(move |written| done.send(written).unwrap()));
+    durable.recv().unwrap().unwrap();
+    lane.close();
+
+    let ready = async {
+        let node = Node::start_offline(&config, Seams::system()).await?;
+        node.wait_ready().await
+    };
+    let ready = tokio::time::timeout(Duration::from_secs(20), ready).await;
+    match ready.expect("nobody waits for ever") {
+        Err(NodeError::Store(StoreError::Damaged { path: named, .. })) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// `QUIRE_UPDATE_DOCS=1` writes the table instead of comparing it.

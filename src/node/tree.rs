@@ -175,13 +175,9 @@ pub(super) fn tree_options(
     }
 }
 
-/// What stays as it is however often an actor is started again. A full disk is waited for, and what
-/// the system calls an I/O error may be gone after the file was opened again.
+/// An error for which nothing is worth another start.
 fn hopeless_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
-    let is_hopeless = |error: &&StoreError| {
-        matches!(error, StoreError::Damaged { .. } | StoreError::ReadOnly { .. })
-    };
-    error.downcast_ref::<StoreError>().filter(is_hopeless)
+    error.downcast_ref::<StoreError>().filter(|error| error.is_lasting())
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! On a runtime with one thread, tasks run in an order that depends on nothing outside, so tokio's
 //! own are not replaced: these functions exist so that there is one place to look at. What would
 //! leave that thread is replaced: in a simulation (`Inline`) blocking work is a task like any
-//! other, and a log lane has no thread (`LaneOptions::inline`). The threads that remain watch the
+//! other, files are opened one after the other in place, and a log lane has no thread
+//! (`LaneOptions::inline`). The threads that remain watch the
 //! real time of a real process and are not started there.
 #![expect(clippy::disallowed_methods, reason = "this is the seam")]
 
@@ -78,6 +79,11 @@ pub fn thread(
 /// Runs each on a thread of its own, waits for all, and returns their results in order. A panic is
 /// an `Err`: for libraries that panic over what a file holds.
 pub fn apart<T: Send>(works: impl Iterator<Item: FnOnce() -> T + Send>) -> Vec<thread::Result<T>> {
+    #[cfg(test)]
+    if Inline::is_on() {
+        let here = |work| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        return works.map(here).collect();
+    }
     thread::scope(|scope| {
         let running: Vec<_> = works.map(|work| scope.spawn(work)).collect();
         running.into_iter().map(thread::ScopedJoinHandle::join).collect()
@@ -126,7 +132,11 @@ mod tests {
         assert_ne!(blocking(|| thread::current().id()).await.unwrap(), here);
         let inline = Inline::begin();
         assert_eq!(blocking(|| thread::current().id()).await.unwrap(), here);
+        let works = || (0..2).map(|_| || thread::current().id());
+        assert!(apart(works()).into_iter().all(|at| at.unwrap() == here));
+        assert!(apart(std::iter::once(|| panic!("on purpose"))).remove(0).is_err());
         drop(inline);
+        assert!(apart(works()).into_iter().all(|at| at.unwrap() != here));
         assert_ne!(blocking(|| thread::current().id()).await.unwrap(), here);
     }
 

@@ -10,6 +10,12 @@ use std::time::Duration;
 pub use tokio::time::Instant;
 use tokio::time::{Interval, Sleep, Timeout};
 
+/// The instant now.
+#[inline]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// Waits.
 #[inline]
 pub fn sleep(time: Duration) -> Sleep {

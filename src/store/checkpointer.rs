@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::seams::tasks;
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
+use crate::store::file::unreadable;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
 /// How many times the size that asks for a checkpoint may gather while it is written.
@@ -115,7 +117,7 @@ impl Checkpoints {
             wanted: trigger.wanted.clone(),
             asked: trigger.asked.clone(),
             observer,
-            written: Instant::now(),
+            written: time::now(),
             retry: None,
         };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
@@ -129,25 +131,29 @@ impl Checkpoints {
     }
 
     /// Writes the shards that are due, one after the other; asks those for their state that must write
-    /// it first. Blocks, but not for those.
-    pub fn write_due(&self) {
+    /// it first. Blocks, but not for those. A failure that may pass is for the observer alone: memory
+    /// holds everything, and the next round tries again.
+    ///
+    /// # Errors
+    /// The first that no further attempt repairs; the other shards are written all the same.
+    pub fn write_due(&self) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries.iter_mut() {
             let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
             let aged = entry.written.elapsed() >= self.options.age;
             let wanted = entry.wanted.load(Ordering::Relaxed);
-            if !entry.retry.map_or(grown || aged || wanted, |at| Instant::now() >= at) {
+            if !entry.retry.map_or(grown || aged || wanted, |at| time::now() >= at) {
                 continue;
             }
             if entry.store.lock().lacks_state() {
                 // The shard wants a checkpoint itself once it has written its state.
                 entry.asked.notify_one();
             } else {
-                // A failure was told to the observer; memory holds everything, and the next round
-                // tries again.
-                let _ = write(entry);
+                outcome = outcome.and(write(entry).or_else(pass));
             }
         }
+        outcome
     }
 
     /// Writes every shard that has changed. Blocks. A memory-kept service has written its state when
@@ -177,11 +183,18 @@ impl Checkpoints {
     }
 }
 
+/// Lets go of an error that may be gone the next time.
+fn pass(error: StoreError) -> Result<(), StoreError> {
+    if error.is_lasting() { Err(error) } else { Ok(()) }
+}
+
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
-    let (began, started) = (Instant::now(), time::mark());
+    let (began, started) = (time::now(), time::mark());
     entry.retry = None;
     entry.wanted.store(false, Ordering::Relaxed);
-    match entry.store.checkpoint() {
+    // redb panics over some kinds of damage.
+    let written = tasks::apart(std::iter::once(|| entry.store.checkpoint())).remove(0);
+    match written.unwrap_or_else(|_panic| Err(unreadable(entry.store.path()))) {
         Ok(None) => {
             entry.written = began;
             Ok(())
@@ -194,7 +207,7 @@ fn write(entry: &mut Entry) -> Result<(), StoreError> {
             Ok(())
         }
         Err(error) => {
-            entry.retry = Some(Instant::now() + RETRY_PAUSE);
+            entry.retry = Some(time::now() + RETRY_PAUSE);
             (entry.observer)(Err(error.clone()));
             Err(error)
         }

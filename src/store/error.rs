@@ -23,10 +23,10 @@ pub enum StoreError {
         /// The newest format this program can read.
         known: u32,
     },
-    /// A file is not what it must be. Nothing was changed.
-    #[error("`{path}` is damaged ({detail}): restore it from a backup; nothing was changed")]
+    /// A file is not what it must be.
+    #[error("`{path}` is damaged ({detail}): restore it from a backup")]
     Damaged {
-        /// The file.
+        /// The file; empty where only its content is known, until somebody puts it in.
         path: PathBuf,
         /// What was found.
         detail: String,
@@ -49,6 +49,22 @@ pub enum StoreError {
     /// The part of the store that would have answered has stopped.
     #[error("the store has stopped")]
     Stopped,
+}
+
+impl StoreError {
+    /// Whether it stays as it is however often the same is tried again. A full disk is waited for, and
+    /// what the system calls an I/O error may be gone after the file was opened again.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::ReadOnly { .. } => true,
+            Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Full
+            | Self::Io(_)
+            | Self::Fenced
+            | Self::Stopped => false,
+        }
+    }
 }
 
 impl From<CodecError> for StoreError {

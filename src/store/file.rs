@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::{Database, DatabaseError};
 
@@ -23,7 +23,7 @@ enum Place {
 }
 
 #[cfg(test)]
-type Disks = std::collections::BTreeMap<PathBuf, crate::store::fault::FaultDisk>;
+type Disks = std::collections::BTreeMap<std::path::PathBuf, crate::store::fault::FaultDisk>;
 
 impl Storage {
     /// The file system.
@@ -54,7 +54,8 @@ impl Storage {
                 let mut disks = disks.lock().expect("no holder panics");
                 if !disks.contains_key(path) {
                     let disk = crate::store::fault::FaultDisk::new();
-                    initialise(&open_disk(&disk, cache_bytes)?)?;
+                    let created = open_disk(&disk, cache_bytes);
+                    initialise(&created.map_err(|error| store_error(path, error))?)?;
                     disks.insert(path.into(), disk);
                 }
             }
@@ -76,7 +77,7 @@ impl Storage {
             #[cfg(test)]
             Place::Memory(_) => open_disk(&self.disk(path), cache_bytes),
         };
-        opened.map_err(|error| named(path, error))
+        opened.map_err(|error| store_error(path, error))
     }
 
     /// Disks in memory, all of them empty.
@@ -110,8 +111,8 @@ fn create(
     let db = Database::builder()
         .set_cache_size(cache_bytes)
         .create(&temporary)
-        .map_err(|error| named(&temporary, database_error(error)))?;
-    initialise(&db)?;
+        .map_err(|error| store_error(&temporary, error))?;
+    initialise(&db).map_err(|error| named(&temporary, error))?;
     drop(db);
     File::open(&temporary)
         .and_then(|file| file.sync_all())
@@ -121,17 +122,16 @@ fn create(
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    Database::builder().set_cache_size(cache_bytes).open(path).map_err(database_error)
+fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(cache_bytes).open(path)
 }
 
 #[cfg(test)]
 fn open_disk(
     disk: &crate::store::fault::FaultDisk,
     cache_bytes: usize,
-) -> Result<Database, StoreError> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes).create_with_backend(disk.backend()).map_err(database_error)
+) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(cache_bytes).create_with_backend(disk.backend())
 }
 
 /// Makes a rename in the directory of `path` durable.
@@ -145,30 +145,25 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
         .map_err(|error| os_error(directory, &error))
 }
 
-/// What opening a database can fail with.
-pub(crate) fn database_error(error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StoreError::Locked { path: PathBuf::new() }
+/// What an error of redb means for the operator: the one place that says so, for every file. The
+/// path may be empty where it is not known, and be put in later ([`named`]).
+pub(crate) fn store_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
+    use redb::Error;
+    match error.into() {
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
+            StoreError::Locked { path: path.into() }
         }
-        DatabaseError::UpgradeRequired(found) => StoreError::Damaged {
-            path: PathBuf::new(),
-            detail: format!("redb file format {found} is not supported"),
-        },
-        DatabaseError::RepairAborted => {
-            StoreError::Damaged { path: PathBuf::new(), detail: "repair was aborted".into() }
-        }
-        DatabaseError::Storage(error) => io_error(error.into()),
-        other => StoreError::Io(other.to_string()),
-    }
-}
-
-/// What work on an open database can fail with.
-pub(crate) fn io_error(error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Io(error) => os_error(Path::new(""), &error),
-        redb::Error::Corrupted(detail) => StoreError::Damaged { path: PathBuf::new(), detail },
-        other => StoreError::Io(other.to_string()),
+        Error::Io(error) => os_error(path, &error),
+        // The file is redb's, but not what this program wrote.
+        error @ (Error::Corrupted(_)
+        | Error::RepairAborted
+        | Error::UpgradeRequired(_)
+        | Error::TableDoesNotExist(_)
+        | Error::TableTypeMismatch { .. }
+        | Error::TableIsMultimap(_)
+        | Error::TypeDefinitionChanged { .. }) => damaged(path, error.to_string()),
+        // The remaining variants (the enum is open) are failures of the storage or of redb.
+        error => StoreError::Io(error.to_string()),
     }
 }
 
@@ -179,16 +174,21 @@ pub(crate) fn os_error(path: &Path, error: &std::io::Error) -> StoreError {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             StoreError::ReadOnly { path: path.into() }
         }
-        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
-            StoreError::Damaged { path: path.into(), detail: error.to_string() }
-        }
-        _ => StoreError::Io(format!("{}: {error}", path.display())),
+        // A file that ends before its end was cut.
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => damaged(path, error.to_string()),
+        _ if path.as_os_str().is_empty() => StoreError::Io(error.to_string()),
+        _ => StoreError::Io(format!("`{}`: {error}", path.display())),
     }
 }
 
-/// What a panic while a file is opened means: redb panics over some kinds of damage.
+/// A file is not what it must be.
+pub(crate) fn damaged(path: &Path, detail: impl Into<String>) -> StoreError {
+    StoreError::Damaged { path: path.into(), detail: detail.into() }
+}
+
+/// What a panic while a file is opened or written means: redb panics over some kinds of damage.
 pub(crate) fn unreadable(path: &Path) -> StoreError {
-    StoreError::Damaged { path: path.into(), detail: "it cannot be read to the end".into() }
+    damaged(path, "it cannot be read to the end")
 }
 
 /// Puts the path into an error that was made where it was not known.
@@ -204,5 +204,44 @@ pub(crate) fn named(path: &Path, error: StoreError) -> StoreError {
             StoreError::Damaged { path: path.into(), detail }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_means_the_same_whichever_file_it_is_of() {
+        let path = Path::new("log-0.redb");
+        let io = |kind: ErrorKind| store_error(path, redb::Error::Io(kind.into()));
+        for error in [
+            io(ErrorKind::UnexpectedEof),
+            io(ErrorKind::InvalidData),
+            store_error(path, redb::TableError::TableDoesNotExist("entries".into())),
+            store_error(path, redb::TableError::TableIsMultimap("entries".into())),
+            store_error(path, redb::StorageError::Corrupted("a page".into())),
+            store_error(path, DatabaseError::UpgradeRequired(1)),
+            unreadable(path),
+        ] {
+            let StoreError::Damaged { path: named, .. } = &error else { panic!("{error:?}") };
+            assert_eq!(named, path);
+        }
+        assert!(matches!(io(ErrorKind::StorageFull), StoreError::Full));
+        assert!(matches!(io(ErrorKind::PermissionDenied), StoreError::ReadOnly { .. }));
+        let locked = store_error(path, DatabaseError::DatabaseAlreadyOpen);
+        assert!(matches!(locked, StoreError::Locked { .. }));
+        for passing in [io(ErrorKind::Other), store_error(path, redb::StorageError::PreviousIo)] {
+            assert!(matches!(passing, StoreError::Io(_)), "{passing:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_was_not_known_is_put_in_once() {
+        let unknown = store_error(Path::new(""), redb::StorageError::Corrupted("a page".into()));
+        let known = named(Path::new("outer"), named(Path::new("post-0.redb"), unknown));
+        assert!(
+            matches!(known, StoreError::Damaged { path, .. } if path == Path::new("post-0.redb"))
+        );
     }
 }

@@ -11,7 +11,9 @@ pub struct Table(pub u8);
 
 /// Tables that the runtime keeps in every shard, beside those of the service: their numbers count
 /// from the top, so that they are the same whatever the service has.
-pub(crate) const RUNTIME_TABLES: [&str; 2] = ["_outbox", "_feeds"];
+pub(crate) const RUNTIME_TABLES: [&str; 3] = ["_keys", "_outbox", "_feeds"];
+/// Outcomes under the keys of clients; see [`crate::store::keys`].
+pub(crate) const KEYS: Table = Table(u8::MAX - 2);
 /// Events that wait for subscribers; see [`crate::store::outbox`].
 pub(crate) const OUTBOX: Table = Table(u8::MAX - 1);
 /// Who subscribes, and what was seen of others; see [`crate::store::outbox`], [`crate::store::feed`].

@@ -6,6 +6,7 @@ pub mod error;
 pub(crate) mod fault;
 pub(crate) mod feed;
 pub(crate) mod file;
+pub(crate) mod keys;
 pub mod log;
 pub mod memtable;
 pub(crate) mod outbox;

@@ -78,7 +78,8 @@ impl ShardStore {
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
         let db = storage.open(path, cache_bytes, initialise)?;
-        let mut store = Self::from_database(path, db, tables)?;
+        let mut store =
+            Self::from_database(path, db, tables).map_err(|error| file::named(path, error))?;
         let (storage, path) = (storage.clone(), path.to_owned());
         store.reopen = Some(Box::new(move || storage.open_existing(&path, cache_bytes)));
         Ok(store)
@@ -90,7 +91,7 @@ impl ShardStore {
         backend: impl StorageBackend,
         tables: &'static [&'static str],
     ) -> Result<Self, StoreError> {
-        let db = Database::builder().create_with_backend(backend).map_err(file::database_error)?;
+        let db = Database::builder().create_with_backend(backend).map_err(io_error)?;
         if db.begin_read().map_err(io_error)?.open_table(META).is_err() {
             initialise(&db)?;
         }
@@ -180,7 +181,7 @@ impl ShardStore {
         // Held to the end: one checkpoint at a time (F3).
         let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            self.open_again(&mut slot)?;
+            self.open_again(&mut slot).map_err(|error| file::named(&self.path, error))?;
         }
         let Some(sealed) = self.lock().seal() else { return Ok(None) };
         let db = slot.as_ref().ok_or(StoreError::Stopped)?;
@@ -348,9 +349,9 @@ fn open_view(db: &Database, tables: &[&'static str]) -> Result<FileView, StoreEr
     Ok(FileView { tables: opened })
 }
 
-/// Any failure of redb during work on an open file.
+/// Any failure of redb, where the path is not at hand.
 pub(crate) fn io_error(error: impl Into<redb::Error>) -> StoreError {
-    file::io_error(error.into())
+    file::store_error(Path::new(""), error)
 }
 
 #[cfg(test)]

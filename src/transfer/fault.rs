@@ -3,13 +3,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::actors::call::CallError;
 use crate::config::STAMP_AHEAD_MAX;
 use crate::ids::Stamp;
 use crate::seams::Clock;
-use crate::seams::time;
+use crate::seams::time::{self, Instant};
 use crate::transfer::record::Time;
 
 /// How long a record is tried while the node does not answer. Longer than any restart that
@@ -58,14 +56,14 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { until: Instant::now() + PATIENCE, pause: PAUSE_MIN }
+        Self { until: time::now() + PATIENCE, pause: PAUSE_MIN }
     }
 
     /// Waits before the next try, if one makes sense. All commands of an import may be repeated.
     pub(super) async fn wait<R: Display>(&mut self, error: CallError<R>) -> Result<(), Fault> {
         let reason = match &error {
             CallError::Refused(refusal) => return Err(Fault::Line(refusal.to_string())),
-            CallError::Internal => {
+            CallError::Internal | CallError::KeyReused => {
                 return Err(Fault::Line("an internal fault, see the log of the node".to_owned()));
             }
             CallError::DiskFull => "the disk is full",
@@ -74,7 +72,7 @@ impl Patience {
             | CallError::DeadlineExceeded
             | CallError::UnknownOutcome => "the node does not answer",
         };
-        if Instant::now() >= self.until {
+        if time::now() >= self.until {
             return Err(Fault::Halt(reason.to_owned()));
         }
         time::sleep(self.pause).await;

@@ -4,10 +4,10 @@ use crate::actors::call::CallError;
 use crate::actors::router::{Call, Router};
 use crate::actors::user;
 use crate::actors::user::message::{
-    Answer, Attempt, ClaimKind, Claimed, Command, Error, Query, Reply, claim_bucket,
+    Answer, ClaimKind, Claimed, Command, Error, Query, claim_bucket,
 };
 use crate::error::ErrorCode;
-use crate::http::accounts::{AccountError, Registration, register};
+use crate::http::accounts::{AccountError, Registration, claim_once, register};
 use crate::http::fields::{self, Shown, normal};
 use crate::http::passwords::{PasswordPool, check_hash_parameters};
 use crate::ids::UserId;
@@ -170,15 +170,12 @@ impl People<'_> {
         wanted: &Shown,
         owner: UserId,
     ) -> Result<Claimed, AccountError> {
-        let Shown { shown, normal } = wanted.clone();
-        let attempt = Attempt::new(self.seams.clock.now(), &self.seams.random);
-        let claim = Command::Claim { kind, normal: normal.clone(), owner, attempt };
-        match self.users.command(Call::new(), claim).await {
-            Ok(Reply::Claimed(attempt)) => Ok(Claimed { shown, normal, attempt }),
-            Ok(_) => Err(AccountError::WrongAnswer),
+        match claim_once(self.users, self.seams, kind, wanted, owner).await {
             // Claimed by yet another registration that was cut off. It is not ours to settle here.
-            Err(CallError::Refused(Error::Stale { .. })) => Err(AccountError::Taken(kind)),
-            Err(error) => Err(error.into()),
+            Err(AccountError::Call(CallError::Refused(Error::Stale { .. }))) => {
+                Err(AccountError::Taken(kind))
+            }
+            outcome => outcome,
         }
     }
 }

@@ -1,16 +1,18 @@
 //! The program as an operator uses it: commands, exit codes, and the one line that says what to do.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use quire::ids::{GroupId, LogIndex};
+use quire::store::log::{LaneOptions, LogLane};
 use tempfile::TempDir;
 
 use crate::support::client::HttpClient;
 use crate::support::node::signal;
-use crate::support::{Connection, TestNode};
+use crate::support::{Connection, TestNode, eventually};
 
 const RECORDS: &str = r#"{"kind":"user","username":"ann","email":"ann@example.com","password":"correct horse"}
 {"kind":"user","username":"bob","email":"bob@example.com"}
@@ -43,6 +45,21 @@ fn fails(words: &[&str], code: i32, told: &str) {
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with('{')).collect();
     assert!(lines.len() == 1 && lines[0].starts_with("quire: "), "{words:?}: {stderr}");
     assert!(lines[0].contains(told), "{words:?}: {stderr}");
+}
+
+/// The same of a command that would rather wait for ever than fail.
+async fn fails_in_time(words: &[&str], code: i32, told: &str) {
+    let running = command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut running = Running(running.unwrap());
+    let status = eventually(Duration::from_secs(30), "the command ends", async || {
+        running.0.try_wait().unwrap()
+    })
+    .await;
+    let mut stderr = String::new();
+    running.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(status.code(), Some(code), "{words:?}: {stderr}");
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with('{')).collect();
+    assert!(lines.len() == 1 && lines[0].contains(told), "{words:?}: {stderr}");
 }
 
 /// Runs a command that must succeed.
@@ -238,20 +255,49 @@ async fn an_import_that_is_killed_goes_on_where_it_was() {
     }
 }
 
-/// A program, until it is dropped.
-struct Demo(Child);
+/// The replica of a shard meets it after the node has started: nobody may wait for it for ever.
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_ends_every_command_with_3() {
+    let folder = folder();
+    let (data, records) = (folder.path().join("data"), folder.path().join("records"));
+    let import = ["import", "--format", "quire", text(&records), "--data-dir", text(&data)];
+    succeeds(&import);
+    // The first group of the user service.
+    let lane = LogLane::open(&data.join("log-0.redb"), LaneOptions::default()).unwrap();
+    let log = lane.group(GroupId(1024)).unwrap();
+    assert!(log.state().last > LogIndex(0), "this group has a log");
+    let (done, durable) = std::sync::mpsc::channel();
+    let entry = (log.state().last.next(), bytes::Bytes::from_static(b"rubbish"));
+    log.append(vec![entry], Box::new(move |written| done.send(written).unwrap()));
+    durable.recv().unwrap().unwrap();
+    lane.close();
+    let on_data = ["--data-dir", text(&data)];
+    let listens = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+    for words in [
+        &["export"][..],
+        &["token", "--user", "ann"],
+        &import[..4],
+        &[&["serve"][..], &listens].concat(),
+        &[&["demo"][..], &listens].concat(),
+    ] {
+        fails_in_time(&[words, &on_data].concat(), 3, "log-0.redb").await;
+    }
+}
 
-impl Drop for Demo {
+/// A program, until it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn start_demo(folder: &Path) -> (Demo, Vec<String>) {
+fn start_demo(folder: &Path) -> (Running, Vec<String>) {
     let mut demo = command(&["demo", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
     demo.env("TMPDIR", folder).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut demo = Demo(demo.spawn().unwrap());
+    let mut demo = Running(demo.spawn().unwrap());
     let mut told = Vec::new();
     let out = BufReader::new(demo.0.stdout.take().unwrap());
     for line in out.lines() {
@@ -344,13 +390,11 @@ async fn an_export_that_nobody_reads_ends_with_a_signal() {
     std::fs::write(&file, records).unwrap();
     succeeds(&["import", "--format", "quire", text(&file), "--data-dir", text(&data)]);
     let mut export = command(&["export", "--data-dir", text(&data)]);
-    let mut export = Demo(export.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut export = Running(export.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(export.0.try_wait().unwrap().is_none(), "it waits for a reader");
     signal(export.0.id(), "TERM");
-    let status = crate::support::eventually(Duration::from_secs(20), "it ends", async || {
-        export.0.try_wait().unwrap()
-    })
-    .await;
+    let status =
+        eventually(Duration::from_secs(20), "it ends", async || export.0.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(1));
 }

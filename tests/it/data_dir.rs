@@ -110,6 +110,39 @@ async fn a_read_only_directory_is_refused() {
     }
 }
 
+/// What was cut off is not found until somebody needs it. Readers do not end the node, or whoever
+/// asks for the right post could; the next checkpoint does.
+#[tokio::test]
+async fn a_file_that_is_damaged_while_the_node_runs_ends_it() {
+    let node = TestNode::builder().set("checkpoint_age_s", 1).set("cache_bytes", 1024 * 1024);
+    let mut node = node.start().await;
+    let mut jake = register(&node, "jake").await;
+    let mut slugs = Vec::new();
+    for number in 0..100 {
+        let answer = jake.send("POST", "/api/articles", Some(&big_article(number))).await.unwrap();
+        slugs.push(slug_of(&answer.expect(201)));
+    }
+    let file = node.data_dir().join("post-0.redb");
+    eventually(Duration::from_secs(30), "all of it is written", async || {
+        let written = std::fs::metadata(&file).unwrap().len();
+        (written > 100 * 128 * 1024).then_some(())
+    })
+    .await;
+    let length = std::fs::metadata(&file).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 8).unwrap();
+    let mut client = node.client();
+    let mut is_met = false;
+    for slug in &slugs {
+        let status = client.get(&format!("/api/articles/{slug}")).await.status;
+        assert!([200, 500].contains(&status), "{status}");
+        is_met |= status == 500;
+    }
+    assert!(is_met, "what was cut off is needed");
+    let _ = jake.send("POST", "/api/articles", Some(&big_article(1000))).await;
+    let ended = node.end_within(Duration::from_secs(30)).await.expect("the node ends");
+    assert_unusable(&ended, "post-0.redb");
+}
+
 #[tokio::test]
 async fn a_full_disk_loses_nothing_and_the_node_recovers() {
     let folder = tempfile::tempdir().unwrap();

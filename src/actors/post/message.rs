@@ -192,6 +192,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Somebody who says he is the author: if he is not, he sees nothing.
+    pub fn as_author(id: UserId) -> Self {
+        Self { id, follows_author: false, blocked_by_author: true, link_token: None }
+    }
+
     /// What a post of `author` needs to know of this viewer.
     pub fn new(viewer: &Viewer, author: UserId, link_token: Option<[u8; 16]>) -> Self {
         Self {

@@ -4,6 +4,7 @@ use crate::actors::recommendation::engine::event::Event as Fact;
 use crate::actors::recommendation::engine::weights::Weights;
 use crate::actors::recommendation::message::{Command, Error, Exposure, Reply};
 use crate::actors::recommendation::service::Service;
+use crate::actors::recommendation::split::Splits;
 use crate::actors::state_machine::{Stop, refuse};
 use crate::ids::Stamp;
 
@@ -22,12 +23,24 @@ impl Service {
                 Some(left) => Ok(Reply::Left(left)),
                 None => refuse(Error::NoRebuild),
             },
+            Command::SetExperiments { experiments } => match Splits::new(experiments) {
+                Ok(splits) => {
+                    self.traffic.set(splits);
+                    Ok(Reply::Done)
+                }
+                Err(error) => refuse(Error::Experiments(error)),
+            },
         }
     }
 
     fn observe(&mut self, stamp: Stamp, mut fact: Fact) -> Outcome {
         clamp(&mut fact, stamp);
         self.learning.watch(&self.copies.engine, &mut self.scratch, stamp, &fact);
+        match &fact {
+            Fact::Interacted { reader, post, at, .. } => self.traffic.read(*reader, *post, *at),
+            Fact::ReaderErased { reader } => self.traffic.forget_reader(*reader),
+            _ => {}
+        }
         self.copies.observe(fact);
         Ok(Reply::Done)
     }
@@ -45,6 +58,7 @@ impl Service {
         for exposure in exposures {
             let posts = exposure.posts.iter().map(|shown| shown.post).collect();
             self.copies.observe(Fact::Shown { posts });
+            self.traffic.show(stamp, &exposure);
             self.learning.shown(stamp, exposure);
         }
         Ok(Reply::Done)

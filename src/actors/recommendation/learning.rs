@@ -110,7 +110,7 @@ impl Learning {
             | Fact::Shown { .. }
             | Fact::Blocked { .. }
             | Fact::Denied { .. }
-        | Fact::FeedbackWithdrawn { .. } => {}
+            | Fact::FeedbackWithdrawn { .. } => {}
         }
     }
 
@@ -273,12 +273,7 @@ impl Shown {
 
     /// What the reader must have looked at when this post was chosen of what was shown, with the
     /// probability of its place. Nothing if it was not among that.
-    fn compared_with(
-        &self,
-        reader: UserId,
-        post: PostId,
-        at: Stamp,
-    ) -> Option<(Vec<PostId>, f32)> {
+    fn compared_with(&self, reader: UserId, post: PostId, at: Stamp) -> Option<(Vec<PostId>, f32)> {
         let (shown_at, posts) = self.by_reader.get(&reader)?;
         if at > shown_at.plus_ms(SHOWN_MS) {
             return None;
@@ -307,11 +302,8 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_bounded_and_compared_from_the_top() {
-        let shown = |post, position, propensity| ShownPost {
-            post: PostId(post),
-            position,
-            propensity,
-        };
+        let shown =
+            |post, position, propensity| ShownPost { post: PostId(post), position, propensity };
         let mut all = Shown::default();
         let at = Stamp(5_000_000);
         all.set(UserId(1), at, vec![shown(7, 0, 1.0), shown(8, 1, 0.5), shown(9, 5, 1.0)]);

@@ -8,6 +8,7 @@ use crate::actors::recommendation::engine::event::Event as Fact;
 pub use crate::actors::recommendation::engine::item::{
     Item, Method, Reason, Recommendations, Source,
 };
+use crate::actors::recommendation::split::{Experiment, SplitError, VariantOutcome};
 use crate::actors::state_machine::Refusal;
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
@@ -60,6 +61,12 @@ pub enum Command {
         /// Its number.
         rebuild: u32,
     },
+    /// These experiments and no others, from now on. What is known of variants that are no more is
+    /// forgotten. Replies [`Reply::Done`]; refuses `Experiments`.
+    SetExperiments {
+        /// In the order in which readers are looked for in them.
+        experiments: Vec<Experiment>,
+    },
 }
 
 impl Record for Command {
@@ -82,7 +89,7 @@ pub struct Exposure {
     pub reader: Option<UserId>,
     /// Where: a page, a mail.
     pub surface: String,
-    /// Which variant of which experiment; empty outside of one.
+    /// Which variant of which experiment, as `experiment/variant`; empty outside of one.
     pub variant: String,
     /// Version of the weights that ranked them.
     pub weights_version: u64,
@@ -203,6 +210,8 @@ pub enum Query {
         /// At most so many, of at most [`KNOWN_MAX`].
         limit: usize,
     },
+    /// The experiments and what came of them. [`Answer::Experiments`].
+    GetExperiments,
     /// How the service is doing.
     Status,
     /// One number for everything that follows from events. It takes long.
@@ -215,6 +224,20 @@ pub enum Query {
 pub enum Answer {
     /// Posts, best first, with what they are there for.
     Recommendations(Recommendations),
+    /// The same for a reader who is in an experiment, whose variant decided the ranking.
+    Experiment {
+        /// The posts.
+        found: Recommendations,
+        /// As [`Exposure::variant`].
+        variant: String,
+    },
+    /// See [`Query::GetExperiments`].
+    Experiments {
+        /// In order.
+        experiments: Vec<Experiment>,
+        /// By name.
+        outcomes: Vec<VariantOutcome>,
+    },
     /// See [`Query::GetKnown`] and [`Query::ListKnown`].
     Known(Vec<Known>),
     /// See [`Query::Status`].
@@ -261,6 +284,9 @@ pub enum Error {
     /// This copy is not being made (any more).
     #[error("there is no such rebuild")]
     NoRebuild,
+    /// Experiments that make no sense.
+    #[error("{0}")]
+    Experiments(SplitError),
 }
 
 impl Record for Error {
@@ -270,7 +296,7 @@ impl Record for Error {
 impl Refusal for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::UnsoundWeights => ErrorCode::Invalid,
+            Self::UnsoundWeights | Self::Experiments(_) => ErrorCode::Invalid,
             Self::NoRebuild => ErrorCode::Conflict,
         }
     }

@@ -29,6 +29,7 @@ pub mod message;
 pub mod owners;
 mod query;
 mod service;
+pub mod split;
 
 #[cfg(test)]
 mod tests;

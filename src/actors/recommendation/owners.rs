@@ -21,7 +21,8 @@ use crate::actors::router::{Call, Router};
 use crate::actors::state_machine::StateMachine;
 use crate::actors::user;
 use crate::actors::user::message::{
-    Answer as UserAnswer, ExportPart, ExportedUser, Feedback as Wish, Query as UserQuery, Read, Said,
+    Answer as UserAnswer, ExportPart, ExportedUser, Feedback as Wish, Query as UserQuery, Read,
+    Said,
 };
 use crate::ids::{PostId, Stamp, UserId};
 use crate::seams::time;
@@ -221,8 +222,12 @@ impl Owners {
             while let Some(page) = self.posts_after(shard, last).await? {
                 last = page.last().map_or(last, |copied| copied.post);
                 for CopiedPost { post, favorites, comments, .. } in page {
-                    favorites.into_iter().for_each(|(user, at)| oldest.offer((at, user, post, FAVORITE)));
-                    comments.into_iter().for_each(|(user, at)| oldest.offer((at, user, post, COMMENT)));
+                    favorites
+                        .into_iter()
+                        .for_each(|(user, at)| oldest.offer((at, user, post, FAVORITE)));
+                    comments
+                        .into_iter()
+                        .for_each(|(user, at)| oldest.offer((at, user, post, COMMENT)));
                 }
             }
         }
@@ -365,11 +370,8 @@ fn fact_of(copied: CopiedPost) -> Option<Fact> {
 fn choices_of(user: &ExportedUser) -> Vec<Fact> {
     let reader = user.account.id;
     let is_on = true;
-    let follows = user.follows.iter().map(|author| Fact::AuthorFollowed {
-        reader,
-        author: *author,
-        is_on,
-    });
+    let follows =
+        user.follows.iter().map(|author| Fact::AuthorFollowed { reader, author: *author, is_on });
     let mutes =
         user.mutes.iter().map(|author| Fact::AuthorMuted { reader, author: *author, is_on });
     let blocks =

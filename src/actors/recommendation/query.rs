@@ -10,11 +10,24 @@ use crate::ids::PostId;
 impl Service {
     /// Answers a query.
     pub(super) fn answer(&mut self, query: &Query) -> Answer {
-        let Self { copies, scratch, .. } = self;
+        let Self { copies, traffic, scratch, .. } = self;
         let engine = &copies.engine;
         let found = match query {
             Query::Recommend { reader, wanted, ranking } => {
-                engine.recommend(*reader, wanted.now, &options(wanted, Some(ranking)), scratch)
+                let placed = traffic.splits().variant_of(*reader);
+                let ranking = placed.map_or(*ranking, |(_, variant)| Ranking {
+                    method: variant.method,
+                    is_diverse: variant.is_diverse,
+                    explore: usize::from(variant.explore),
+                    random: ranking.random,
+                });
+                let options = options(wanted, Some(&ranking));
+                let found = engine.recommend(*reader, wanted.now, &options, scratch);
+                if let Some((experiment, variant)) = placed {
+                    let variant = format!("{}/{}", experiment.name, variant.name);
+                    return Answer::Experiment { found, variant };
+                }
+                found
             }
             Query::RecommendSession { reads, wanted, ranking } => {
                 let reads = &reads[..reads.len().min(EXCLUDE_MAX)];
@@ -39,6 +52,11 @@ impl Service {
                 let posts = places.map_while(|place| Some((place, engine.post_at(place)?)));
                 let known = posts.map(|(place, post)| known(engine, place, post));
                 return Answer::Known(known.collect());
+            }
+            Query::GetExperiments => {
+                let experiments = traffic.splits().experiments().to_vec();
+                let outcomes = traffic.outcomes().report();
+                return Answer::Experiments { experiments, outcomes };
             }
             Query::Status => return Answer::Status(self.status()),
             #[cfg(test)]

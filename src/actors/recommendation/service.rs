@@ -5,6 +5,7 @@ use crate::actors::recommendation::engine::{self, Scratch};
 use crate::actors::recommendation::event::Event;
 use crate::actors::recommendation::learning::Learning;
 use crate::actors::recommendation::message::{Answer, Command, Error, Query, Reply};
+use crate::actors::recommendation::split::Traffic;
 use crate::actors::state_machine::{Kept, Outcome, ReadTables, StateMachine, Step, Stop, Tables};
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
@@ -12,6 +13,7 @@ use crate::store::error::StoreError;
 /// One shard's recommendation service.
 pub struct Service {
     pub(super) copies: Copies,
+    pub(super) traffic: Traffic,
     pub(super) learning: Learning,
     /// Memory for one question at a time.
     pub(super) scratch: Scratch,
@@ -36,7 +38,8 @@ impl StateMachine for Service {
     fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         let copies = Copies::load(tables)?;
         let learning = Learning::new(copies.engine.weights().clone());
-        Ok(Self { copies, learning, scratch: Scratch::default() })
+        let traffic = Traffic::load(tables)?;
+        Ok(Self { copies, traffic, learning, scratch: Scratch::default() })
     }
 
     fn apply(
@@ -48,12 +51,8 @@ impl StateMachine for Service {
         self.take(stamp, command).map(Outcome::reply)
     }
 
-    fn checkpoint(
-        &mut self,
-        tables: &mut Tables<'_>,
-        rows: usize,
-    ) -> Result<Step<()>, StoreError> {
-        Ok(match self.copies.save(tables, rows)? {
+    fn checkpoint(&mut self, tables: &mut Tables<'_>, rows: usize) -> Result<Step<()>, StoreError> {
+        Ok(match self.copies.save(tables, rows)? && self.traffic.save(tables, rows) {
             true => Step::Done(()),
             false => Step::Again,
         })

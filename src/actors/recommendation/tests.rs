@@ -133,12 +133,8 @@ fn interacted(reader: u64, post: u64, seconds: u64) -> Fact {
 #[test]
 fn events_become_facts_and_only_public_posts_are_listed() {
     let mut shard = Shard::new();
-    let others = [
-        Visibility::Followers,
-        Visibility::Unlisted,
-        Visibility::Scheduled,
-        Visibility::Draft,
-    ];
+    let others =
+        [Visibility::Followers, Visibility::Unlisted, Visibility::Scheduled, Visibility::Draft];
     for (post, visibility) in others.into_iter().enumerate() {
         shard.deliver(at(1), changed(post as u64, 1, visibility, 1));
     }
@@ -150,15 +146,8 @@ fn events_become_facts_and_only_public_posts_are_listed() {
         unreachable!()
     };
     let (visibility, published_at) = (Visibility::Draft, None);
-    let draft = PostEvent::PostChanged {
-        post,
-        author,
-        version,
-        visibility,
-        published_at,
-        tags,
-        signature,
-    };
+    let draft =
+        PostEvent::PostChanged { post, author, version, visibility, published_at, tags, signature };
     assert!(delivered(at(2), draft).is_empty(), "a draft that was never seen concerns nobody");
     let post = PostId(9);
     let off = PostEvent::FavoriteChanged { post, user: UserId(1), on: false };
@@ -186,8 +175,7 @@ fn a_block_hides_both_from_each_other_and_nobody_else() {
     let (ann, bob) = (UserId(1_000_001), UserId(1_000_002));
     shard.deliver(at(1), changed(1, 1, Visibility::Public, 1));
     shard.deliver(at(1), changed(2, 1, Visibility::Public, 1));
-    let block =
-        |user, target, on| -> UserEvent { UserEvent::BlockChanged { user, target, on } };
+    let block = |user, target, on| -> UserEvent { UserEvent::BlockChanged { user, target, on } };
     shard.deliver(at(2), block(ann, bob, true));
     shard.deliver(at(2), block(bob, ann, true));
     shard.deliver(at(2), UserEvent::MuteChanged { user: ann, target: bob, on: true });
@@ -197,7 +185,11 @@ fn a_block_hides_both_from_each_other_and_nobody_else() {
     other.sort_unstable();
     assert_eq!(other, [1, 2]);
     shard.deliver(at(4), block(ann, bob, false));
-    assert_eq!(seen(&mut shard), [const { Vec::<u64>::new() }; 2], "the other block is still there");
+    assert_eq!(
+        seen(&mut shard),
+        [const { Vec::<u64>::new() }; 2],
+        "the other block is still there"
+    );
     shard.deliver(at(4), block(bob, ann, false));
     assert_eq!(seen(&mut shard), [vec![], vec![1]], "the mute is still there");
     shard.deliver(at(4), UserEvent::MuteChanged { user: ann, target: bob, on: false });
@@ -231,12 +223,8 @@ fn what_readers_wish_takes_effect_and_is_taken_back() {
         let is_read = matches!(on, UserEvent::PostRead { .. });
         shard.deliver(at(3), on.clone());
         assert!(shard.recommend(7, 3).is_empty(), "{on:?}");
-        let trend = Query::Trending {
-            tag: None,
-            window: None,
-            reader: Some(user),
-            wanted: wanted(10, 3),
-        };
+        let trend =
+            Query::Trending { tag: None, window: None, reader: Some(user), wanted: wanted(10, 3) };
         assert!(ids(&shard.ask(trend)).is_empty(), "{on:?}");
         assert_eq!(ids(&shard.ask(following.clone())).is_empty(), !is_read, "{on:?}");
         shard.deliver(at(4), back);
@@ -310,10 +298,7 @@ fn lists_leave_out_what_earlier_pages_had() {
         shard.deliver(at(5), read(100 + post, post, 5));
     }
     let reader = UserId(7);
-    shard.deliver(
-        at(5),
-        UserEvent::TagFollowChanged { user: reader, tag: "big".into(), on: true },
-    );
+    shard.deliver(at(5), UserEvent::TagFollowChanged { user: reader, tag: "big".into(), on: true });
     let exclude: Arc<[PostId]> = Arc::from([PostId(4), PostId(2)]);
     let wanted = Wanted { limit: 10, exclude, now: at(6) };
     let trend = Query::Trending {
@@ -553,9 +538,9 @@ fn a_rebuild_is_a_fold_over_what_was_copied_and_what_happened_since() {
     let rows = |prefix: u32| -> usize {
         let prefix = prefix.to_be_bytes();
         let count = |table| {
-            shard.tables.read(|tables| {
-                tables.prefix(Table(table), &prefix, &prefix).unwrap().count()
-            })
+            shard
+                .tables
+                .read(|tables| tables.prefix(Table(table), &prefix, &prefix).unwrap().count())
         };
         [0, 1, 2, 3, 5].into_iter().map(count).sum()
     };

@@ -1,5 +1,5 @@
 //! Commands of the runtime itself, in the log beside those of the service: deliveries to a shard,
-//! and the upkeep of an outbox. And what relays and shards say to each other.
+//! the upkeep of an outbox, and commands of the service under a key. And what relays and shards say to each other.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,23 @@ pub(crate) enum OutboxCommand {
 
 impl Record for OutboxCommand {
     const KIND: u8 = 14;
+}
+
+/// A command of the service under an idempotency key; the id it has in the batch is the key's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keyed {
+    /// Whose key.
+    pub(crate) owner: u64,
+    /// Hash of the request.
+    pub(crate) fingerprint: [u8; 16],
+    /// Which sending of it.
+    pub(crate) sending: u64,
+    /// The encoded command.
+    pub(crate) payload: Bytes,
+}
+
+impl Record for Keyed {
+    const KIND: u8 = 15;
 }
 
 /// What became of a command of the runtime.
@@ -172,5 +189,10 @@ mod tests {
         let golden = [14, 1, 2, 1, 114, 0];
         assert_eq!(encode(&resume), golden);
         assert_eq!(decode::<OutboxCommand>(&golden).unwrap(), resume);
+        let payload = Bytes::from_static(b"c");
+        let keyed = Keyed { owner: 300, fingerprint: [2; 16], sending: 3, payload };
+        let golden = [&[15, 1, 251, 44, 1][..], &[2; 16], &[3, 1, 99]].concat();
+        assert_eq!(encode(&keyed), golden);
+        assert_eq!(decode::<Keyed>(&golden).unwrap(), keyed);
     }
 }

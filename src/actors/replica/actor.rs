@@ -21,16 +21,18 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::actors::published::withdraw;
 use crate::actors::replica::handle::{RaftReplica, ReplicaLog, behind_purged_log};
 use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::network::NoPeers;
 use crate::actors::replica::port::{AppliedState, Applier, Replica};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
-use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
+use crate::actors::replica::types::{Runtime, TypeConfig, decode_position, log_index, raft_index};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
-use crate::seams::{tasks, time};
+use crate::seams::{Random, tasks, time};
 use crate::store::error::StoreError;
+use crate::store::file::named;
 use crate::store::log::{GroupLogState, LogLane};
 
 /// Five times the tail of an fsync; the library's 50 ms are too tight.
@@ -93,6 +95,8 @@ pub struct Arguments {
     pub published: watch::Sender<Option<Arc<dyn Replica>>>,
     /// Where the status is kept.
     pub status: watch::Sender<ReplicaStatus>,
+    /// Where the chance of Raft's timers comes from.
+    pub random: Random,
 }
 
 /// The actor.
@@ -135,9 +139,10 @@ impl Actor for ReplicaActor {
             opened => opened?,
         };
         let applied = arguments.applier.applied();
-        check_state(&log.state(), &applied)?;
+        let of_state = |error| named(arguments.applier.file(), error);
+        check_state(&log.state(), &applied).map_err(of_state)?;
         let incarnation = log.incarnation();
-        let progress = Arc::new(Progress::new(&applied)?);
+        let progress = Arc::new(Progress::new(&applied).map_err(of_state)?);
         let log = LogStore::new(log);
         let committed = ReplicaLog { log: log.clone(), progress: progress.clone() };
         arguments.applier.opened(incarnation, Arc::new(committed));
@@ -151,8 +156,9 @@ impl Actor for ReplicaActor {
             log: log.clone(),
             stop: stopped,
         };
+        let seed = arguments.random.any();
         let task = tasks::spawn(async move {
-            let opened = opening.run(myself.clone()).await;
+            let opened = Runtime::scope(seed, opening.run(myself.clone())).await;
             let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
         });
         Ok(State { arguments, lane, incarnation, stop, task, replica: None })
@@ -232,15 +238,7 @@ impl State {
         self.task.abort();
         self.arguments.applier.closed(self.incarnation);
         let replica = self.replica.take()?;
-        self.arguments.published.send_if_modified(|published| {
-            let ours = published.as_ref().is_some_and(|published| {
-                std::ptr::addr_eq(Arc::as_ptr(published), Arc::as_ptr(&replica))
-            });
-            if ours {
-                *published = None;
-            }
-            ours
-        });
+        withdraw(&self.arguments.published, &replica);
         self.arguments.status.send_if_modified(|status| {
             let ours = status.incarnation == self.incarnation;
             if ours {

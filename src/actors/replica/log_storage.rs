@@ -16,6 +16,7 @@ use crate::actors::replica::types::{
 };
 use crate::ids::LogIndex;
 use crate::store::error::StoreError;
+use crate::store::file::named;
 use crate::store::log::{Done, GroupLog};
 
 /// Entries that are read at once on their way to the applier or, later, to a peer.
@@ -30,7 +31,7 @@ impl LogStore {
         Self(log, Arc::default())
     }
 
-    /// Why entries could not be read, if so. openraft keeps only the text of what it is told.
+    /// Why the log could not be read, if so. openraft keeps only the text of what it is told.
     pub fn failure(&self) -> Option<StoreError> {
         self.1.get().cloned()
     }
@@ -44,7 +45,12 @@ impl LogStore {
         let decode = |entries: Vec<(LogIndex, _)>| {
             entries.iter().map(|(index, bytes)| decode_entry(*index, bytes)).collect()
         };
-        self.0.read(range, bytes_max).and_then(decode).inspect_err(|error| {
+        self.noted(self.0.read(range, bytes_max).and_then(decode))
+    }
+
+    /// Names the file in an error, and keeps the first for [`Self::failure`].
+    fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        read.map_err(|error| named(self.0.path(), error)).inspect_err(|error| {
             let _ = self.1.set(error.clone());
         })
     }
@@ -63,7 +69,7 @@ impl LogStore {
         if state.purged == LogIndex(0) {
             return Ok(None);
         }
-        decode_log_id(&state.purged_position).map(Some)
+        self.noted(decode_log_id(&state.purged_position)).map(Some)
     }
 }
 
@@ -132,7 +138,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {
-        self.0.state().vote.map(|vote| decode_vote(&vote)).transpose().map_err(to_io_error)
+        let vote = self.0.state().vote.map(|vote| decode_vote(&vote)).transpose();
+        self.noted(vote).map_err(to_io_error)
     }
 }
 
@@ -160,7 +167,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn read_committed(&mut self) -> Result<Option<RaftLogId>, io::Error> {
         let Some(committed) = self.0.state().committed else { return Ok(None) };
-        let committed = decode_log_id(&committed).map_err(to_io_error)?;
+        let committed = self.noted(decode_log_id(&committed)).map_err(to_io_error)?;
         // A follower may learn that an entry is committed before the entry is durable here. What
         // the log then holds is committed as far as it goes.
         let last = self.last_log_id().map_err(to_io_error)?;

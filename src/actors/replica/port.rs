@@ -4,6 +4,7 @@
 //! the shard through [`Applier`] and waits. Neither holds the other: each side can crash and be
 //! replaced alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -84,4 +85,7 @@ pub trait Applier: Send + Sync + 'static {
 
     /// How far the state is durable: the snapshot position.
     fn durable(&self) -> AppliedState;
+
+    /// The file in which it is durable, to be named in errors.
+    fn file(&self) -> &Path;
 }

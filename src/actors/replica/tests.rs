@@ -16,6 +16,7 @@ use crate::actors::replica::port::{
 };
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
+use crate::seams::Random;
 use crate::store::error::StoreError;
 use crate::store::fault::FaultDisk;
 use crate::store::log::{LaneOptions, LogLane};
@@ -147,6 +148,10 @@ impl Applier for FakeShard {
     fn durable(&self) -> AppliedState {
         self.state.lock().unwrap().durable.clone()
     }
+
+    fn file(&self) -> &Path {
+        Path::new("fake-0.redb")
+    }
 }
 
 /// Tells what became of the replica.
@@ -206,6 +211,7 @@ impl Node {
             applier: shard.clone(),
             published: watch::Sender::new(None),
             status: watch::Sender::new(ReplicaStatus::default()),
+            random: Random::system(),
         };
         let (sender, exits) = mpsc::unbounded_channel();
         let (observer, _) = Actor::spawn(None, Observer(sender), ()).await.unwrap();

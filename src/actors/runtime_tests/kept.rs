@@ -107,7 +107,7 @@ impl StateMachine for Memo {
                 self.counts.clear();
                 panic!("a query, on purpose")
             }
-            Query::Slow { .. } => refuse(No),
+            Query::Damaged | Query::Slow { .. } => refuse(No),
         }
     }
 }

@@ -42,11 +42,11 @@ async fn a_command_that_panics_once_is_applied_once() {
 }
 
 #[tokio::test]
-async fn a_query_that_panics_is_an_internal_error_and_restarts_nothing() {
+async fn a_query_that_panics_or_meets_damage_is_an_internal_error_and_restarts_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
-    for _ in 0..50 {
-        let answer = world.router.query_shard(Call::new(), 0, Query::Panic).await;
+    for query in [Query::Panic, Query::Damaged].iter().cycle().take(50) {
+        let answer = world.router.query_shard(Call::new(), 0, query.clone()).await;
         assert_eq!(answer, Err(CallError::Internal));
     }
     assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(1));

@@ -9,7 +9,7 @@ use ractor::ActorProcessingErr;
 use crate::actors::batch::{
     Batch, BatchedCommand, Verdict, answer, chain, decode_verdict, encode_verdict,
 };
-use crate::actors::relay::message::{Ingest, OutboxCommand};
+use crate::actors::relay::message::{Ingest, Keyed, OutboxCommand};
 use crate::actors::replica::port::{CommittedEntry, Replica};
 use crate::actors::shard::kept::{Halt, Place};
 use crate::actors::shard::{APPLY_ATTEMPTS, CATCH_UP_BYTES, InFlight, State};
@@ -17,6 +17,7 @@ use crate::actors::state_machine::{Kept, StateMachine, Stop, Tables};
 use crate::ids::{LogIndex, Stamp};
 use crate::seams::time;
 use crate::store::codec::{self, Record};
+use crate::store::error::StoreError;
 use crate::store::shard_state::ShardState;
 
 impl<S: StateMachine> State<S> {
@@ -46,7 +47,8 @@ impl<S: StateMachine> State<S> {
                 return Ok(());
             }
             let Some(log) = self.cell.current_log() else { return Ok(()) };
-            let entries = log.committed_after(applied, CATCH_UP_BYTES)?;
+            let entries = log.committed_after(applied, CATCH_UP_BYTES);
+            let entries = entries.map_err(|error| self.cell.named(error))?;
             if entries.is_empty() {
                 return Ok(());
             }
@@ -132,6 +134,7 @@ impl<S: StateMachine> State<S> {
         match command.payload.first() {
             Some(&Ingest::KIND) => return self.apply_ingest(shard, place, command),
             Some(&OutboxCommand::KIND) => return self.apply_outbox(shard, &command.payload),
+            Some(&Keyed::KIND) => return self.apply_keyed(shard, place, command),
             Some(_) | None => {}
         }
         if let Some(outcome) = shard.remembered.get(&command.id) {
@@ -142,7 +145,7 @@ impl<S: StateMachine> State<S> {
             self.cell.metrics.expired();
             Verdict::Expired
         } else {
-            self.attempt(shard, place, stamp, &command.payload, |_| {})?
+            self.attempt(shard, place, stamp, &command.payload, |_, _| Ok(()))?
         };
         let outcome = self.conclude(shard, place, &verdict, || command.payload);
         shard.remembered.insert(stamp, command.id, command.deadline, outcome);
@@ -163,7 +166,7 @@ impl<S: StateMachine> State<S> {
         place: Place,
         stamp: Stamp,
         payload: &Bytes,
-        mark: impl FnOnce(&mut Tables<'_>),
+        mark: impl FnOnce(&mut Tables<'_>, &S::Reply) -> Result<(), StoreError>,
     ) -> Result<Verdict<S>, Halt> {
         shard.count_replay(payload.len());
         if self.memory.is_poison(place) {
@@ -183,7 +186,7 @@ impl<S: StateMachine> State<S> {
                 Ok(Ok(outcome)) => {
                     debug_assert!(S::KEPT == Kept::Tables || staged.bytes() == 0, "never a mix");
                     let mut tables = shard.tables(&mut staged);
-                    mark(&mut tables);
+                    mark(&mut tables, &outcome.reply)?;
                     let outbox = &mut self.outgoing.outbox;
                     let head = (!outcome.events.is_empty() && outbox.is_kept())
                         .then(|| outbox.append(&mut tables, place.index, stamp, &outcome.events));
@@ -195,11 +198,11 @@ impl<S: StateMachine> State<S> {
                     shard.put_staged(staged, false);
                     return Ok(Verdict::Refused(refusal));
                 }
-                Ok(Err(Stop::Store(error))) => return Err(error.into()),
+                Ok(Err(Stop::Store(error))) => return Err(self.cell.named(error).into()),
                 Err(_) => {
                     shard.put_staged(staged, false);
                     match S::KEPT {
-                        Kept::Tables => self.service = S::load(&shard.read())?,
+                        Kept::Tables => self.service = self.load(shard)?,
                         Kept::Memory => return Err(self.memory.suspect(place)),
                     }
                 }

@@ -83,9 +83,12 @@ impl<S: StateMachine> State<S> {
     ) -> Result<Verdict<S>, Halt> {
         let stamp = next_stamp(shard, stamp);
         let verdict = match &part.content {
-            Content::Command(payload) => self.attempt(shard, place, stamp, payload, |tables| {
-                feed.write(tables, &ingest.source);
-            })?,
+            Content::Command(payload) => {
+                self.attempt(shard, place, stamp, payload, |tables, _| {
+                    feed.write(tables, &ingest.source);
+                    Ok(())
+                })?
+            }
             Content::Broken(_) => Verdict::Poison,
         };
         self.conclude(shard, place, &verdict, || {

@@ -88,7 +88,7 @@ impl<S: StateMachine> State<S> {
         let cell = self.cell.clone();
         let mut guard = cell.store.owned(self.generation)?;
         match S::KEPT {
-            Kept::Tables => self.service = S::load(&guard.read())?,
+            Kept::Tables => self.service = self.load(&guard)?,
             Kept::Memory => {
                 let from = guard.progress.applied.index;
                 guard.roll_back();
@@ -97,7 +97,7 @@ impl<S: StateMachine> State<S> {
                     shard = %cell.id, from = from.0, to = to.0,
                     "a service has lost its memory: it is applied again from the last checkpoint"
                 );
-                self.service = S::load(&guard.read())?;
+                self.service = self.load(&guard)?;
                 self.outgoing.reload(&guard.read())?;
                 self.has_caught_up = false;
                 self.memory.is_saving = false;

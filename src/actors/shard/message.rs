@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::actors::call::CallError;
+use crate::actors::call::{CallError, Outcome};
 use crate::actors::relay::message::{FeedRequest, OutboxRequest, RuntimeReply};
 use crate::actors::replica::port::{CommittedEntry, ProposeError};
 use crate::actors::shard_cell::ShardCell;
@@ -19,7 +19,7 @@ use crate::store::outbox::Acknowledged;
 
 /// Where the answer to a command goes.
 pub(crate) type ReplyPort<S> =
-    oneshot::Sender<Result<<S as StateMachine>::Reply, CallError<<S as StateMachine>::Refusal>>>;
+    oneshot::Sender<Outcome<<S as StateMachine>::Reply, <S as StateMachine>::Refusal>>;
 /// Where the answer to a query goes.
 pub(crate) type AnswerPort<S> =
     oneshot::Sender<Result<<S as StateMachine>::Answer, CallError<<S as StateMachine>::Refusal>>>;

@@ -14,7 +14,7 @@ use crate::actors::supervisor::spec::{ChildSpec, RestartCause, RestartType, Star
 use crate::actors::supervisor::table::span;
 use crate::actors::supervisor::tree::{KillReason, NoteEvent};
 use crate::seams::tasks;
-use crate::seams::time::{Instant, sleep, sleep_until};
+use crate::seams::time::{Instant, now, sleep, sleep_until};
 
 /// Bounds of the time between two looks at the heartbeats: a quarter of the shortest limit, but
 /// neither a busy loop nor so long that a restart by watchdog surprises a reader of the metrics.
@@ -123,7 +123,7 @@ impl State {
     }
 
     pub(super) fn look_at_heartbeats(&mut self) -> Result<(), Escalation> {
-        let now = Instant::now();
+        let now = now();
         for index in 0..self.children.len() {
             let child = &mut self.children[index];
             let Some(limit) = child.slot.spec.stuck_after else { continue };
@@ -151,7 +151,7 @@ impl State {
     pub(super) fn restart(&mut self, index: usize, cause: RestartCause) -> Result<(), Escalation> {
         let child = &mut self.children[index];
         if let Some(Want::Restart(_)) = child.want {
-            child.not_before = Instant::now();
+            child.not_before = now();
             return self.reconcile(index);
         }
         self.replace(index, cause, format!("restart asked for ({})", cause.as_str()))
@@ -228,7 +228,7 @@ impl State {
         cause: Option<RestartCause>,
         actor: ActorId,
     ) {
-        let (child, since) = (&mut self.children[index], Instant::now());
+        let (child, since) = (&mut self.children[index], now());
         child.phase = Phase::Up { actor, attempt, since };
         child.seen = None;
         child.slot.set(SlotState::Running(since));
@@ -256,7 +256,7 @@ impl State {
         cause: RestartCause,
         failure: String,
     ) -> Result<(), Escalation> {
-        let now = Instant::now();
+        let now = now();
         let child = &mut self.children[index];
         child.slot.failed_with(&failure);
         let own = match cause.spends_budget() {
@@ -296,7 +296,7 @@ impl State {
     ) {
         let child = &mut self.children[index];
         child.want = Some(Want::Restart(cause));
-        child.not_before = Instant::now() + delay;
+        child.not_before = now() + delay;
         child.slot.count(cause);
         child.slot.set(match delay.is_zero() {
             true => SlotState::Stopping,
@@ -362,7 +362,7 @@ impl State {
         let children = &self.children[scope.clone()];
         let starting = children.iter().any(|child| matches!(child.phase, Phase::Starting { .. }));
         let due = children.iter().filter(|c| c.want.is_some()).map(|c| c.not_before).max();
-        let pausing = due.is_some_and(|due| due > Instant::now());
+        let pausing = due.is_some_and(|due| due > now());
         let first = scope.into_iter().find(|at| self.children[*at].want.is_some());
         if let (Some(first), false, false) = (first, starting, pausing) {
             self.begin_start(first);
@@ -439,7 +439,7 @@ impl Child {
             slot,
             phase: Phase::Down,
             want: None,
-            not_before: Instant::now(),
+            not_before: now(),
             budget,
             dependency_budget,
             failures_in_row: 0,

@@ -14,7 +14,7 @@ use crate::actors::supervisor::spec::{
     ChildSpec, KILL_WAIT, RestartCause, RestartType, SpecError, StartError, Strategy,
     SupervisorSpec,
 };
-use crate::seams::time::{Instant, timeout};
+use crate::seams::time::{now, timeout};
 use crate::seams::{Random, tasks};
 
 /// Hears of everything that happens in a tree, for metrics. It is called inside supervisors: it
@@ -168,7 +168,7 @@ impl Tree {
             }
         };
         let gone = self.root.adopt(started);
-        self.root.set(SlotState::Running(Instant::now()));
+        self.root.set(SlotState::Running(now()));
         let guard = tasks::spawn(guard(Arc::clone(&self.root), gone));
         let path = Arc::clone(&self.root.path);
         let outcome = guard.map(move |end| {
@@ -179,7 +179,7 @@ impl Tree {
 
     /// How the tree is now. Reads shared memory only, so it answers whatever hangs (S5).
     pub fn snapshot(&self) -> TreeNode {
-        self.root.snapshot(Instant::now())
+        self.root.snapshot(now())
     }
 
     /// Readiness: every permanent child runs, and every transient one runs or is done. Temporary

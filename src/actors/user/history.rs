@@ -21,6 +21,9 @@ use crate::store::error::StoreError;
 /// Most reads in a reader's history; the oldest are forgotten first. Years of a diligent reader.
 pub const HISTORY_MAX: u32 = 10_000;
 
+/// Time and post of a read: what tells it apart, and its place in the history.
+type Moment = (Stamp, PostId);
+
 /// Reads that one command forgets at most: more than one can add, so that a history that is too
 /// long becomes shorter.
 const FORGOTTEN_AT_ONCE: u32 = 2 * READS_MAX as u32;
@@ -205,13 +208,12 @@ impl Size {
     }
 }
 
-/// The rows of a history from a place on, oldest first: key, time and post.
+/// The rows of a history from a place on, oldest first, with their keys.
 fn rows<'a>(
     tables: &ReadTables<'a>,
     user: UserId,
-    from: (Stamp, PostId),
-) -> Result<impl Iterator<Item = Result<(Bytes, (Stamp, PostId)), StoreError>> + use<'a>, StoreError>
-{
+    from: Moment,
+) -> Result<impl Iterator<Item = Result<(Bytes, Moment), StoreError>> + use<'a>, StoreError> {
     let start = history_key(user, from.0, from.1);
     let rows = tables.prefix(HISTORY, &user_key(user), &start)?;
     Ok(rows.filter_map(|row| match row {
@@ -224,7 +226,7 @@ fn rows<'a>(
 pub(super) fn page(
     tables: &ReadTables<'_>,
     user: UserId,
-    place: Option<Place<(Stamp, PostId)>>,
+    place: Option<Place<Moment>>,
     limit: usize,
 ) -> Result<Vec<Read>, StoreError> {
     let key = |(at, post)| history_key(user, at, post);

@@ -11,7 +11,6 @@
 //! and each read that enters it is one event.
 
 mod apply;
-mod cache;
 mod choices;
 pub mod event;
 mod history;
@@ -23,26 +22,30 @@ mod view;
 use std::sync::Arc;
 
 pub use apply::EDGES_MAX;
-use cache::Cache;
 pub use choices::{FEEDBACK_MAX, TAGS_MAX};
 use event::Event;
 pub use history::HISTORY_MAX;
 use message::{Answer, Card, Command, Error, Query, Reply, Viewer};
 
 use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::generations::Generations;
 use crate::ids::{Bucket, Stamp, UserId};
 use crate::store::error::StoreError;
 
+/// About 3,000 reads, which take some milliseconds, or hundreds of other commands.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Viewers kept decoded, in bytes; one with the most edges takes 80 kB per kind, a usual one 300 B.
 const VIEWERS_BYTES: usize = 8 * 1024 * 1024;
 /// Cards kept decoded, with what the edge renders of them, in bytes.
 const CARDS_BYTES: usize = 16 * 1024 * 1024;
 
-/// The user service: everything is in the tables, the value holds caches.
+/// The user service: everything is in the tables, the value holds caches. They are exact, not stale:
+/// an entry is dropped when a merged command changed what it was made from, and made again when
+/// somebody asks.
 #[derive(Debug)]
 pub struct Service {
-    viewers: Cache<UserId, Arc<Viewer>>,
-    cards: Cache<UserId, Arc<Card>>,
+    viewers: Generations<UserId, Arc<Viewer>>,
+    cards: Generations<UserId, Arc<Card>>,
     /// Whose cached entries the running command makes wrong, once it is merged.
     touched: Vec<UserId>,
 }
@@ -56,6 +59,7 @@ impl Service {
 impl StateMachine for Service {
     const NAME: &'static str = "user";
     const TABLES: &'static [&'static str] = tables::TABLES;
+    const BATCH_BYTES_MAX: usize = BATCH_BYTES_MAX;
     type Command = Command;
     type Query = Query;
     type Reply = Reply;
@@ -69,8 +73,8 @@ impl StateMachine for Service {
 
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            viewers: Cache::new(VIEWERS_BYTES),
-            cards: Cache::new(CARDS_BYTES),
+            viewers: Generations::new(VIEWERS_BYTES),
+            cards: Generations::new(CARDS_BYTES),
             touched: Vec::new(),
         })
     }
@@ -87,8 +91,8 @@ impl StateMachine for Service {
 
     fn committed(&mut self) {
         for user in self.touched.drain(..) {
-            self.viewers.remove(user);
-            self.cards.remove(user);
+            self.viewers.remove(&user);
+            self.cards.remove(&user);
         }
     }
 

@@ -72,7 +72,7 @@ impl Service {
         tables: &ReadTables<'_>,
         user: UserId,
     ) -> Result<Arc<Viewer>, Stop<Error>> {
-        if let Some(viewer) = self.viewers.get(user) {
+        if let Some(viewer) = self.viewers.get(&user) {
             return Ok(viewer);
         }
         let row = found(tables, user)?;
@@ -92,7 +92,7 @@ impl Service {
         tables: &ReadTables<'_>,
         user: UserId,
     ) -> Result<Option<Arc<Card>>, StoreError> {
-        if let Some(card) = self.cards.get(user) {
+        if let Some(card) = self.cards.get(&user) {
             return Ok(Some(card));
         }
         let Some(row) = row(tables, user)? else { return Ok(None) };

@@ -5,12 +5,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::actors::post::message::{Command, Filter, Reader as PostReader, Reply, Visibility};
+use crate::actors::post::message::{Command, Filter, Reply, Visibility};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::checks::Checks;
 use crate::http::conduit::render;
+use crate::http::conduit::seen::{Seen, seen};
 use crate::http::error::Answered;
 use crate::http::extract::{Page, Reader, SignedIn, link_token, wrong_answer};
 use crate::http::fields;
@@ -135,8 +136,7 @@ pub async fn update(
     RawQuery(raw): RawQuery,
     Json(body): Json<ArticleBody>,
 ) -> Answered {
-    let post = named(&slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
+    let Seen { post, author, link, reader } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
     let sent = body.article.unwrapped("article")?;
     let mut checks = Checks::default();
     let title = checks.optional("title", sent.title, fields::title);
@@ -144,11 +144,10 @@ pub async fn update(
     let body = checks.optional("body", sent.body, fields::body);
     let tags = checks.tags("tagList", sent.tag_list);
     checks.finish()?;
-    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    let editor = PostReader::new(&viewer, seen.summary.author, link);
+    let editor = reader;
     let command =
         Command::EditPost { post, editor, title, description, body, tags, if_version: None };
-    let card = people::card(&app, seen.summary.author).await?;
+    let card = people::card(&app, author).await?;
     app.posts.command(Call::new(), command).await?;
     let (view, body) = fetch_written(&app, post, &viewer, link).await?;
     Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
@@ -161,11 +160,8 @@ pub async fn delete(
     Path(slug): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Answered {
-    let post = named(&slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
-    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    let editor = PostReader::new(&viewer, seen.summary.author, link);
-    let command = Command::DeletePost { post, editor, if_version: None };
+    let Seen { post, reader, .. } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
+    let command = Command::DeletePost { post, editor: reader, if_version: None };
     app.posts.command(Call::new(), command).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -197,11 +193,8 @@ async fn set_favorite(
     raw: Option<String>,
     on: bool,
 ) -> Answered {
-    let post = named(slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
-    let (seen, _) = fetch(app, post, Some(viewer.clone()), link).await?;
-    let reader = PostReader::new(&viewer, seen.summary.author, link);
-    let card = people::card(app, seen.summary.author).await?;
+    let Seen { post, author, link, reader } = seen(app, &viewer, slug, raw.as_deref()).await?;
+    let card = people::card(app, author).await?;
     app.posts.command(Call::new(), Command::SetFavorite { post, reader, on }).await?;
     let (view, body) = fetch_written(app, post, &viewer, link).await?;
     Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))

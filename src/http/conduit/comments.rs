@@ -6,19 +6,18 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 
 use crate::actors::post::Progress;
-use crate::actors::post::message::{
-    Answer, Command, Comment, Query as PostQuery, Reader as PostReader, Reply,
-};
+use crate::actors::post::message::{Answer, Command, Comment, Query as PostQuery, Reply};
 use crate::actors::router::Call;
 use crate::http::App;
 use crate::http::checks::Checks;
 use crate::http::conduit::render;
+use crate::http::conduit::seen::{Seen, seen};
 use crate::http::error::{Answered, Failure};
 use crate::http::extract::{Reader, SignedIn, link_token, wrong_answer};
 use crate::http::fields;
 use crate::http::json::{Field, Json, Object};
 use crate::http::people::{self, Cards};
-use crate::http::posts::{fetch, named};
+use crate::http::posts::named;
 use crate::http::query::Query;
 
 /// The body of a new comment.
@@ -60,15 +59,12 @@ pub async fn create(
     RawQuery(raw): RawQuery,
     Json(body): Json<CommentBody>,
 ) -> Answered {
-    let post = named(&slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
+    let Seen { post, reader, .. } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
     let sent = body.comment.unwrapped("comment")?;
     let mut checks = Checks::default();
     let Some(body) = checks.required("body", sent.body, fields::comment) else {
         return Err(checks.failure());
     };
-    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
-    let reader = PostReader::new(&viewer, seen.summary.author, link);
     let card = people::card(&app, viewer.id).await?;
     let text = body.clone();
     let command = Command::AddComment { post, reader, body: text, created_at: None, import: None };
@@ -86,11 +82,8 @@ pub async fn delete(
     Path((slug, number)): Path<(String, String)>,
     RawQuery(raw): RawQuery,
 ) -> Answered {
-    let post = named(&slug)?;
-    let link = link_token(Query::new(raw.as_deref()));
-    let (seen, _) = fetch(&app, post, Some(viewer.clone()), link).await?;
+    let Seen { post, reader, .. } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
     let number = number.parse().map_err(|_| Failure::not_found("comment"))?;
-    let reader = PostReader::new(&viewer, seen.summary.author, link);
     app.posts.command(Call::new(), Command::DeleteComment { post, number, reader }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

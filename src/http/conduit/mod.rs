@@ -9,5 +9,6 @@ pub mod comments;
 mod escape;
 pub mod profiles;
 pub mod render;
+mod seen;
 pub mod tags;
 pub mod users;

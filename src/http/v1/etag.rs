@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::http::error::{Answered, Failure, STALE};
 use crate::http::v1::values::mark_private;
 
+/// What the documentation says of the header.
+pub const IF_MATCH: &str = "Entity tag or `\"<version>\"` of the version that is meant, or `*`.";
+
 /// The entity tag of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ETag(String);

@@ -8,15 +8,15 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::actors::router::Call;
 use crate::actors::user::message::{Command, Feedback, Viewer};
 use crate::http::App;
 use crate::http::checks::Checks;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
 use crate::http::extract::SignedIn;
 use crate::http::fields::{self, Checked};
-use crate::http::json::{Field, Json};
+use crate::http::json::Field;
 use crate::http::posts::{fetch, named};
+use crate::http::v1::once::{KEY, Sent};
 use crate::ids::{PostId, UserId};
 
 /// What a reader wishes.
@@ -71,6 +71,7 @@ impl Wish {
 /// The later of `less` and `hide` counts for a post; the newest 1,000 are kept.
 #[utoipa::path(
     post, path = "/v1/feedback", tag = "reader", request_body = Wished,
+    params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
         (status = "4XX", description = "A problem.", body = Problem, content_type = PROBLEM),
@@ -79,7 +80,7 @@ impl Wish {
 pub async fn give(
     State(app): State<App>,
     SignedIn(viewer): SignedIn,
-    Json(sent): Json<Wished>,
+    Sent { body: sent, key }: Sent<Wished>,
 ) -> Answered {
     let mut checks = Checks::default();
     let wish = checks.required("what", sent.what, |what| Wish::of(&what));
@@ -87,6 +88,7 @@ pub async fn give(
     let tag = checks.optional("tag", sent.tag, fields::tag);
     let Some(wish) = wish else { return Err(checks.failure()) };
     checks.finish()?;
+    let mut once = key.begin(&app, &viewer)?;
     let user = viewer.id;
     let command = match (wish, post, tag) {
         (Wish::MuteTag, None, Some(tag)) => Command::SetTagMute { user, tag, on: true },
@@ -111,8 +113,8 @@ pub async fn give(
             Command::WithdrawFeedback { user, post: named(&post)? }
         }
     };
-    app.users.command(Call::new(), command).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    once.command(&app.users, command).await?;
+    Ok(once.answer(StatusCode::NO_CONTENT.into_response()))
 }
 
 /// A post that the viewer may see, and its author.

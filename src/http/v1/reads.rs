@@ -21,7 +21,8 @@ use crate::actors::user::message::{Command, Depth, READS_MAX, Read, Reply, Viewe
 use crate::http::App;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
 use crate::http::extract::{SignedIn, wrong_answer};
-use crate::http::json::{Field, Json, Object, Shape};
+use crate::http::json::{Field, Object, Shape};
+use crate::http::v1::once::{KEY, Sent};
 use crate::http::v1::values::{Time, private_json};
 use crate::http::{fields, slug};
 use crate::ids::{PostId, Stamp};
@@ -92,6 +93,7 @@ pub enum Reason {
 /// Sent again, a batch changes nothing. The history keeps the newest 10,000 reads.
 #[utoipa::path(
     post, path = "/v1/reads", tag = "reader", request_body = Reads,
+    params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 200, description = "What became of them.", body = Recorded),
         (status = "4XX", description = "A problem.", body = Problem, content_type = PROBLEM),
@@ -100,17 +102,18 @@ pub enum Reason {
 pub async fn record(
     State(app): State<App>,
     SignedIn(viewer): SignedIn,
-    Json(body): Json<Reads>,
+    Sent { body, key }: Sent<Reads>,
 ) -> Answered {
     let sent = check(body.reads)?;
-    let seen = seen(&app, &viewer, sent.iter().filter_map(|(post, ..)| *post)).await?;
-    let read = |(post, at, depth): &(Option<PostId>, Stamp, Option<Depth>)| {
-        let post = post.filter(|post| seen.contains(post))?;
-        Some(Read { post, at: *at, depth: *depth })
+    let mut once = key.begin(&app, &viewer)?;
+    let seen = seen(&app, &viewer, sent.iter().filter_map(|told| told.post)).await?;
+    let read = |told: &Told| {
+        let post = told.post.filter(|post| seen.contains(post))?;
+        Some(Read { post, at: told.at, depth: told.depth })
     };
     let command = Command::RecordReads { user: viewer.id, reads: sent.iter().map(read).collect() };
-    let reply = app.users.command(Call::new(), command).await?;
-    Ok(private_json(StatusCode::OK, &answer(sent.len(), reply)?))
+    let reply = once.command(&app.users, command).await?;
+    Ok(once.answer(private_json(StatusCode::OK, &answer(sent.len(), reply)?)))
 }
 
 fn answer(sent: usize, reply: Reply) -> Answered<Recorded> {
@@ -149,8 +152,15 @@ async fn seen(
     Ok(answers.await?.into_iter().flatten().map(|view| view.summary.id).collect())
 }
 
-/// Post (none for a name that no post has), time and depth of each read.
-fn check(sent: Field<Items>) -> Answered<Vec<(Option<PostId>, Stamp, Option<Depth>)>> {
+/// A read as it was sent.
+struct Told {
+    /// None for a name that no post has.
+    post: Option<PostId>,
+    at: Stamp,
+    depth: Option<Depth>,
+}
+
+fn check(sent: Field<Items>) -> Answered<Vec<Told>> {
     let items = match sent {
         Field::Value(Items(items)) => items,
         Field::Absent | Field::Null => return Err(Failure::invalid("reads", "is missing")),
@@ -200,7 +210,7 @@ fn check(sent: Field<Items>) -> Answered<Vec<(Option<PostId>, Stamp, Option<Dept
                 None
             }
         };
-        reads.push((post, at, depth));
+        reads.push(Told { post, at, depth });
         if wrong.len() >= WRONG_TOLD_MAX {
             break;
         }

@@ -258,7 +258,10 @@ fn posts_named<'a>(
             return Err(Failure::invalid(field, "must hold ids of posts"));
         };
         if posts.len() >= POSTS_NAMED_MAX {
-            return Err(Failure::invalid(field, format!("must hold at most {POSTS_NAMED_MAX} ids")));
+            return Err(Failure::invalid(
+                field,
+                format!("must hold at most {POSTS_NAMED_MAX} ids"),
+            ));
         }
         posts.push(post);
     }

@@ -45,8 +45,8 @@ impl Seen {
         let mut seen = Self { posts: Vec::new(), list: identity };
         if let Some(cursor) = cursor {
             let posts = seen.posts_of(cursor);
-            seen.posts = posts
-                .ok_or_else(|| Failure::malformed_at("cursor", "is not one of this list"))?;
+            seen.posts =
+                posts.ok_or_else(|| Failure::malformed_at("cursor", "is not one of this list"))?;
         }
         Ok(seen)
     }

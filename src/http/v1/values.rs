@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::actors::post::message::Visibility;
 use crate::http::conduit::render;
+use crate::http::fields::Checked;
 use crate::ids::{ID_CHARS, PostId, Stamp, UserId, id_text};
 
 /// An id: 13 characters of lower-case Crockford base 32.
@@ -81,6 +82,35 @@ impl From<Visibility> for Audience {
             Visibility::Unlisted => Self::Unlisted,
             Visibility::Scheduled => Self::Scheduled,
             Visibility::Draft => Self::Draft,
+        }
+    }
+}
+
+impl From<Audience> for Visibility {
+    fn from(audience: Audience) -> Self {
+        match audience {
+            Audience::Public => Self::Public,
+            Audience::Followers => Self::Followers,
+            Audience::Unlisted => Self::Unlisted,
+            Audience::Scheduled => Self::Scheduled,
+            Audience::Draft => Self::Draft,
+        }
+    }
+}
+
+impl Audience {
+    /// What a client calls it.
+    ///
+    /// # Errors
+    /// What is wrong with any other text.
+    pub fn of(sent: &str) -> Checked<Self> {
+        match sent {
+            "public" => Ok(Self::Public),
+            "followers" => Ok(Self::Followers),
+            "unlisted" => Ok(Self::Unlisted),
+            "scheduled" => Ok(Self::Scheduled),
+            "draft" => Ok(Self::Draft),
+            _ => Err("is none that a post can have".into()),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The file of a lane: how it is created, what is in it, and what its errors mean.
 
-use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::GroupId;
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
-use crate::store::file::Storage;
+use crate::store::file::{Storage, damaged, named, store_error};
 
 /// `(group, index)`, both big endian → the bytes of the entry.
 pub(super) const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -48,9 +47,9 @@ pub(super) fn entry_key(group: GroupId, index: u64) -> [u8; 12] {
 }
 
 /// The index in the key of an entry.
-pub(super) fn index_of_key(key: &[u8]) -> Result<u64, StoreError> {
+fn index_of_key(path: &Path, key: &[u8]) -> Result<u64, StoreError> {
     let index = key.get(4..12).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-    index.ok_or_else(|| damaged(Path::new(""), "a key of an entry is malformed"))
+    index.ok_or_else(|| damaged(path, "a key of an entry is malformed"))
 }
 
 /// Opens the lane at `path`, or creates it.
@@ -71,7 +70,7 @@ pub(super) fn open_with_backend(
     backend: impl redb::StorageBackend,
     cache_bytes: usize,
 ) -> Result<Database, StoreError> {
-    let fresh = backend.len().map_err(|error| io_error(name, &error))? == 0;
+    let fresh = backend.len().map_err(|error| crate::store::file::os_error(name, &error))? == 0;
     let database = Database::builder()
         .set_cache_size(cache_bytes)
         .create_with_backend(backend)
@@ -131,7 +130,7 @@ pub(super) fn load_group(
     };
     let (record, entries) = read().map_err(|error| store_error(path, error))?;
     let record: GroupRecord = match record {
-        Some(bytes) => codec::decode(&bytes)?,
+        Some(bytes) => codec::decode(&bytes).map_err(|error| named(path, error.into()))?,
         None => GroupRecord::default(),
     };
     let (low, high) = (entry_key(group, record.purged + 1), entry_key(group, u64::MAX));
@@ -143,41 +142,8 @@ pub(super) fn load_group(
     };
     let (first, last) = ends().map_err(|error| store_error(path, error))?;
     let Some(first) = first else { return Ok((record, None)) };
-    let last = index_of_key(last.as_ref().unwrap_or(&first))?;
-    Ok((record, Some((index_of_key(&first)?, last))))
-}
-
-fn damaged(path: &Path, detail: &str) -> StoreError {
-    StoreError::Damaged { path: path.into(), detail: detail.into() }
-}
-
-/// What an error of redb means for the operator.
-pub(super) fn store_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
-    match error.into() {
-        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
-            StoreError::Locked { path: path.into() }
-        }
-        redb::Error::Io(error) => io_error(path, &error),
-        error @ (redb::Error::Corrupted(_)
-        | redb::Error::RepairAborted
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableDoesNotExist(_)) => damaged(path, &error.to_string()),
-        // The remaining variants (the enum is open) are failures of the storage or of redb.
-        error => StoreError::Io(error.to_string()),
-    }
-}
-
-/// What an error of the operating system means for the operator.
-pub(super) fn io_error(path: &Path, error: &io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            StoreError::ReadOnly { path: path.into() }
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
-        io::ErrorKind::InvalidData => damaged(path, &error.to_string()),
-        _ => StoreError::Io(format!("`{}`: {error}", path.display())),
-    }
+    let last = index_of_key(path, last.as_ref().unwrap_or(&first))?;
+    Ok((record, Some((index_of_key(path, &first)?, last))))
 }
 
 /// The index of the first entry that is physically in the file.
@@ -187,5 +153,5 @@ pub(super) fn load_first_key(database: &Database, group: GroupId) -> Option<u64>
     let (low, high) = (entry_key(group, 0), entry_key(group, u64::MAX));
     let mut range = entries.range(low.as_slice()..=high.as_slice()).ok()?;
     let (key, _) = range.next()?.ok()?;
-    index_of_key(key.value()).ok()
+    index_of_key(Path::new(""), key.value()).ok()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use redb::{ReadTransaction, ReadableDatabase};
 
 use crate::ids::{GroupId, LogIndex};
 use crate::store::error::StoreError;
+use crate::store::file::store_error;
 use crate::store::log::file::{self, ENTRIES, GroupRecord, entry_key};
 use crate::store::log::lane::{LaneShared, lock};
 use crate::store::log::writer::{Answer, Done, Request};
@@ -87,6 +89,11 @@ impl GroupLog {
     /// Distinguishes this opening of the group from all others in the process; rises.
     pub fn incarnation(&self) -> u64 {
         self.incarnation
+    }
+
+    /// The file that holds it.
+    pub fn path(&self) -> &Path {
+        &self.lane.path
     }
 
     /// Appends entries, which follow the last one. They can be read at once; `done` is called
@@ -191,7 +198,7 @@ impl GroupLog {
     fn snapshot(&self) -> Result<ReadTransaction, StoreError> {
         let database = self.lane.database();
         let Some(database) = database.as_ref() else { return Err(self.lane.gone()) };
-        database.begin_read().map_err(|error| file::store_error(&self.lane.path, error))
+        database.begin_read().map_err(|error| store_error(&self.lane.path, error))
     }
 
     /// Reads entries until `to`; false when the page is full.
@@ -215,7 +222,7 @@ impl GroupLog {
             }
             Ok(true)
         };
-        let complete = read().map_err(|error| file::store_error(&self.lane.path, error))?;
+        let complete = read().map_err(|error| store_error(&self.lane.path, error))?;
         if complete && page.next != to {
             return Err(self.hole(page.next));
         }

@@ -11,7 +11,8 @@ use crate::ids::{GroupId, LogIndex};
 use crate::seams::time;
 use crate::store::codec;
 use crate::store::error::StoreError;
-use crate::store::log::file::{self, ENTRIES, GROUPS, GroupRecord, entry_key};
+use crate::store::file::store_error;
+use crate::store::log::file::{ENTRIES, GROUPS, GroupRecord, entry_key};
 use crate::store::log::group::GroupShared;
 use crate::store::log::lane::{LaneShared, lock};
 
@@ -266,7 +267,7 @@ impl Writer {
             }
             Ok(transaction.commit()?)
         };
-        write().map_err(|error| file::store_error(&shared.path, error))
+        write().map_err(|error| store_error(&shared.path, error))
     }
 
     /// Removes about `bytes_max` bytes of what is to be purged.
@@ -307,7 +308,7 @@ impl Writer {
                 let entries = database.begin_read()?.open_table(ENTRIES)?;
                 Ok(entries.range(low.as_slice()..=high.as_slice())?.next().transpose()?.is_some())
             };
-            if has_entries().map_err(|error| file::store_error(&self.shared.path, error))? {
+            if has_entries().map_err(|error| store_error(&self.shared.path, error))? {
                 return Ok(());
             }
             self.purges.remove(&id);

@@ -1,8 +1,12 @@
 //! The native API, over HTTP, with one shard per service and with four.
 
+mod docs;
+mod once;
+mod people;
 mod posts;
 mod reader;
 mod recommendations;
+mod writing;
 
 use serde_json::Value;
 

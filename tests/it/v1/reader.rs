@@ -104,6 +104,35 @@ async fn a_history_of_many_steps_is_forgotten_whole() {
     assert_eq!(page, json!({ "data": [], "next_cursor": null, "prev_cursor": null }));
 }
 
+#[tokio::test]
+async fn a_batch_under_a_key_is_answered_as_it_was() {
+    with_each_layout(async |node| {
+        let mut ann = register(node, "ann").await;
+        let mut bob = register(node, "bob").await;
+        let post = write(&mut ann, "One").await;
+        let body = json!({ "reads": [
+            { "post": "0000000000000", "at": at(1) },
+            { "post": post, "at": at(2) },
+            { "post": post, "at": "2099-01-01T00:00:00Z" },
+        ] });
+        let key = [("idempotency-key", "batch-1")];
+        let first = bob.ask("POST", "/v1/reads", &key, Some(&body)).await.expect(200);
+        assert_eq!(
+            (first.json()["recorded"].clone(), first.header("idempotency-replayed")),
+            (json!(1), None)
+        );
+        // What it would be refused for now, it was not refused for then.
+        ann.delete(&format!("/api/articles/{post}")).await.expect(204);
+        let again = bob.ask("POST", "/v1/reads", &key, Some(&body)).await.expect(200);
+        assert_eq!(again.json(), first.json());
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        let other = json!({ "reads": [] });
+        let answer = bob.ask("POST", "/v1/reads", &key, Some(&other)).await;
+        assert_eq!(answer.status, 422, "{}", answer.text());
+    })
+    .await;
+}
+
 /// What is hidden is refused, and shown, like what never was.
 #[tokio::test]
 async fn what_a_reader_may_not_see_is_neither_recorded_nor_shown() {

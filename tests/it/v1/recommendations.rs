@@ -101,9 +101,8 @@ async fn pages_do_not_repeat_and_what_is_excluded_stays_away() {
             path = format!("{}&cursor={cursor}", bare(&path));
         }
         found.reverse();
-        let left: Vec<&String> = all.iter().filter(|title| {
-            ![&all[3], &all[4]].contains(title)
-        }).collect();
+        let left: Vec<&String> =
+            all.iter().filter(|title| ![&all[3], &all[4]].contains(title)).collect();
         assert_eq!(found.iter().collect::<Vec<_>>(), left);
         let reads = json!({ "reads": [ids[0], ids[1]] });
         let session = "/v1/session/recommendations?limit=100";

@@ -6,12 +6,12 @@ use super::support::*;
 use crate::actors::post::apply::{COMMENTS_BYTES_MAX, COMMENTS_MAX, DUE_POSTS_MAX};
 use crate::actors::post::cache::Limits;
 use crate::actors::post::event::Event;
-use crate::actors::signature::Signature;
 use crate::actors::post::message::{
     Answer, Command, Comment, Error, Filter, ImportKey, Query, Reader, Reply, Visibility,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::tables::{self, CommentNumberRow, TombstoneRow};
+use crate::actors::signature::Signature;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::{Bucket, PostId, Stamp};
 use crate::store::codec;

@@ -1,8 +1,8 @@
 //! One number for the whole state, and how much memory it takes.
 
-use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::post::Post;
 use crate::actors::recommendation::engine::reader::Reader;
+use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::signature::mix;
 use crate::ids::{PostId, UserId};
@@ -24,8 +24,8 @@ impl Engine {
     pub fn memory_bytes(&self) -> usize {
         let posts = self.posts.heap_bytes()
             + self.posts.iter().map(|post| post.neighbours.heap_bytes()).sum::<usize>();
-        let readers = self.readers.heap_bytes()
-            + self.readers.iter().map(Reader::heap_bytes).sum::<usize>();
+        let readers =
+            self.readers.heap_bytes() + self.readers.iter().map(Reader::heap_bytes).sum::<usize>();
         let lists = std::iter::once(&self.newest).chain(&self.trends);
         let maps = self.post_slots.capacity() * (size_of::<(PostId, u32)>() + 1)
             + self.reader_slots.capacity() * (size_of::<(UserId, u32)>() + 1);

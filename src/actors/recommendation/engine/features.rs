@@ -2,7 +2,6 @@
 
 //! What the ranker sees of a candidate.
 
-use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::gather::{Asker, is_same_visit};
 use crate::actors::recommendation::engine::math::{log2, log2p};
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
@@ -10,6 +9,7 @@ use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::reader::strength;
 use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
 use crate::actors::recommendation::engine::settings::WINDOWS;
+use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::signature::Signature;
 
 /// Length of a row; a multiple of eight. Unused ones are 0.

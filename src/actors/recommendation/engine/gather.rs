@@ -1,6 +1,5 @@
 //! Candidates: which posts may be worth a reader's while, and which must not be shown.
 
-use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::item::Source;
 use crate::actors::recommendation::engine::math::log2p;
 use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
@@ -8,6 +7,7 @@ use crate::actors::recommendation::engine::post::Post;
 use crate::actors::recommendation::engine::reader::Choices;
 use crate::actors::recommendation::engine::rules::add_fresh;
 use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
 
 /// Candidates beyond which no more are taken.
 const CANDIDATES_MAX: usize = 2_000;

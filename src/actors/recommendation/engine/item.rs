@@ -1,5 +1,7 @@
 //! What is recommended, and why.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{PostId, UserId};
 
 /// Which list a recommendation came from first.
@@ -60,7 +62,8 @@ pub struct Item {
 }
 
 /// How an answer is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
     /// By the ranker.
     Ranker,

@@ -24,7 +24,6 @@
 //! refilled since.
 
 mod digest;
-mod state;
 pub mod event;
 mod features;
 mod fixed;
@@ -42,6 +41,7 @@ mod rules;
 mod saved;
 mod scratch;
 pub mod settings;
+mod state;
 mod tag;
 mod top_list;
 pub mod weights;
@@ -49,7 +49,7 @@ pub mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use state::Engine;
 pub use recommend::Options;
 pub use saved::{LATE, SERVING, TABLES, damaged, delete};
 pub use scratch::Scratch;
+pub use state::Engine;

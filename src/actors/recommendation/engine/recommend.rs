@@ -1,12 +1,12 @@
 //! Questions: what to read next.
 
-use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::features::{FEATURES, extract};
 use crate::actors::recommendation::engine::gather::{Asker, gather};
 use crate::actors::recommendation::engine::item::{Item, Method, Reason, Recommendations, Source};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::rules::{self, Chosen};
 use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::weights::Weights;
 use crate::ids::{PostId, Stamp, UserId};
 
@@ -114,9 +114,8 @@ impl Engine {
         let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
         places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));
         places.dedup_by_key(|place| place.post);
-        let seen = places.into_iter().filter(|place| {
-            self.is_wanted(place.post, asker, options.exclude)
-        });
+        let seen =
+            places.into_iter().filter(|place| self.is_wanted(place.post, asker, options.exclude));
         let posts = seen.take(options.limit).map(|place| {
             let candidate = Candidate::new(place.post, Source::FollowedAuthor, [0.0; 2]);
             let reason = self.follow_reason(&candidate, asker).unwrap_or(Reason::New);
@@ -167,12 +166,7 @@ impl Engine {
 
     /// Keeps of the candidates in `scratch` those that are among some posts, and the chosen one,
     /// whose index from then on is returned. Too few to compare: all are kept.
-    pub fn keep_candidates(
-        &self,
-        posts: &[PostId],
-        chosen: usize,
-        scratch: &mut Scratch,
-    ) -> usize {
+    pub fn keep_candidates(&self, posts: &[PostId], chosen: usize, scratch: &mut Scratch) -> usize {
         let mut kept: Vec<usize> =
             posts.iter().filter_map(|post| self.candidate_of(*post, scratch)).collect();
         kept.push(chosen);

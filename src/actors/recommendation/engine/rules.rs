@@ -1,10 +1,10 @@
 //! From scores to a list: variety, room for the new, and nothing of one author only.
 
-use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::item::{Method, Source};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::recommend::Options;
 use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::signature::mix;
 
 /// Candidates among which variety is made.

@@ -21,7 +21,8 @@ use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
 /// Names of the tables; a [`Table`] below is an index into this list, which only ever grows.
-pub const TABLES: &[&str] = &["posts", "readers", "tags", "shared", "serving", "late"];
+pub const TABLES: &[&str] =
+    &["posts", "readers", "tags", "shared", "serving", "late", "traffic", "waiting"];
 
 /// Copy, slot → [`Post`].
 const POSTS: Table = Table(0);

@@ -10,10 +10,10 @@ use crate::actors::recommendation::engine::post::{NONE, Post, Status};
 use crate::actors::recommendation::engine::reader::{Reader, choose};
 use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
-use crate::actors::signature::Signature;
 use crate::actors::recommendation::engine::tag::{Tag, Tags};
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::recommendation::engine::weights::Weights;
+use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// Places in the list of a trend.

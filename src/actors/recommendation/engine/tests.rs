@@ -6,9 +6,9 @@ use crate::actors::recommendation::engine::event::{Event, Feedback, Interaction}
 use crate::actors::recommendation::engine::item::{Method, Reason, Recommendations, Source};
 use crate::actors::recommendation::engine::learner::{Learner, LearnerSettings};
 use crate::actors::recommendation::engine::settings::Settings;
-use crate::actors::signature::Signature;
 use crate::actors::recommendation::engine::weights::Weights;
 use crate::actors::recommendation::engine::{Engine, Options, Scratch};
+use crate::actors::signature::Signature;
 use crate::actors::signature::mix;
 use crate::ids::{PostId, Stamp, UserId};
 
@@ -185,9 +185,7 @@ fn following_shows_what_is_followed_and_nothing_else() {
         Event::AuthorFollowed { reader, author, is_on: true },
         Event::TagFollowed { reader, tag, is_on: true },
     ]);
-    let posts = |engine: &Engine| -> Vec<u64> {
-        ids(&engine.following(reader, &plain()))
-    };
+    let posts = |engine: &Engine| -> Vec<u64> { ids(&engine.following(reader, &plain())) };
     assert_eq!(posts(&engine), [4, 2, 1]);
     assert_eq!(engine.following(reader, &plain()).items[0].reason, Reason::Follows(author));
     engine.apply(&Event::AuthorFollowed { reader, author, is_on: false });

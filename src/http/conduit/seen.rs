@@ -1,0 +1,40 @@
+//! The post that a signed-in reader is about to change, or to write about.
+
+use std::sync::Arc;
+
+use crate::actors::post::message::Reader;
+use crate::actors::user::message::Viewer;
+use crate::http::App;
+use crate::http::error::Answered;
+use crate::http::extract::link_token;
+use crate::http::posts::{fetch, named};
+use crate::http::query::Query;
+use crate::ids::{PostId, UserId};
+
+/// A post, as far as a command about it asks.
+pub(super) struct Seen {
+    pub(super) post: PostId,
+    pub(super) author: UserId,
+    /// The secret part of the address, if it has one.
+    pub(super) link: Option<[u8; 16]>,
+    /// The viewer, as the post's shard needs to know him.
+    pub(super) reader: Reader,
+}
+
+/// The post of a request's address, which the viewer may see. Asked before the body is looked at: to
+/// who may not see the post, nothing is wrong with what he sends.
+///
+/// # Errors
+/// 404 for what this viewer may not see, or when the shard has no answer.
+pub(super) async fn seen(
+    app: &App,
+    viewer: &Arc<Viewer>,
+    slug: &str,
+    raw_query: Option<&str>,
+) -> Answered<Seen> {
+    let post = named(slug)?;
+    let link = link_token(Query::new(raw_query));
+    let (view, _) = fetch(app, post, Some(viewer.clone()), link).await?;
+    let author = view.summary.author;
+    Ok(Seen { post, author, link, reader: Reader::new(viewer, author, link) })
+}

@@ -1,0 +1,202 @@
+//! How many requests one caller may make in a minute: a user, or who is nobody an address. Told
+//! with every answer (`RateLimit`, `RateLimit-Policy`), so that a client can slow down in time.
+//!
+//! A window begins with its first request. Memory is bounded by two generations, as that of
+//! [`FailureLimit`](crate::http::failure_limit::FailureLimit) is: when the young one is full, the old
+//! one is forgotten, and who was in it begins anew. Counts are of one node and end with it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use rustc_hash::FxHashMap;
+
+use crate::http::failure_limit::Peer;
+use crate::ids::{Stamp, UserId};
+use crate::seams::Clock;
+
+/// Length of a window, in seconds.
+const WINDOW_S: u64 = 60;
+/// Counts of one generation; an entry takes 24 bytes.
+const COUNTS_MAX: usize = 65_536;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Counts requests.
+pub struct RateLimit {
+    user_max: u32,
+    anonymous_max: u32,
+    clock: Clock,
+    /// Keys are hashed with a secret of the process: nobody chooses addresses that collide.
+    hasher: RandomState,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    young: FxHashMap<u64, Count>,
+    old: FxHashMap<u64, Count>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    since: Stamp,
+    requests: u32,
+}
+
+/// What a caller may still do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    policy: &'static str,
+    max: u32,
+    /// Requests left in this window; `None`: this one was too many.
+    left: Option<u32>,
+    /// Seconds until the next window.
+    reset_s: u64,
+}
+
+impl RateLimit {
+    /// Grants so many requests a minute to a user, and to an address without one; 0: any number.
+    pub fn new(user_max: u32, anonymous_max: u32, clock: Clock) -> Self {
+        let counts = Mutex::new(Counts::default());
+        Self { user_max, anonymous_max, clock, hasher: RandomState::new(), counts }
+    }
+
+    /// Counts a request. `None`: its caller is not counted.
+    pub fn take(&self, user: Option<UserId>, peer: Option<Peer>) -> Option<Quota> {
+        let (policy, max, key) = match user {
+            Some(user) => ("user", self.user_max, self.hasher.hash_one((0, user.0))),
+            None => {
+                let key = self.hasher.hash_one((1, network(peer?)));
+                ("anonymous", self.anonymous_max, key)
+            }
+        };
+        if max == 0 {
+            return None;
+        }
+        let now = self.clock.now();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.add(key, now);
+        let reset_s = count.left_s(now).unwrap_or(WINDOW_S);
+        Some(Quota { policy, max, left: max.checked_sub(count.requests), reset_s })
+    }
+}
+
+impl Quota {
+    /// Seconds to wait, if this request was one too many.
+    pub fn wait_s(&self) -> Option<u64> {
+        self.left.is_none().then_some(self.reset_s)
+    }
+
+    /// Tells the caller.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let Self { policy, max, left, reset_s } = self;
+        let left = left.unwrap_or(0);
+        let now = HeaderValue::from_str(&format!("\"{policy}\";r={left};t={reset_s}"));
+        let terms = HeaderValue::from_str(&format!("\"{policy}\";q={max};w={WINDOW_S}"));
+        for (name, value) in [(RATE_LIMIT, now), (RATE_LIMIT_POLICY, terms)] {
+            headers.insert(name, value.expect("words and digits are visible ASCII"));
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, key: u64, now: Stamp) -> Count {
+        let known = self.young.get(&key).or_else(|| self.old.get(&key)).copied();
+        let known = known.filter(|count| count.left_s(now).is_some());
+        let mut count = known.unwrap_or(Count { since: now, requests: 0 });
+        count.requests = count.requests.saturating_add(1);
+        if self.young.len() >= COUNTS_MAX && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, count);
+        count
+    }
+}
+
+impl Count {
+    /// Seconds until the window ends, if it has not. A clock that was set back ends it, too.
+    fn left_s(self, now: Stamp) -> Option<u64> {
+        let passed_s = now.0.checked_sub(self.since.0)? / 1_000_000;
+        WINDOW_S.checked_sub(passed_s).filter(|left| *left > 0)
+    }
+}
+
+/// What is counted of an address: of IPv6 the part that one customer has.
+fn network(Peer(address): Peer) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const SECOND: u64 = 1_000_000;
+
+    fn limit(user_max: u32, anonymous_max: u32) -> (RateLimit, Arc<AtomicU64>) {
+        let time = Arc::new(AtomicU64::new(1_000 * SECOND));
+        let clock = Clock::from_fn({
+            let time = time.clone();
+            move || Stamp(time.load(Ordering::Relaxed))
+        });
+        (RateLimit::new(user_max, anonymous_max, clock), time)
+    }
+
+    fn peer(address: &str) -> Option<Peer> {
+        Some(Peer(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn who_asks_too_often_waits_until_the_window_ends() {
+        let (limit, time) = limit(3, 2);
+        let (jake, home) = (Some(UserId(1)), peer("192.0.2.1"));
+        for left in [2, 1, 0] {
+            let quota = limit.take(jake, home).unwrap();
+            assert_eq!((quota.left, quota.wait_s()), (Some(left), None));
+        }
+        time.fetch_add(59 * SECOND, Ordering::Relaxed);
+        assert_eq!(
+            limit.take(jake, peer("192.0.2.2")).unwrap().wait_s(),
+            Some(1),
+            "wherever he is"
+        );
+        assert_eq!(limit.take(Some(UserId(2)), home).unwrap().wait_s(), None);
+        time.fetch_add(SECOND, Ordering::Relaxed);
+        assert_eq!(limit.take(jake, home).unwrap().left, Some(2), "a new window");
+    }
+
+    #[test]
+    fn nobody_is_counted_by_address() {
+        let (limit, _) = limit(3, 2);
+        for address in ["2001:db8::1", "2001:db8::ffff"] {
+            assert_eq!(limit.take(None, peer(address)).unwrap().wait_s(), None);
+        }
+        assert!(limit.take(None, peer("2001:db8::2")).unwrap().wait_s().is_some());
+        assert!(limit.take(None, peer("2001:db8:0:1::1")).unwrap().wait_s().is_none());
+        assert!(limit.take(Some(UserId(1)), peer("2001:db8::1")).unwrap().wait_s().is_none());
+        let mut headers = HeaderMap::new();
+        limit.take(None, peer("192.0.2.1")).unwrap().write(&mut headers);
+        assert_eq!(headers["ratelimit"], "\"anonymous\";r=1;t=60");
+        assert_eq!(headers["ratelimit-policy"], "\"anonymous\";q=2;w=60");
+    }
+
+    #[test]
+    fn counts_are_bounded_and_may_be_off() {
+        let (limit, _) = limit(1, 0);
+        for user in 0..3 * COUNTS_MAX as u64 {
+            limit.take(Some(UserId(user)), None);
+        }
+        let counts = limit.counts.lock().unwrap();
+        assert!(counts.young.len() <= COUNTS_MAX && counts.old.len() <= COUNTS_MAX);
+        drop(counts);
+        assert_eq!(limit.take(None, peer("192.0.2.1")), None);
+        assert_eq!(limit.take(None, None), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! The built-in documentation, and the limit of requests.
+
+use serde_json::Value;
+
+use super::assert_problem;
+use crate::support::{HttpClient, TestNode, register};
+
+#[tokio::test]
+async fn the_documentation_is_in_the_program() {
+    let node = TestNode::builder().start().await;
+    let mut client = node.client();
+    let moved = client.get("/docs").await.expect(308);
+    assert_eq!(moved.header("location"), Some("/docs/"));
+    let index = client.get("/docs/").await.expect(200);
+    assert_eq!(index.header("content-type"), Some("text/html"));
+    let mut assets = 0;
+    for asset in index.text().split(['"', '\'']).filter(|text| text.starts_with("./")) {
+        let answer = client.get(&format!("/docs/{}", &asset[2..])).await.expect(200);
+        assert!(!answer.body.is_empty(), "{asset}");
+        assets += 1;
+    }
+    assert!(assets >= 4, "{}", index.text());
+    // Nothing is fetched from elsewhere.
+    let start = client.get("/docs/swagger-initializer.js").await.expect(200).text();
+    assert!(start.contains("/v1/openapi.json"), "{start}");
+    for text in [&index.text(), &start] {
+        assert!(!text.contains("http://") && !text.contains("https://"), "{text}");
+    }
+    for unknown in ["/docs/nothing", "/docs/..%2Findex.html", "/docs/problems/nothing"] {
+        assert_problem(&client.get(unknown).await, 404, "not_found", &[]);
+    }
+    let document = client.get("/v1/openapi.json").await.expect(200).json();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+    let committed = std::fs::read_to_string(path).expect("the document is committed");
+    assert_eq!(document, serde_json::from_str::<Value>(&committed).unwrap());
+}
+
+#[tokio::test]
+async fn the_type_of_a_problem_leads_to_a_page() {
+    let node = TestNode::builder().start().await;
+    let mut client: HttpClient = node.client();
+    for path in ["/v1/nothing", "/v1/posts?limit=0", "/v1/posts?cursor=x"] {
+        let problem = client.get(path).await.json();
+        let page = client.get(problem["type"].as_str().unwrap()).await.expect(200);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        assert!(page.text().contains(problem["code"].as_str().unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_back() {
+    let node = TestNode::builder()
+        .set("user_requests_max", 7)
+        .set("anonymous_requests_max", 5)
+        .start()
+        .await;
+    let mut jake = register(&node, "jake").await;
+    let mut client = node.client();
+    for (client, policy, max) in [(&mut client, "anonymous", 5), (&mut *jake, "user", 7)] {
+        for left in (0..max).rev() {
+            let answer = client.get("/v1/posts").await.expect(200);
+            let now = answer.header("ratelimit").unwrap();
+            assert!(now.starts_with(&format!("\"{policy}\";r={left};t=")), "{now}");
+            let terms = format!("\"{policy}\";q={max};w=60");
+            assert_eq!(answer.header("ratelimit-policy"), Some(terms.as_str()));
+        }
+        let refused = client.get("/v1/posts").await;
+        assert_problem(&refused, 429, "rate_limited", &[]);
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait) && refused.header("ratelimit").is_some());
+        // The other API has no such limit.
+        client.get("/api/articles").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_trace_is_taken_up() {
+    let node = TestNode::builder().start().await;
+    let mut client = node.client();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let answer = client.ask("GET", "/v1/nothing", &[("traceparent", &parent)], None).await;
+    assert_problem(&answer, 404, "not_found", &[]);
+    assert_eq!(answer.json()["request_id"], trace);
+}
