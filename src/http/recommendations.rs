@@ -256,9 +256,7 @@ fn is_for(view: &PostView, viewer: Option<&Viewer>) -> bool {
 /// Whether a reason may be given: it names nothing that is hidden, and is still so.
 fn may_say(reason: &Reason, viewer: Option<&Viewer>, views: &FxHashMap<PostId, PostView>) -> bool {
     match reason {
-        Reason::BecauseRead(post) => {
-            views.get(post).is_some_and(|view| view.summary.visibility == Visibility::Public)
-        }
+        Reason::BecauseRead(post) => views.get(post).is_some_and(|view| is_for(view, viewer)),
         Reason::Follows(author) => viewer.is_some_and(|viewer| viewer.follows(*author)),
         Reason::FollowsTag(_)
         | Reason::Interest(_)
