@@ -62,7 +62,7 @@ const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 /// While writes are rare among reads, a batch is proposed at the earliest so long after the one
 /// before. A batch costs as much as a dozen commands; without the pause nearly every write among
 /// many reads is a batch of its own, and half of the processor's time goes into batches. Writers
-/// whom few readers accompany do not wait, alone or with many others (ADR 0015).
+/// whom few readers accompany do not wait, alone or with many others (ADR 0016).
 pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(5);
 /// Writes are rare while at least so many queries come with each.
 pub(crate) const RARE_WRITES_QUERIES: usize = 8;
