@@ -65,6 +65,9 @@ pub struct Options {
     /// Creates at 5,000/s with and without checkpoints
     #[arg(long)]
     checkpoint: bool,
+    /// Reads that clients report, in batches
+    #[arg(long)]
+    reads: bool,
     /// Serve one set and wait, to profile: load it with `--profile feed`
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -137,7 +140,8 @@ impl Options {
     }
 
     fn is_table(&self) -> bool {
-        let sections = [self.scale, self.startup, self.memory, self.offset, self.checkpoint];
+        let sections =
+            [self.scale, self.startup, self.memory, self.offset, self.checkpoint, self.reads];
         self.profile.is_none() && !sections.contains(&true)
     }
 }

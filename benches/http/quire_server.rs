@@ -41,7 +41,8 @@ pub async fn serve(folder: &Path, checkpoints: bool) -> Result<(), Failed> {
 }
 
 fn config(folder: &Path) -> Config {
-    Config { data_dir: folder.join("data"), ..Config::default() }
+    // What is measured is the work, not the limit.
+    Config { data_dir: folder.join("data"), user_requests_max: 0, ..Config::default() }
 }
 
 /// Makes a set: `data`, and `tokens` and `slugs`, which are what requests name.

@@ -8,7 +8,7 @@ use crate::content::Sizes;
 use crate::load::{self, Outcome, Plan, Source};
 use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio, verdict};
-use crate::workload::{Keys, Mix, Operation, Walk};
+use crate::workload::{Batches, Keys, Mix, Operation, Walk};
 use crate::{Failed, Options, folder, machine};
 
 /// Connections of the read tests.
@@ -25,6 +25,12 @@ const FILL_PATIENCE: Duration = Duration::from_secs(45 * 60);
 const SAMPLES: usize = 101;
 /// How long reading every article once, before anything is measured, may take.
 const WALK_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// Connections over which batches of reads come.
+const READ_CONNECTIONS: [usize; 2] = [4, 64];
+/// Reads a second that the service is to take.
+const READS_PER_SECOND: f64 = 50_000.0;
+/// More than the reads of a run: no two runs send a read of the same time.
+const READS_TIME_US: u64 = 3_600_000_000;
 /// Creates a second while checkpoints are written.
 const CREATES_PER_SECOND: f64 = 5_000.0;
 
@@ -63,6 +69,9 @@ pub fn run(options: &Options) -> Result<(), Failed> {
     }
     if options.all || options.startup {
         startup(options)?;
+    }
+    if options.all || options.reads {
+        reads(options)?;
     }
     Ok(())
 }
@@ -414,6 +423,32 @@ fn startup(options: &Options) -> Result<(), Failed> {
     times.sort_by(f64::total_cmp);
     let median = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
     println!("- median {median:.2} s; at most 2 s: {}", verdict(median <= 2.0));
+    Ok(())
+}
+
+/// Reads that clients report, in batches, durable.
+fn reads(options: &Options) -> Result<(), Failed> {
+    let size = Batches::READS;
+    println!("\n## Reads in batches of {size}\n");
+    println!("| shards | connections | reads/s | p50 ms | p99 ms | CPU µs a read | bar |");
+    println!("|---|--:|--:|--:|--:|--:|---|");
+    for shards in options.shard_counts() {
+        for connections in READ_CONNECTIONS {
+            let target = Target::start(options.sizes(), shards, true)?;
+            let plan = Plan { connections, ..target.plan(options) };
+            let mut outcomes = Vec::new();
+            for run in 0..options.runs() as u64 {
+                let mut batches = Batches::new(&target.keys, run, run * READS_TIME_US);
+                outcomes.push(run_checked(&plan, &mut batches)?);
+            }
+            let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = Figures::medians(&outcomes);
+            let (rate, cpu_us) = (rate * size as f64, cpu_us / size as f64);
+            let reached = verdict(rate >= READS_PER_SECOND);
+            println!(
+                "| {shards} | {connections} | {rate:.0} | {p50_ms:.1} | {p99_ms:.1} | {cpu_us:.2} | ≥ {READS_PER_SECOND:.0}: {reached} |"
+            );
+        }
+    }
     Ok(())
 }
 

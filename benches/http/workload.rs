@@ -1,6 +1,6 @@
 //! Operations, and the mixes of requests that measure them.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::content;
@@ -231,6 +231,57 @@ impl Source for Walk<'_> {
         let slug = self.slugs.next()?;
         head(request, &["GET /api/articles/", slug]);
         token(request, None);
+        Some(Class::Measured)
+    }
+}
+
+/// Batches of reads, each of one reader, of many posts, of times that were never sent before.
+pub struct Batches<'a> {
+    keys: &'a Keys,
+    random: Random,
+    /// Microseconds, of which each read has its own.
+    time: u64,
+}
+
+impl<'a> Batches<'a> {
+    /// Reads in a batch.
+    pub const READS: usize = 500;
+
+    /// Batches of reads from this time on, Unix microseconds.
+    pub fn new(keys: &'a Keys, seed: u64, time: u64) -> Self {
+        Self { keys, random: Random::new(seed), time }
+    }
+}
+
+impl Source for Batches<'_> {
+    fn next(&mut self, request: &mut Vec<u8>) -> Option<Class> {
+        let Self { keys, random, time } = self;
+        let mut body = Vec::with_capacity(Self::READS * 90);
+        body.extend_from_slice(b"{\"reads\":[");
+        for number in 0..Self::READS {
+            *time += 1;
+            let post = slug(keys, random);
+            // An id stands at the end of every slug.
+            let post = &post[post.len() - 13..];
+            let (day, rest) = (*time / 86_400_000_000 % 28 + 1, *time % 86_400_000_000);
+            let (seconds, micros) = (rest / 1_000_000, rest % 1_000_000);
+            let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+            let separator = if number == 0 { "" } else { "," };
+            let depth = random.below(101);
+            let written = write!(
+                body,
+                "{separator}{{\"post\":\"{post}\",\"at\":\"2026-01-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z\",\"depth\":{depth}}}"
+            );
+            written.expect("memory takes every write");
+        }
+        body.extend_from_slice(b"]}");
+        head(request, &["POST /v1/reads"]);
+        let length = body.len().to_string();
+        for part in ["content-type: application/json\r\ncontent-length: ", &length, "\r\n"] {
+            request.extend_from_slice(part.as_bytes());
+        }
+        token(request, Some(reader(keys, random)));
+        request.extend_from_slice(&body);
         Some(Class::Measured)
     }
 }

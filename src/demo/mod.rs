@@ -129,7 +129,8 @@ impl Site {
         for _ in 0..random.skewed(FAVORITES_MAX) {
             let user = handle(self.reader(topic, &mut random));
             let at = self.before(random.below(age_s.max(1)));
-            records.push(Record::Read(Read { user: user.clone(), post: post.clone(), at }));
+            let read = Read { user: user.clone(), post: post.clone(), at, depth: None };
+            records.push(Record::Read(read));
             records.push(Record::Favorite(Favorite { user, post: post.clone() }));
         }
         let mut ages: Vec<u64> =
@@ -321,6 +322,9 @@ mod tests {
                     comments += 1;
                 }
                 Record::Read(read) => assert!(read.at.0 <= site.now),
+                Record::TagFollow(_) | Record::TagMute(_) | Record::Feedback(_) => {
+                    panic!("{record:?}")
+                }
             }
         }
         assert_eq!((users.len(), posts.len()), (200, 1000));

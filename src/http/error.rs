@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::actors::call::CallError;
 use crate::actors::post::message as post;
+use crate::actors::recommendation::message as recommendation;
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message as user;
 use crate::error::ErrorCode;
@@ -384,6 +385,8 @@ impl From<CallError<user::Error>> for Failure {
             user::Error::Yourself => Self::field(code, "username", "is your own"),
             user::Error::TooManyEdges(_) => Self::field(code, "username", refusal.to_string()),
             user::Error::InTheFuture => Self::field(code, "at", "lies in the future"),
+            user::Error::TooManyTags(_) => Self::field(code, "tag", refusal.to_string()),
+            user::Error::TooManyReads(_) => Self::field(code, "reads", refusal.to_string()),
             user::Error::Stale { .. } | user::Error::ClaimVoid | user::Error::IdTaken => {
                 of_call(&error)
             }
@@ -398,6 +401,17 @@ pub fn taken(kind: user::ClaimKind) -> Failure {
         user::ClaimKind::Email => "email",
     };
     Failure::field(ErrorCode::Conflict, field, "has already been taken")
+}
+
+impl From<CallError<recommendation::Error>> for Failure {
+    fn from(error: CallError<recommendation::Error>) -> Self {
+        match &error {
+            CallError::Refused(recommendation::Error::Experiments(why)) => {
+                Self::invalid("experiment", why.to_string())
+            }
+            _ => of_call(&error),
+        }
+    }
 }
 
 impl From<CallError<post::Error>> for Failure {

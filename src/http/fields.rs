@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use unicode_normalization::char::is_combining_mark;
 use unicode_normalization::{UnicodeNormalization, is_nfkc};
 
+use crate::actors::user::message::Tag;
 use crate::ids::{STAMP_MAX, Stamp};
 
 /// Largest body of a post, in bytes.
@@ -272,6 +273,16 @@ pub fn tags(sent: Vec<String>) -> Checked<Vec<String>> {
     Ok(tags)
 }
 
+/// A tag by itself, as a post may bear it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn tag(sent: String) -> Checked<Tag> {
+    let shown = text(sent, TAG_MAX)?;
+    let normal = shown.to_lowercase();
+    Ok(Tag { shown, normal })
+}
+
 /// What is wrong with more tags than allowed.
 pub fn too_many_tags() -> Wrong {
     format!("has too many tags (maximum is {TAGS_MAX})").into()
@@ -479,6 +490,9 @@ mod tests {
         fn any_text_is_checked_without_panic(text: String) {
             let _ = (username(&text), email(&text), password(&text));
             let _ = (title(text.clone()), tags(vec![text.clone()]), bio(text.clone()));
+            if let Ok(tag) = tag(text.clone()) {
+                prop_assert_eq!(tags(vec![text.clone()]), Ok(vec![tag.shown]));
+            }
             let _ = (image(text.clone()), comment(text));
         }
 

@@ -130,6 +130,11 @@ pub trait Shape: Sized {
         None
     }
 
+    /// From a whole number that is not negative.
+    fn of_number(_number: u64) -> Option<Self> {
+        None
+    }
+
     /// From an object.
     ///
     /// # Errors
@@ -224,8 +229,8 @@ impl<'de, T: Shape> Visitor<'de> for FieldVisitor<T> {
         Ok(Field::Wrong)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Field::Wrong)
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(T::of_number(number).map_or(Field::Wrong, Field::Value))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {

@@ -144,7 +144,10 @@ fn winners(shards: &[Vec<SortKey>], page: Page) -> Vec<PostId> {
 }
 
 /// The posts in this order; what is gone or hidden by now is left out.
-async fn fetch_posts(
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn fetch_posts(
     app: &App,
     order: &[PostId],
     viewer: Option<Arc<Viewer>>,

@@ -30,6 +30,7 @@ pub struct Tally {
 
 /// Tallies by kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "they are the kinds of `Record`")]
 pub struct Counts {
     pub users: Tally,
@@ -38,6 +39,9 @@ pub struct Counts {
     pub favorites: Tally,
     pub comments: Tally,
     pub reads: Tally,
+    pub tag_follows: Tally,
+    pub tag_mutes: Tally,
+    pub feedback: Tally,
 }
 
 impl Counts {
@@ -50,6 +54,9 @@ impl Counts {
             Record::Favorite(_) => &mut self.favorites,
             Record::Comment(_) => &mut self.comments,
             Record::Read(_) => &mut self.reads,
+            Record::TagFollow(_) => &mut self.tag_follows,
+            Record::TagMute(_) => &mut self.tag_mutes,
+            Record::Feedback(_) => &mut self.feedback,
         };
         match effect {
             Effect::Done => tally.done += 1,
@@ -67,6 +74,9 @@ impl Counts {
             &mut self.favorites,
             &mut self.comments,
             &mut self.reads,
+            &mut self.tag_follows,
+            &mut self.tag_mutes,
+            &mut self.feedback,
         ]
         .into_iter()
         .zip(other.by_kind())
@@ -78,7 +88,7 @@ impl Counts {
     }
 
     /// The tallies with their names.
-    pub fn by_kind(&self) -> [(&'static str, Tally); 6] {
+    pub fn by_kind(&self) -> [(&'static str, Tally); 9] {
         [
             ("users", self.users),
             ("follows", self.follows),
@@ -86,6 +96,9 @@ impl Counts {
             ("favorites", self.favorites),
             ("comments", self.comments),
             ("reads", self.reads),
+            ("tag follows", self.tag_follows),
+            ("tag mutes", self.tag_mutes),
+            ("feedback", self.feedback),
         ]
     }
 }

@@ -12,6 +12,7 @@ use crate::actors::post::message::{
     Answer, Command, Error, ImportKey, Origin, Query, Reader, Reply, Visibility,
 };
 use crate::actors::router::{Call, Router};
+use crate::actors::user::message::Depth;
 use crate::actors::{post, user};
 use crate::http::fields;
 use crate::http::passwords::PasswordPool;
@@ -22,8 +23,8 @@ use crate::transfer::chunk::{Item, Problem};
 use crate::transfer::fault::{Fault, Patience, past, wrong};
 use crate::transfer::people::People;
 use crate::transfer::record::{
-    Comment, Favorite, Follow, Post, PostVisibility, Read, Record, comment_key, native_post,
-    post_key,
+    Comment, Favorite, Feedback, Follow, Post, PostVisibility, Read, Record, TagChoice,
+    comment_key, native_post, post_key,
 };
 use crate::transfer::turns::Turns;
 
@@ -111,6 +112,9 @@ impl Engine {
             Record::Favorite(favorite) => self.favorite(favorite).await,
             Record::Comment(comment) => self.comment(comment, comment_key(digest, item.line)).await,
             Record::Read(read) => self.read(read).await,
+            Record::TagFollow(choice) => self.tag_follow(choice).await,
+            Record::TagMute(choice) => self.tag_mute(choice).await,
+            Record::Feedback(feedback) => self.feedback(feedback).await,
         }
     }
 
@@ -219,13 +223,48 @@ impl Engine {
 
     async fn read(&self, read: &Read) -> Result<Effect, Fault> {
         let at = past(&self.seams.clock, Some(read.at))?.unwrap_or_default();
+        let depth = read.depth.map(Depth::try_from).transpose().map_err(wrong("depth is"))?;
         let user = self.people().find(&read.user).await?;
         let post = match self.target(&read.post).await? {
             Target::Imported(post) | Target::Own(post) => post,
             Target::Deleted => return Ok(Effect::Skipped),
             Target::Unknown => return Err(unknown(&read.post)),
         };
-        self.command_user(user::message::Command::RecordRead { user, post, at }).await?;
+        let reads = vec![Some(user::message::Read { post, at, depth })];
+        match self.command_user(user::message::Command::RecordReads { user, reads }).await? {
+            user::message::Reply::Recorded { ahead, .. } if ahead.is_empty() => Ok(Effect::Done),
+            user::message::Reply::Recorded { .. } => {
+                Err(Fault::Line(user::message::Error::InTheFuture.to_string()))
+            }
+            _ => Err(Fault::wrong_answer()),
+        }
+    }
+
+    async fn tag_follow(&self, choice: &TagChoice) -> Result<Effect, Fault> {
+        let tag = fields::tag(choice.tag.clone()).map_err(wrong("tag"))?;
+        let user = self.people().find(&choice.user).await?;
+        let command = user::message::Command::SetTagFollow { user, tag, on: true };
+        self.command_user(command).await?;
+        Ok(Effect::Done)
+    }
+
+    async fn tag_mute(&self, choice: &TagChoice) -> Result<Effect, Fault> {
+        let tag = fields::tag(choice.tag.clone()).map_err(wrong("tag"))?;
+        let user = self.people().find(&choice.user).await?;
+        let command = user::message::Command::SetTagMute { user, tag, on: true };
+        self.command_user(command).await?;
+        Ok(Effect::Done)
+    }
+
+    async fn feedback(&self, feedback: &Feedback) -> Result<Effect, Fault> {
+        let user = self.people().find(&feedback.user).await?;
+        let post = match self.target(&feedback.post).await? {
+            Target::Imported(post) | Target::Own(post) => post,
+            Target::Deleted => return Ok(Effect::Skipped),
+            Target::Unknown => return Err(unknown(&feedback.post)),
+        };
+        let what = feedback.what.into();
+        self.command_user(user::message::Command::GiveFeedback { user, post, what }).await?;
         Ok(Effect::Done)
     }
 
@@ -278,11 +317,14 @@ impl Engine {
         }
     }
 
-    async fn command_user(&self, command: user::message::Command) -> Result<(), Fault> {
+    async fn command_user(
+        &self,
+        command: user::message::Command,
+    ) -> Result<user::message::Reply, Fault> {
         let mut patience = Patience::new();
         loop {
             match self.users.command(Call::new(), command.clone()).await {
-                Ok(_) => return Ok(()),
+                Ok(reply) => return Ok(reply),
                 Err(error) => patience.wait(error).await?,
             }
         }

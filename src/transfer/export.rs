@@ -1,7 +1,7 @@
 //! Everything a node holds as lines of the format `quire`.
 //!
 //! Lines come in the order in which an import needs them: users, follows, posts each with what is
-//! on it, reads. A running node is exported while it changes.
+//! on it, reads, tags, feedback. A running node is exported while it changes.
 //!
 //! **Invariant** E1: every line names only users and posts that were sent before it, under the names
 //! that they were sent with. What refers to others (they came after the beginning) is left out, so
@@ -16,14 +16,15 @@ use crate::actors::post::message::{
 };
 use crate::actors::router::{Call, Router};
 use crate::actors::user::message::{
-    Account, Answer as UserAnswer, ExportPart, ExportedUser, Query as UserQuery,
+    Account, Answer as UserAnswer, Depth, ExportPart, ExportedUser, Query as UserQuery, Tag,
 };
 use crate::actors::{post, user};
 use crate::http::fields::normal;
 use crate::ids::{PostId, Stamp, UserId};
 use crate::transfer::fault::{Fault, Patience};
 use crate::transfer::record::{
-    Comment, Favorite, Follow, Post, Read, Record, Time, User, key_text, native_key,
+    Comment, Favorite, Feedback, Follow, Post, Read, Record, TagChoice, Time, User, key_text,
+    native_key,
 };
 
 /// Users asked for at a time.
@@ -82,6 +83,8 @@ impl Export {
         self.send_follows(&mut out, &names).await?;
         let keys = self.send_posts(&mut out, &names).await?;
         self.send_reads(&mut out, &names, &keys).await?;
+        self.send_tags(&mut out, &names).await?;
+        self.send_feedback(&mut out, &names, &keys).await?;
         out.flush().await
     }
 
@@ -163,11 +166,52 @@ impl Export {
             while let Some(page) = self.users_page(shard, &mut after, ExportPart::Reads).await? {
                 for user in page {
                     let Some(name) = names.get(&user.account.id) else { continue };
-                    for (at, post) in user.reads {
-                        let Some(import) = keys.get(&post) else { continue };
-                        let post = key_text(import.unwrap_or(native_key(post)));
-                        let user = name.clone();
-                        out.send(&Record::Read(Read { user, post, at: Time(at) })).await?;
+                    for read in user.reads {
+                        let Some(post) = key_of(keys, read.post) else { continue };
+                        let depth = read.depth.map(Depth::percent);
+                        let (user, at) = (name.clone(), Time(read.at));
+                        out.send(&Record::Read(Read { user, post, at, depth })).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_tags(&self, out: &mut Out, names: &Names) -> Result<(), ExportError> {
+        for shard in 0..self.users.shards() {
+            let mut after = UserId(0);
+            while let Some(page) = self.users_page(shard, &mut after, ExportPart::Tags).await? {
+                for user in page {
+                    let Some(name) = names.get(&user.account.id) else { continue };
+                    let choice = |tag: Tag| TagChoice { user: name.clone(), tag: tag.shown };
+                    for tag in user.tag_follows {
+                        out.send(&Record::TagFollow(choice(tag))).await?;
+                    }
+                    for tag in user.tag_mutes {
+                        out.send(&Record::TagMute(choice(tag))).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_feedback(
+        &self,
+        out: &mut Out,
+        names: &Names,
+        keys: &Keys,
+    ) -> Result<(), ExportError> {
+        for shard in 0..self.users.shards() {
+            let mut after = UserId(0);
+            while let Some(page) = self.users_page(shard, &mut after, ExportPart::Feedback).await? {
+                for user in page {
+                    let Some(name) = names.get(&user.account.id) else { continue };
+                    for said in user.feedback {
+                        let Some(post) = key_of(keys, said.post) else { continue };
+                        let (user, what) = (name.clone(), said.what.into());
+                        out.send(&Record::Feedback(Feedback { user, post, what })).await?;
                     }
                 }
             }
@@ -214,6 +258,12 @@ impl Export {
             }
         }
     }
+}
+
+/// How the export calls a post that was sent.
+fn key_of(keys: &Keys, post: PostId) -> Option<String> {
+    let import = keys.get(&post)?;
+    Some(key_text(import.unwrap_or(native_key(post))))
 }
 
 /// Notes the name and the address of a user. A user who took what another one gave up while the

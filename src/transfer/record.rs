@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::actors::post::message::{ImportKey, Visibility};
+use crate::actors::user::message as user;
 use crate::ids::{PostId, STAMP_MAX, Stamp};
 
 /// Longest key of a post, in bytes.
@@ -32,6 +33,12 @@ pub enum Record {
     Comment(Comment),
     /// Somebody has read a post.
     Read(Read),
+    /// Somebody follows a tag.
+    TagFollow(TagChoice),
+    /// Somebody mutes a tag.
+    TagMute(TagChoice),
+    /// Somebody wishes something about a post in recommendations.
+    Feedback(Feedback),
 }
 
 impl Record {
@@ -161,6 +168,58 @@ pub struct Read {
     pub post: String,
     /// When.
     pub at: Time,
+    /// How much of it, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u8>,
+}
+
+/// Somebody follows or mutes a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagChoice {
+    /// Name of the reader.
+    pub user: String,
+    /// The tag.
+    pub tag: String,
+}
+
+/// Somebody wishes something about a post in recommendations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feedback {
+    /// Name of the reader.
+    pub user: String,
+    /// Key of the post.
+    pub post: String,
+    /// What the reader wishes.
+    pub what: Wish,
+}
+
+/// [`user::Feedback`] as it is written in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "see `user::Feedback`")]
+pub enum Wish {
+    Less,
+    Hide,
+}
+
+impl From<Wish> for user::Feedback {
+    fn from(wish: Wish) -> Self {
+        match wish {
+            Wish::Less => Self::Less,
+            Wish::Hide => Self::Hide,
+        }
+    }
+}
+
+impl From<user::Feedback> for Wish {
+    fn from(feedback: user::Feedback) -> Self {
+        match feedback {
+            user::Feedback::Less => Self::Less,
+            user::Feedback::Hide => Self::Hide,
+        }
+    }
 }
 
 /// [`Visibility`] as it is written in a file.
@@ -373,6 +432,23 @@ mod tests {
         let Ok(Record::Post(post)) = post else { panic!("{post:?}") };
         assert_eq!(post.visibility, PostVisibility::Followers);
         assert_eq!(post.created_at, Some(Time(Stamp(1_520_874_045_567_000))));
+        let read = parse(r#"{"kind":"read","user":"a","post":"k","at":1}"#);
+        let Ok(Record::Read(read)) = read else { panic!("{read:?}") };
+        assert_eq!((read.at, read.depth), (Time(Stamp(1_000)), None));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for line in [
+            r#"{"kind":"read","user":"a","post":"k","at":"2026-02-18T03:22:56.637104Z"}"#,
+            r#"{"kind":"read","user":"a","post":"k","at":"2026-02-18T03:22:56Z","depth":100}"#,
+            r#"{"kind":"tag_follow","user":"a","tag":"Rust"}"#,
+            r#"{"kind":"tag_mute","user":"a","tag":"é"}"#,
+            r#"{"kind":"feedback","user":"a","post":"k","what":"less"}"#,
+            r#"{"kind":"feedback","user":"a","post":"k","what":"hide"}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&parse(line).unwrap()).unwrap(), line);
+        }
     }
 
     #[test]
@@ -386,6 +462,9 @@ mod tests {
             (r#"{"kind":"user","username":"a","email":"e","created_at":"soon"}"#, "RFC 3339"),
             (r#"{"kind":"user","username":"a","email":"e","created_at":-1}"#, "RFC 3339"),
             (r#"{"kind":"read","user":"a","post":"p","at":99999999999999999}"#, "2112"),
+            (r#"{"kind":"read","user":"a","post":"p","at":1,"depth":-1}"#, "u8"),
+            (r#"{"kind":"tag_follow","user":"a"}"#, "tag"),
+            (r#"{"kind":"feedback","user":"a","post":"p","what":"more"}"#, "less"),
             (r#"{"kind":"favorite","user":"a","post":"p"} {}"#, "trailing"),
             (r#"{"kind":"favorite","user":"a","user":"a","post":"p"}"#, "duplicate"),
         ] {
@@ -439,7 +518,7 @@ mod tests {
 
         #[test]
         fn anything_like_a_line_is_read_without_panic(
-            kind in "user|follow|post|favorite|comment|read",
+            kind in "user|follow|post|favorite|comment|read|tag_follow|tag_mute|feedback",
             fields in prop::collection::vec(("[a-z_]{1,12}", "\\PC{0,12}"), 0..6),
             number: i64,
         ) {

@@ -393,7 +393,11 @@ broken
                 Record::Post(post) => format!("{} by {}", post.key, post.author),
                 Record::Comment(comment) => format!("{}: {}", comment.user, comment.body),
                 Record::Favorite(favorite) => format!("{} favors {}", favorite.user, favorite.post),
-                Record::Follow(_) | Record::Read(_) => panic!("{record:?}"),
+                Record::Follow(_)
+                | Record::Read(_)
+                | Record::TagFollow(_)
+                | Record::TagMute(_)
+                | Record::Feedback(_) => panic!("{record:?}"),
             })
             .collect();
         let expected = [

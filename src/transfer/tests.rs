@@ -343,6 +343,58 @@ async fn an_old_export_brings_no_deleted_post_back() {
     fixture.stop().await;
 }
 
+/// What a reader has read and wishes goes along, and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_choices_of_a_reader_are_exported_and_imported() {
+    let first = Fixture::new(2).await;
+    let records = lines(
+        r#"
+        {"kind":"user","username":"ann","email":"a@example.com","created_at":"2018-03-12T17:00:45Z"}
+        {"kind":"post","key":"k","author":"ann","title":"t","description":"d","body":"b","created_at":"2018-03-12T17:00:45Z"}
+        {"kind":"read","user":"ann","post":"k","at":1000}
+        {"kind":"read","user":"ann","post":"k","at":2000,"depth":75}
+        {"kind":"tag_follow","user":"ann","tag":"Rust"}
+        {"kind":"tag_mute","user":"ann","tag":"go"}
+        {"kind":"feedback","user":"ann","post":"k","what":"hide"}
+        "#,
+    );
+    let applied = first.import(&records).await;
+    assert_eq!(applied.problems, []);
+    let counts = applied.counts;
+    let done = [counts.reads, counts.tag_follows, counts.tag_mutes, counts.feedback];
+    assert_eq!(done.map(|tally| tally.done), [2, 1, 1, 1]);
+    let exported = first.export(false).await;
+    for part in [
+        r#""at":"1970-01-01T00:00:01Z"}"#,
+        r#""at":"1970-01-01T00:00:02Z","depth":75}"#,
+        r#"{"kind":"tag_follow","user":"ann","tag":"Rust"}"#,
+        r#"{"kind":"tag_mute","user":"ann","tag":"go"}"#,
+        r#""what":"hide"}"#,
+    ] {
+        assert!(exported.iter().any(|line| line.ends_with(part)), "{part}: {exported:?}");
+    }
+    let second = Fixture::new(1).await;
+    assert_eq!(second.import(&exported).await.problems, []);
+    assert_eq!(second.import(&exported).await.problems, [], "and once more");
+    assert_eq!(sorted(second.export(false).await), sorted(exported));
+    let bad = lines(
+        r#"
+        {"kind":"read","user":"ann","post":"k","at":1000,"depth":101}
+        {"kind":"tag_follow","user":"ann","tag":" "}
+        {"kind":"tag_mute","user":"nobody","tag":"go"}
+        {"kind":"feedback","user":"ann","post":"unknown","what":"less"}
+        {"kind":"read","user":"ann","post":"k","at":"2111-01-01T00:00:00Z"}
+        "#,
+    );
+    let told = second.import(&bad).await.problems;
+    for (problem, part) in told.iter().zip(["depth", "tag", "`nobody`", "`unknown`", "future"]) {
+        assert!(problem.reason.contains(part), "{problem:?}");
+    }
+    assert_eq!(told.len(), 5);
+    first.stop().await;
+    second.stop().await;
+}
+
 /// The export stands in its first pass, for nobody reads it, while names change hands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_of_a_node_that_changes_names_everybody_as_at_first() {

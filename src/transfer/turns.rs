@@ -79,6 +79,11 @@ fn things(record: &Record) -> (Option<Thing>, Vec<Thing>) {
             let needs = [Some(user(&read.user)), post(&read.post).map(Thing::Post)];
             (None, needs.into_iter().flatten().collect())
         }
+        Record::TagFollow(choice) | Record::TagMute(choice) => (None, vec![user(&choice.user)]),
+        Record::Feedback(feedback) => {
+            let needs = [Some(user(&feedback.user)), post(&feedback.post).map(Thing::Post)];
+            (None, needs.into_iter().flatten().collect())
+        }
     }
 }
 

@@ -123,6 +123,13 @@ async fn a_file_that_is_damaged_while_the_node_runs_ends_it() {
         let answer = jake.send("POST", "/api/articles", Some(&big_article(number))).await.unwrap();
         slugs.push(slug_of(&answer.expect(201)));
     }
+    // Relays read the file as well, and are no readers that anybody could send.
+    eventually(Duration::from_secs(60), "the events are settled", async || {
+        let metrics = node.ops().get("/metrics").await.expect(200).text();
+        let mut waiting = metrics.lines().filter(|line| line.starts_with("quire_outbox_events{"));
+        waiting.all(|line| line.ends_with(" 0")).then_some(())
+    })
+    .await;
     // All of it is in the file then, and nothing in memory.
     assert_eq!(node.terminate().await.code(), Some(0));
     node.restart().await;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::actors::state_machine::{Outcome, ReadTables, Stop, Table, Tables, refuse};
-use crate::actors::user::Service;
 use crate::actors::user::event::Event;
 use crate::actors::user::message::{Attempt, ClaimKind, Claimed, Command, Error, Reply};
 use crate::actors::user::tables::{
-    BLOCKED_BY, BLOCKS, CLAIMS, ClaimRow, FOLLOWS, HISTORY, MUTES, USERS, UserRow, VOID_CLAIMS,
-    claim_key, edge_key, empty, history_key, user_key,
+    BLOCKED_BY, BLOCKS, CLAIMS, ClaimRow, FOLLOWS, MUTES, TAG_FOLLOWS, TAG_MUTES, USERS, UserRow,
+    VOID_CLAIMS, claim_key, edge_key, empty, user_key,
 };
+use crate::actors::user::{Service, choices, history};
 use crate::config::CLAIM_EXPIRY;
-use crate::ids::{PostId, Stamp, UserId};
+use crate::ids::{Stamp, UserId};
 use crate::store::codec::{decode, encode};
 use crate::store::error::StoreError;
 
@@ -23,7 +23,7 @@ const VOIDS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// More than one, so that they become fewer.
 const VOIDS_FORGOTTEN_AT_ONCE: usize = 4;
 
-type Applied = Result<Outcome<Reply, Event>, Stop<Error>>;
+pub(super) type Applied = Result<Outcome<Reply, Event>, Stop<Error>>;
 
 impl Service {
     pub(super) fn apply_command(
@@ -82,7 +82,30 @@ impl Service {
                 self.touch(user);
                 set_blocked_by(tables, user, blocker, on)
             }
-            Command::RecordRead { user, post, at } => record_read(tables, stamp, user, post, at),
+            Command::RecordRead { user, post, at } => {
+                history::record_read(tables, stamp, user, post, at)
+            }
+            Command::RecordReads { user, reads } => {
+                history::record_reads(tables, stamp, user, &reads)
+            }
+            Command::ForgetRead { user, post } => history::forget_read(tables, user, post),
+            Command::ForgetHistory { user } => history::forget_history(tables, user),
+            Command::SetTagFollow { user, tag, on } => {
+                let normal = tag.normal.clone();
+                let event = Event::TagFollowChanged { user, tag: normal, on };
+                choices::set_tag(tables, TAG_FOLLOWS, user, tag, on, event)
+            }
+            Command::SetTagMute { user, tag, on } => {
+                let normal = tag.normal.clone();
+                let event = Event::TagMuteChanged { user, tag: normal, on };
+                choices::set_tag(tables, TAG_MUTES, user, tag, on, event)
+            }
+            Command::GiveFeedback { user, post, what } => {
+                choices::give_feedback(tables, stamp, user, post, what)
+            }
+            Command::WithdrawFeedback { user, post } => {
+                choices::withdraw_feedback(tables, user, post)
+            }
         }
     }
 }
@@ -281,25 +304,4 @@ fn set_blocked_by(tables: &mut Tables<'_>, user: UserId, blocker: UserId, on: bo
         false => tables.delete(BLOCKED_BY, edge_key(user, blocker)),
     }
     Ok(Outcome::reply(Reply::Done))
-}
-
-fn record_read(
-    tables: &mut Tables<'_>,
-    stamp: Stamp,
-    user: UserId,
-    post: PostId,
-    at: Stamp,
-) -> Applied {
-    if at > stamp.plus_ms(crate::config::STAMP_AHEAD_MAX.as_millis() as u64) {
-        return refuse(Error::InTheFuture);
-    }
-    if row(&tables.view(), user)?.is_none() {
-        return refuse(Error::NotFound);
-    }
-    let key = history_key(user, at, post);
-    if tables.get(HISTORY, &key)?.is_some() {
-        return Ok(Outcome::reply(Reply::Done));
-    }
-    tables.put(HISTORY, key, empty());
-    Ok(Outcome { reply: Reply::Done, events: vec![Event::PostRead { user, post, at }] })
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::actors::user::message::Feedback;
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::Record;
 
@@ -48,6 +49,47 @@ pub enum Event {
         post: PostId,
         /// When.
         at: Stamp,
+    },
+    /// A reader began or ceased to follow a tag.
+    TagFollowChanged {
+        /// The reader.
+        user: UserId,
+        /// The tag, in lower case.
+        tag: String,
+        /// Began or ceased.
+        on: bool,
+    },
+    /// A reader began or ceased to mute a tag.
+    TagMuteChanged {
+        /// The reader.
+        user: UserId,
+        /// The tag, in lower case.
+        tag: String,
+        /// Began or ceased.
+        on: bool,
+    },
+    /// A reader said what to do about a post; replaces what the reader said before.
+    FeedbackGiven {
+        /// The reader.
+        user: UserId,
+        /// About which post.
+        post: PostId,
+        /// What the reader wishes.
+        what: Feedback,
+    },
+    /// Every read of a post left the reader's history, because the reader wished so.
+    ReadForgotten {
+        /// The reader.
+        user: UserId,
+        /// Which post.
+        post: PostId,
+    },
+    /// What a reader said about a post is no longer so.
+    FeedbackWithdrawn {
+        /// The reader.
+        user: UserId,
+        /// About which post.
+        post: PostId,
     },
 }
 

@@ -5,48 +5,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::state_machine::Refusal;
+pub use crate::actors::user::view::{
+    Account, Attempt, Card, ClaimKind, Claimed, Depth, ExportedUser, Feedback, Interests, Place,
+    Read, Said, Tag, Viewer,
+};
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
-use crate::seams::Random;
 use crate::store::codec::Record;
 
-/// What a claim is about. Claims live in the shard of the hash of what they claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ClaimKind {
-    /// A user name, normalised (NFKC, case folded).
-    Name,
-    /// An e-mail address, normalised.
-    Email,
-}
-
-/// One attempt to own a name or address. Whoever takes over an expired claim first makes the
-/// attempt void in the claimant's own shard, so that a late creation is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Attempt(pub u64);
-
-impl Attempt {
-    /// A number of its own, ordered by time.
-    pub fn new(now: Stamp, random: &Random) -> Self {
-        Self(UserId::new(now, Bucket::new(random.any())).0)
-    }
-}
-
-/// A name or address as it is shown and as it is compared.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claimed {
-    /// As the user wrote it.
-    pub shown: String,
-    /// Normalised by the edge, so that the rule is not part of the replayed command.
-    pub normal: String,
-    /// The attempt that claimed it.
-    pub attempt: Attempt,
-}
-
-impl std::fmt::Debug for Claimed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Claimed").field("attempt", &self.attempt).finish_non_exhaustive()
-    }
-}
+/// Most reads in one command: a few milliseconds of apply.
+pub const READS_MAX: usize = 1_000;
 
 /// Commands of the user service. Shown without their fields: they hold addresses and hashes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +126,8 @@ pub enum Command {
         /// Block or unblock.
         on: bool,
     },
-    /// Adds to the reader's history. Replies [`Reply::Done`].
+    /// Adds to the reader's history, which it does not bound. Sent by older programs only: the
+    /// reads of today come as [`Self::RecordReads`]. Replies [`Reply::Done`].
     RecordRead {
         /// The reader.
         user: UserId,
@@ -166,6 +135,65 @@ pub enum Command {
         post: PostId,
         /// When.
         at: Stamp,
+    },
+    /// Adds to the reader's history, which keeps the newest [`super::HISTORY_MAX`] reads. One that
+    /// is there, or is older than a full history, changes nothing. Replies [`Reply::Recorded`];
+    /// refuses `TooManyReads`.
+    RecordReads {
+        /// The reader.
+        user: UserId,
+        /// At most [`READS_MAX`], in any order. Two of the same post and time count once. `None`
+        /// stands for one that the reader may not see: the reply says all that an answer needs.
+        reads: Vec<Option<Read>>,
+    },
+    /// Takes every read of a post out of the reader's history. Replies [`Reply::Done`].
+    ForgetRead {
+        /// The reader.
+        user: UserId,
+        /// Which post.
+        post: PostId,
+    },
+    /// Empties the reader's history, a bounded number of reads at a time: to be repeated while
+    /// there are more. Replies [`Reply::Forgotten`].
+    ForgetHistory {
+        /// The reader.
+        user: UserId,
+    },
+    /// Follows or unfollows a tag; a repetition changes nothing. Replies [`Reply::Done`].
+    SetTagFollow {
+        /// The reader.
+        user: UserId,
+        /// Which tag.
+        tag: Tag,
+        /// Follow or unfollow.
+        on: bool,
+    },
+    /// Mutes or unmutes a tag; a repetition changes nothing. Replies [`Reply::Done`].
+    SetTagMute {
+        /// The reader.
+        user: UserId,
+        /// Which tag.
+        tag: Tag,
+        /// Mute or unmute.
+        on: bool,
+    },
+    /// Says what a reader wishes about a post, in place of what the reader said before. The newest
+    /// [`super::FEEDBACK_MAX`] are kept. Replies [`Reply::Done`].
+    GiveFeedback {
+        /// The reader.
+        user: UserId,
+        /// About which post.
+        post: PostId,
+        /// What the reader wishes.
+        what: Feedback,
+    },
+    /// Takes back what a reader said about a post; a repetition changes nothing. Replies
+    /// [`Reply::Done`].
+    WithdrawFeedback {
+        /// The reader.
+        user: UserId,
+        /// About which post.
+        post: PostId,
     },
 }
 
@@ -182,6 +210,13 @@ impl std::fmt::Debug for Command {
             Self::SetBlock { user, .. } => ("SetBlock", user),
             Self::SetBlockedBy { user, .. } => ("SetBlockedBy", user),
             Self::RecordRead { user, .. } => ("RecordRead", user),
+            Self::RecordReads { user, .. } => ("RecordReads", user),
+            Self::ForgetRead { user, .. } => ("ForgetRead", user),
+            Self::ForgetHistory { user } => ("ForgetHistory", user),
+            Self::SetTagFollow { user, .. } => ("SetTagFollow", user),
+            Self::SetTagMute { user, .. } => ("SetTagMute", user),
+            Self::GiveFeedback { user, .. } => ("GiveFeedback", user),
+            Self::WithdrawFeedback { user, .. } => ("WithdrawFeedback", user),
         };
         f.debug_struct(name).field("user", user).finish_non_exhaustive()
     }
@@ -205,7 +240,14 @@ impl Command {
             | Self::SetMute { user, .. }
             | Self::SetBlock { user, .. }
             | Self::SetBlockedBy { user, .. }
-            | Self::RecordRead { user, .. } => user.bucket(),
+            | Self::RecordRead { user, .. }
+            | Self::RecordReads { user, .. }
+            | Self::ForgetRead { user, .. }
+            | Self::ForgetHistory { user }
+            | Self::SetTagFollow { user, .. }
+            | Self::SetTagMute { user, .. }
+            | Self::GiveFeedback { user, .. }
+            | Self::WithdrawFeedback { user, .. } => user.bucket(),
         }
     }
 }
@@ -233,6 +275,20 @@ pub enum Reply {
         /// Former name and address with the attempts that claimed them.
         released: Vec<(ClaimKind, String, Attempt)>,
     },
+    /// The reads are recorded.
+    Recorded {
+        /// How many of them were not in the history before and are now.
+        new: u32,
+        /// Places, in the list sent, of those that the reader may not see.
+        unseen: Vec<u16>,
+        /// The same of those that are refused because they lie in the future.
+        ahead: Vec<u16>,
+    },
+    /// Reads are forgotten.
+    Forgotten {
+        /// Whether there are any left.
+        more: bool,
+    },
 }
 
 impl std::fmt::Debug for Reply {
@@ -244,37 +300,16 @@ impl std::fmt::Debug for Reply {
             Self::Account { account, released: _ } => {
                 f.debug_struct("Account").field("account", account).finish_non_exhaustive()
             }
+            Self::Recorded { new, unseen: _, ahead: _ } => {
+                f.debug_struct("Recorded").field("new", new).finish_non_exhaustive()
+            }
+            Self::Forgotten { more } => f.debug_struct("Forgotten").field("more", more).finish(),
         }
     }
 }
 
 impl Record for Reply {
     const KIND: u8 = 17;
-}
-
-/// A user's own view of the account. Never logged: it holds an address.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
-    /// Whose.
-    pub id: UserId,
-    /// Shown name.
-    pub username: String,
-    /// Address.
-    pub email: String,
-    /// About the user.
-    pub bio: Option<String>,
-    /// Address of a picture.
-    pub image: Option<String>,
-    /// A token is valid only while it carries this number.
-    pub token_generation: u32,
-    /// When the account was made.
-    pub created_at: Stamp,
-}
-
-impl std::fmt::Debug for Account {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account").field("id", &self.id).finish_non_exhaustive()
-    }
 }
 
 /// Questions to the user service.
@@ -318,6 +353,48 @@ pub enum Query {
         /// What comes with the accounts.
         part: ExportPart,
     },
+    /// Reads of the reader's history beyond a place, in the order of reading. [`Answer::History`].
+    ListHistory {
+        /// The reader.
+        user: UserId,
+        /// Where to begin; none is the newest read.
+        place: Option<Place<(Stamp, PostId)>>,
+        /// At most so many; at most one more than [`crate::config::PAGE_MAX`].
+        limit: usize,
+    },
+    /// What the reader chose to read of, and not to. [`Answer::Interests`].
+    GetInterests {
+        /// The reader.
+        user: UserId,
+    },
+    /// What the reader said about posts, newest first. [`Answer::Feedback`].
+    ListFeedback {
+        /// The reader.
+        user: UserId,
+    },
+    /// Users at the other end of a user's edges, beyond a place, in the order of reading.
+    /// [`Answer::Edges`].
+    ListEdges {
+        /// Whose edges.
+        user: UserId,
+        /// Which.
+        edges: Edges,
+        /// Where to begin; none is the highest id.
+        place: Option<Place<UserId>>,
+        /// At most so many; at most one more than [`crate::config::PAGE_MAX`].
+        limit: usize,
+    },
+}
+
+/// A kind of edge between users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edges {
+    /// To followed users.
+    Follows,
+    /// To muted users.
+    Mutes,
+    /// To blocked users.
+    Blocks,
 }
 
 /// What an export wants of users beside their accounts: each pass only what it writes.
@@ -329,6 +406,12 @@ pub enum ExportPart {
     Follows,
     /// Their history.
     Reads,
+    /// The tags that they follow and mute.
+    Tags,
+    /// What they said about posts.
+    Feedback,
+    /// Whom they mute and block.
+    Hidden,
 }
 
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.
@@ -346,60 +429,14 @@ pub enum Answer {
     Cards(Vec<Option<Arc<Card>>>),
     /// See [`Query::Export`].
     Exported(Vec<ExportedUser>),
-}
-
-/// What a post query and a page need to know of a signed-in reader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Viewer {
-    /// Who reads.
-    pub id: UserId,
-    /// Tokens with another number are not valid.
-    pub token_generation: u32,
-    /// Followed users, ascending by id.
-    pub follows: Vec<UserId>,
-    /// Muted users, ascending by id.
-    pub mutes: Vec<UserId>,
-    /// Who blocks this reader, ascending by id.
-    pub blocked_by: Vec<UserId>,
-}
-
-impl Viewer {
-    /// Whether the reader follows this user.
-    pub fn follows(&self, user: UserId) -> bool {
-        self.follows.binary_search(&user).is_ok()
-    }
-
-    /// Whether this user blocks the reader.
-    pub fn is_blocked_by(&self, user: UserId) -> bool {
-        self.blocked_by.binary_search(&user).is_ok()
-    }
-}
-
-/// The public face of a user.
-#[derive(Debug, Default)]
-pub struct Card {
-    /// Shown name.
-    pub username: String,
-    /// About the user.
-    pub bio: Option<String>,
-    /// Address of a picture.
-    pub image: Option<String>,
-    /// The card as the edge renders it, kept with the card so that it lives exactly as long; the
-    /// service never looks at it.
-    pub rendered: std::sync::OnceLock<Box<str>>,
-}
-
-/// One user with the edges that start there, for export.
-#[derive(Debug)]
-pub struct ExportedUser {
-    /// The account.
-    pub account: Account,
-    /// PHC string; shown only when asked for.
-    pub password_hash: Option<String>,
-    /// Followed users; empty unless asked for.
-    pub follows: Vec<UserId>,
-    /// History, oldest first; empty unless asked for.
-    pub reads: Vec<(Stamp, PostId)>,
+    /// See [`Query::ListHistory`].
+    History(Vec<Read>),
+    /// See [`Query::GetInterests`].
+    Interests(Interests),
+    /// See [`Query::ListFeedback`].
+    Feedback(Vec<Said>),
+    /// See [`Query::ListEdges`].
+    Edges(Vec<UserId>),
 }
 
 /// Why the user service says no.
@@ -434,6 +471,12 @@ pub enum Error {
     /// The reader's history holds no reads from the future.
     #[error("the time lies in the future")]
     InTheFuture,
+    /// The reader follows or mutes as many tags as allowed.
+    #[error("not more than {0} tags")]
+    TooManyTags(u32),
+    /// More reads in one command than allowed.
+    #[error("not more than {0} reads at a time")]
+    TooManyReads(u32),
 }
 
 impl Record for Error {
@@ -446,7 +489,11 @@ impl Refusal for Error {
             Self::NotFound => ErrorCode::NotFound,
             Self::Taken(_) => ErrorCode::Conflict,
             Self::Stale { .. } | Self::ClaimVoid | Self::IdTaken => ErrorCode::Unavailable,
-            Self::Yourself | Self::TooManyEdges(_) | Self::InTheFuture => ErrorCode::Invalid,
+            Self::Yourself
+            | Self::TooManyEdges(_)
+            | Self::InTheFuture
+            | Self::TooManyTags(_)
+            | Self::TooManyReads(_) => ErrorCode::Invalid,
         }
     }
 }

@@ -1,21 +1,30 @@
-//! The user service: accounts, claims of names and addresses, and the edges that start at a user.
+//! The user service: accounts, claims of names and addresses, the edges that start at a user, and
+//! what a reader read and wishes.
 //!
-//! **Owns** accounts and credentials, follows, mutes, blocks, reading history.
+//! **Owns** accounts and credentials, follows, mutes and blocks of users, follows and mutes of tags,
+//! reading history, feedback.
 //! **Invariants**: U1 a name or address is borne by at most one user: it is claimed in the shard of
 //! its hash before it is borne, and a takeover of an expired claim first makes the attempt void
 //! where it would have been used; U2 a token is valid only while it carries its user's generation,
-//! which a password change raises; U3 a block is recorded with the blocked before it is answered.
+//! which a password change raises; U3 a block is recorded with the blocked before it is answered;
+//! U4 a history holds the newest [`HISTORY_MAX`] reads of all that were recorded and not forgotten,
+//! and each read that enters it is one event.
 
 mod apply;
+mod choices;
 pub mod event;
+mod history;
 pub mod message;
 mod query;
 mod tables;
+mod view;
 
 use std::sync::Arc;
 
 pub use apply::EDGES_MAX;
+pub use choices::{FEEDBACK_MAX, TAGS_MAX};
 use event::Event;
+pub use history::HISTORY_MAX;
 use message::{Answer, Card, Command, Error, Query, Reply, Viewer};
 
 use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
@@ -23,6 +32,8 @@ use crate::generations::Generations;
 use crate::ids::{Bucket, Stamp, UserId};
 use crate::store::error::StoreError;
 
+/// About 3,000 reads, which take some milliseconds, or hundreds of other commands.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Viewers kept decoded, in bytes; one with the most edges takes 80 kB per kind, a usual one 300 B.
 const VIEWERS_BYTES: usize = 8 * 1024 * 1024;
 /// Cards kept decoded, with what the edge renders of them, in bytes.
@@ -48,6 +59,7 @@ impl Service {
 impl StateMachine for Service {
     const NAME: &'static str = "user";
     const TABLES: &'static [&'static str] = tables::TABLES;
+    const BATCH_BYTES_MAX: usize = BATCH_BYTES_MAX;
     type Command = Command;
     type Query = Query;
     type Reply = Reply;

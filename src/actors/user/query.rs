@@ -3,20 +3,25 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::actors::escaped::escaped_bytes;
-use crate::actors::state_machine::{ReadTables, Step, Stop, Table, refuse};
+use crate::actors::state_machine::{ReadTables, Rows, Step, Stop, Table, end_of_prefix, refuse};
 use crate::actors::user::Service;
 use crate::actors::user::apply::{claim_row, row};
-use crate::actors::user::message::{Answer, Card, Error, ExportPart, ExportedUser, Query, Viewer};
-use crate::actors::user::tables::{
-    BLOCKED_BY, FOLLOWS, HISTORY, MUTES, USERS, UserRow, edge_end, history_entry, user_key,
+use crate::actors::user::message::{
+    Answer, Card, Edges, Error, ExportPart, ExportedUser, Interests, Place, Query, Viewer,
 };
-use crate::ids::{PostId, Stamp, UserId};
+use crate::actors::user::tables::{
+    BLOCKED_BY, BLOCKS, FOLLOWS, MUTES, TAG_FOLLOWS, TAG_MUTES, USERS, UserRow, edge_end, edge_key,
+    user_key,
+};
+use crate::actors::user::{choices, history};
+use crate::config::PAGE_MAX;
+use crate::ids::UserId;
 use crate::store::codec::decode;
 use crate::store::error::StoreError;
 
 /// Most users on a page of an export.
 const EXPORT_PAGE_MAX: usize = 500;
-/// Follows and reads after which such a page ends early: the shard answers nobody else meanwhile.
+/// Rows beside the accounts after which such a page ends early: the shard answers nobody else meanwhile.
 const EXPORT_ROWS_MAX: usize = 4_096;
 
 impl Service {
@@ -44,6 +49,19 @@ impl Service {
             }
             Query::Export { after, limit, part } => {
                 Answer::Exported(export(tables, *after, (*limit).min(EXPORT_PAGE_MAX), *part)?)
+            }
+            Query::ListHistory { user, place, limit } => {
+                Answer::History(history::page(tables, *user, *place, (*limit).min(PAGE_MAX + 1))?)
+            }
+            Query::GetInterests { user } => Answer::Interests(interests(tables, *user)?),
+            Query::ListFeedback { user } => {
+                let mut said = choices::said(tables, *user)?;
+                said.reverse();
+                Answer::Feedback(said)
+            }
+            Query::ListEdges { user, edges, place, limit } => {
+                let limit = (*limit).min(PAGE_MAX + 1);
+                Answer::Edges(edges_page(tables, *edges, *user, *place, limit)?)
             }
         };
         Ok(Step::Done(answer))
@@ -116,6 +134,53 @@ fn edges(tables: &ReadTables<'_>, table: Table, user: UserId) -> Result<Vec<User
     ends.filter_map(Result::transpose).collect()
 }
 
+/// At most `limit` far ends of edges beyond a place.
+fn edges_page(
+    tables: &ReadTables<'_>,
+    edges: Edges,
+    user: UserId,
+    place: Option<Place<UserId>>,
+    limit: usize,
+) -> Result<Vec<UserId>, StoreError> {
+    let table = match edges {
+        Edges::Follows => FOLLOWS,
+        Edges::Mutes => MUTES,
+        Edges::Blocks => BLOCKS,
+    };
+    let place = place.map(|place| place.map(|end| edge_key(user, end)));
+    let rows = rows_beyond(tables, table, user, place)?.take(limit);
+    let ends = rows.map(|row| row.map(|(key, _)| edge_end(&key)));
+    ends.filter_map(Result::transpose).collect()
+}
+
+/// The rows of a user beyond the row with a key, in the order of reading.
+pub(super) fn rows_beyond<'a>(
+    tables: &ReadTables<'a>,
+    table: Table,
+    user: UserId,
+    place: Option<Place<impl AsRef<[u8]>>>,
+) -> Result<Rows<'a>, StoreError> {
+    let first = user_key(user);
+    let end = end_of_prefix(&first);
+    match place {
+        None => tables.range_back(table, &first, end.as_deref()),
+        Some(Place::After(key)) => tables.range_back(table, &first, Some(key.as_ref())),
+        // With one byte more it is the next key that there can be.
+        Some(Place::Before(key)) => {
+            tables.range(table, &[key.as_ref(), &[0]].concat(), end.as_deref())
+        }
+    }
+}
+
+fn interests(tables: &ReadTables<'_>, user: UserId) -> Result<Interests, StoreError> {
+    Ok(Interests {
+        tag_follows: choices::tags(tables, TAG_FOLLOWS, user)?,
+        tag_mutes: choices::tags(tables, TAG_MUTES, user)?,
+        follows: edges(tables, FOLLOWS, user)?,
+        mutes: edges(tables, MUTES, user)?,
+    })
+}
+
 fn export(
     tables: &ReadTables<'_>,
     after: UserId,
@@ -130,30 +195,44 @@ fn export(
         let Ok(key) = <[u8; 8]>::try_from(&key[..]) else { continue };
         let user = UserId(u64::from_be_bytes(key));
         let row: UserRow = decode(&value)?;
-        let (follows, reads) = match part {
-            ExportPart::Accounts => (Vec::new(), Vec::new()),
-            ExportPart::Follows => (edges(tables, FOLLOWS, user)?, Vec::new()),
-            ExportPart::Reads => (Vec::new(), history(tables, user)?),
-        };
-        rows += follows.len() + reads.len();
-        users.push(ExportedUser {
+        let mut exported = ExportedUser {
             account: row.account(user),
             password_hash: row.password_hash,
-            follows,
-            reads,
-        });
+            follows: Vec::new(),
+            mutes: Vec::new(),
+            blocks: Vec::new(),
+            tag_follows: Vec::new(),
+            tag_mutes: Vec::new(),
+            reads: Vec::new(),
+            feedback: Vec::new(),
+        };
+        match part {
+            ExportPart::Accounts => {}
+            ExportPart::Follows => exported.follows = edges(tables, FOLLOWS, user)?,
+            ExportPart::Reads => exported.reads = history::all(tables, user)?,
+            ExportPart::Tags => {
+                exported.tag_follows = choices::tags(tables, TAG_FOLLOWS, user)?;
+                exported.tag_mutes = choices::tags(tables, TAG_MUTES, user)?;
+            }
+            ExportPart::Feedback => exported.feedback = choices::said(tables, user)?,
+            ExportPart::Hidden => {
+                exported.mutes = edges(tables, MUTES, user)?;
+                exported.blocks = edges(tables, BLOCKS, user)?;
+            }
+        }
+        rows += exported.follows.len()
+            + exported.mutes.len()
+            + exported.blocks.len()
+            + exported.tag_follows.len()
+            + exported.tag_mutes.len()
+            + exported.reads.len()
+            + exported.feedback.len();
+        users.push(exported);
         if rows > EXPORT_ROWS_MAX {
             break;
         }
     }
     Ok(users)
-}
-
-/// All reads of a user, oldest first.
-fn history(tables: &ReadTables<'_>, user: UserId) -> Result<Vec<(Stamp, PostId)>, StoreError> {
-    let rows = tables.prefix(HISTORY, &user_key(user), &user_key(user))?;
-    let reads = rows.map(|row| row.map(|(key, _)| history_entry(&key)));
-    reads.filter_map(Result::transpose).collect()
 }
 
 #[cfg(test)]

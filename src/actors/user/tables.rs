@@ -4,13 +4,25 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::state_machine::Table;
-use crate::actors::user::message::{Account, Attempt, ClaimKind};
+use crate::actors::user::message::{Account, Attempt, ClaimKind, Depth, Feedback};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::Record;
 
 /// Names of the tables in the file, in the order of the constants below. Only appended to.
-pub(super) const TABLES: &[&str] =
-    &["users", "claims", "void_claims", "follows", "mutes", "blocks", "blocked_by", "history"];
+pub(super) const TABLES: &[&str] = &[
+    "users",
+    "claims",
+    "void_claims",
+    "follows",
+    "mutes",
+    "blocks",
+    "blocked_by",
+    "history",
+    "history_sizes",
+    "tag_follows",
+    "tag_mutes",
+    "feedback",
+];
 
 /// User → [`UserRow`].
 pub(super) const USERS: Table = Table(0);
@@ -26,8 +38,16 @@ pub(super) const MUTES: Table = Table(4);
 pub(super) const BLOCKS: Table = Table(5);
 /// (user, blocker) → empty.
 pub(super) const BLOCKED_BY: Table = Table(6);
-/// (user, time, post) → empty.
+/// (user, time, post) → [`ReadRow`], or empty from a program that knew no depth.
 pub(super) const HISTORY: Table = Table(7);
+/// User → [`HistorySizeRow`]; absent: the history was not counted yet.
+pub(super) const HISTORY_SIZES: Table = Table(8);
+/// (user, lower-case tag) → [`TagRow`].
+pub(super) const TAG_FOLLOWS: Table = Table(9);
+/// (user, lower-case tag) → [`TagRow`].
+pub(super) const TAG_MUTES: Table = Table(10);
+/// (user, post) → [`FeedbackRow`].
+pub(super) const FEEDBACK: Table = Table(11);
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +103,53 @@ impl Record for ClaimRow {
     const KIND: u8 = 21;
 }
 
+/// A read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ReadRow {
+    pub(super) depth: Option<Depth>,
+}
+
+impl Record for ReadRow {
+    const KIND: u8 = 22;
+}
+
+/// How long a reader's history is, and where it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HistorySizeRow {
+    /// Number of reads.
+    pub(super) reads: u32,
+    /// The oldest read, [`NOWHERE`] for none: what was trimmed before it is not walked over again.
+    pub(super) oldest: (Stamp, PostId),
+}
+
+/// Behind every read.
+pub(super) const NOWHERE: (Stamp, PostId) = (Stamp(u64::MAX), PostId(u64::MAX));
+
+impl Record for HistorySizeRow {
+    const KIND: u8 = 23;
+}
+
+/// A followed or muted tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TagRow {
+    pub(super) shown: String,
+}
+
+impl Record for TagRow {
+    const KIND: u8 = 24;
+}
+
+/// What a reader said about a post.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FeedbackRow {
+    pub(super) what: Feedback,
+    pub(super) at: Stamp,
+}
+
+impl Record for FeedbackRow {
+    const KIND: u8 = 25;
+}
+
 pub(super) fn user_key(user: UserId) -> [u8; 8] {
     user.0.to_be_bytes()
 }
@@ -98,9 +165,13 @@ pub(super) fn claim_key(kind: ClaimKind, normal: &str) -> Vec<u8> {
 }
 
 pub(super) fn edge_key(user: UserId, other: UserId) -> [u8; 16] {
+    pair_key(user, other.0)
+}
+
+fn pair_key(user: UserId, end: u64) -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&user.0.to_be_bytes());
-    key[8..].copy_from_slice(&other.0.to_be_bytes());
+    key[8..].copy_from_slice(&end.to_be_bytes());
     key
 }
 
@@ -122,6 +193,27 @@ pub(super) fn history_entry(key: &[u8]) -> Option<(Stamp, PostId)> {
     let at = u64::from_be_bytes(key.get(8..16)?.try_into().ok()?);
     let post = u64::from_be_bytes(key.get(16..24)?.try_into().ok()?);
     Some((Stamp(at), PostId(post)))
+}
+
+pub(super) fn tag_key(user: UserId, normal: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8 + normal.len());
+    key.extend_from_slice(&user.0.to_be_bytes());
+    key.extend_from_slice(normal.as_bytes());
+    key
+}
+
+/// The lower-case tag of a tag key; `None` for a key that is none.
+pub(super) fn tag_of_key(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(8..)?).ok()
+}
+
+pub(super) fn feedback_key(user: UserId, post: PostId) -> [u8; 16] {
+    pair_key(user, post.0)
+}
+
+/// The post of a feedback key; `None` for a key that is none.
+pub(super) fn feedback_post(key: &[u8]) -> Option<PostId> {
+    edge_end(key).map(|end| PostId(end.0))
 }
 
 /// The value of a row whose key says everything.

@@ -1,8 +1,10 @@
-use proptest::prelude::*;
+mod bytes;
+mod choices;
+mod history;
 
-use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser};
+use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser, Read};
 use super::*;
-use crate::store::codec::{decode, encode};
+use crate::ids::PostId;
 use crate::store::tables::TestTables;
 
 const DAVE: UserId = UserId(4096);
@@ -214,7 +216,7 @@ fn reads_go_to_the_history_once() {
     assert_eq!(world.run(read(5)).unwrap().events.len(), 0);
     assert_eq!(world.run(read(u64::MAX / 2)).unwrap_err(), Error::InTheFuture);
     let users = exported(&mut world, UserId(0), ExportPart::Reads);
-    assert_eq!(users[0].reads, [(Stamp(5), PostId(7))]);
+    assert_eq!(users[0].reads, [Read { post: PostId(7), at: Stamp(5), depth: None }]);
 }
 
 fn exported(world: &mut World, after: UserId, part: ExportPart) -> Vec<ExportedUser> {
@@ -235,7 +237,8 @@ fn a_page_of_an_export_has_what_was_asked_for_and_ends_early_when_that_is_much()
     let page = exported(&mut world, UserId(0), ExportPart::Reads);
     assert_eq!((page.len(), page[0].reads.len()), (1, 5_000));
     assert_eq!(exported(&mut world, DAVE, ExportPart::Reads).len(), 1);
-    for part in [ExportPart::Accounts, ExportPart::Follows] {
+    for part in [ExportPart::Accounts, ExportPart::Follows, ExportPart::Tags, ExportPart::Feedback]
+    {
         let page = exported(&mut world, UserId(0), part);
         assert!(page.len() == 2 && page.iter().all(|user| user.reads.is_empty()));
     }
@@ -248,47 +251,4 @@ fn a_refused_command_leaves_caches_and_tables_alone() {
     let before = world.viewer(DAVE);
     world.run(Command::SetFollow { user: DAVE, target: DAVE, on: true }).unwrap_err();
     assert!(Arc::ptr_eq(&before, &world.viewer(DAVE)));
-}
-
-#[test]
-fn golden_bytes_of_a_user_stay() {
-    let row = tables::UserRow {
-        username: "D".into(),
-        name_normal: "d".into(),
-        name_attempt: Attempt(1),
-        email: "d@e".into(),
-        email_normal: "d@e".into(),
-        email_attempt: Attempt(2),
-        password_hash: None,
-        bio: Some("b".into()),
-        image: None,
-        token_generation: 1,
-        created_at: Stamp(300),
-    };
-    let golden: &[u8] = &[
-        20, 1, 1, 68, 1, 100, 1, 3, 100, 64, 101, 3, 100, 64, 101, 2, 0, 1, 1, 98, 0, 1, 251, 44, 1,
-    ];
-    assert_eq!(encode(&row), golden);
-    assert_eq!(decode::<tables::UserRow>(golden).unwrap(), row);
-}
-
-use crate::ids::PostId;
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
-    #[test]
-    fn arbitrary_bytes_never_panic(mut bytes: Vec<u8>, kind in 16_u8..24) {
-        if let Some(first) = bytes.first_mut() {
-            *first = kind;
-        }
-        if let Some(version) = bytes.get_mut(1) {
-            *version = 1;
-        }
-        let _ = decode::<Command>(&bytes);
-        let _ = decode::<Reply>(&bytes);
-        let _ = decode::<Error>(&bytes);
-        let _ = decode::<Event>(&bytes);
-        let _ = decode::<tables::UserRow>(&bytes);
-        let _ = decode::<tables::ClaimRow>(&bytes);
-    }
 }

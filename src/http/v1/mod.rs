@@ -9,6 +9,9 @@
 
 pub mod cards;
 pub mod etag;
+pub mod feedback;
+pub mod history;
+pub mod interests;
 pub mod markdown;
 pub mod once;
 pub mod openapi;
@@ -17,6 +20,9 @@ pub mod people;
 pub mod posts;
 pub mod publishing;
 pub mod rate;
+pub mod reads;
+pub mod recommendations;
+pub mod seen;
 pub mod values;
 
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -34,5 +40,19 @@ pub fn table() -> Vec<(&'static str, UtoipaMethodRouter<App>)> {
         ("/v1/users/{name}/follow", routes!(people::follow, people::unfollow)),
         ("/v1/users/{name}/mute", routes!(people::mute, people::unmute)),
         ("/v1/users/{name}/block", routes!(people::block, people::unblock)),
+        ("/v1/posts/{id}/related", routes!(recommendations::related)),
+        ("/v1/recommendations", routes!(recommendations::list)),
+        ("/v1/session/recommendations", routes!(recommendations::session)),
+        ("/v1/trending", routes!(recommendations::trending)),
+        ("/v1/following", routes!(recommendations::following)),
+        ("/v1/reads", routes!(reads::record)),
+        ("/v1/feedback", routes!(feedback::give)),
+        ("/v1/tags/{tag}/follow", routes!(interests::follow, interests::unfollow)),
+        ("/v1/tags/{tag}/mute", routes!(interests::mute, interests::unmute)),
+        ("/v1/me/history", routes!(history::list, history::forget_all)),
+        ("/v1/me/history/{post}", routes!(history::forget)),
+        ("/v1/me/interests", routes!(interests::show)),
+        ("/v1/me/mutes", routes!(interests::mutes)),
+        ("/v1/me/blocks", routes!(interests::blocks)),
     ]
 }

@@ -22,6 +22,7 @@ say in `RateLimit` how many requests are left in a minute.";
     tags(
         (name = "posts", description = "Reading, writing and publishing posts."),
         (name = "people", description = "What one makes of other users."),
+        (name = "reader", description = "What one has read, and what one wishes to read."),
     ),
     modifiers(&Token),
 )]
@@ -70,6 +71,19 @@ mod tests {
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(now == committed, "docs/openapi.json is old: run this with QUIRE_UPDATE_DOCS=1");
         assert!(now.contains("\"openapi\": \"3.1.0\""));
+    }
+
+    /// Programs are generated from it: every operation has a name of its own.
+    #[test]
+    fn no_two_operations_have_the_same_name() {
+        let document = serde_json::to_value(document()).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations = paths.flat_map(|methods| methods.as_object().unwrap().values());
+        let mut names: Vec<_> = operations.map(|one| one["operationId"].to_string()).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((names.len(), names.contains(&"null".to_owned())), (all, false), "{names:?}");
     }
 
     /// Every `$ref` leads somewhere.

@@ -4,6 +4,8 @@ mod docs;
 mod once;
 mod people;
 mod posts;
+mod reader;
+mod recommendations;
 mod writing;
 
 use serde_json::Value;

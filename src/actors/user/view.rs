@@ -1,0 +1,236 @@
+//! Users, what belongs to them and what they wish, as messages carry it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Bucket, PostId, Stamp, UserId};
+use crate::seams::Random;
+
+/// What a claim is about. Claims live in the shard of the hash of what they claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ClaimKind {
+    /// A user name, normalised (NFKC, case folded).
+    Name,
+    /// An e-mail address, normalised.
+    Email,
+}
+
+/// One attempt to own a name or address. Whoever takes over an expired claim first makes the
+/// attempt void in the claimant's own shard, so that a late creation is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Attempt(pub u64);
+
+impl Attempt {
+    /// A number of its own, ordered by time.
+    pub fn new(now: Stamp, random: &Random) -> Self {
+        Self(UserId::new(now, Bucket::new(random.any())).0)
+    }
+}
+
+/// A name or address as it is shown and as it is compared.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// As the user wrote it.
+    pub shown: String,
+    /// Normalised by the edge, so that the rule is not part of the replayed command.
+    pub normal: String,
+    /// The attempt that claimed it.
+    pub attempt: Attempt,
+}
+
+impl std::fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claimed").field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+/// A user's own view of the account. Never logged: it holds an address.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Whose.
+    pub id: UserId,
+    /// Shown name.
+    pub username: String,
+    /// Address.
+    pub email: String,
+    /// About the user.
+    pub bio: Option<String>,
+    /// Address of a picture.
+    pub image: Option<String>,
+    /// A token is valid only while it carries this number.
+    pub token_generation: u32,
+    /// When the account was made.
+    pub created_at: Stamp,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a post query and a page need to know of a signed-in reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Viewer {
+    /// Who reads.
+    pub id: UserId,
+    /// Tokens with another number are not valid.
+    pub token_generation: u32,
+    /// Followed users, ascending by id.
+    pub follows: Vec<UserId>,
+    /// Muted users, ascending by id.
+    pub mutes: Vec<UserId>,
+    /// Who blocks this reader, ascending by id.
+    pub blocked_by: Vec<UserId>,
+}
+
+impl Viewer {
+    /// Whether the reader follows this user.
+    pub fn follows(&self, user: UserId) -> bool {
+        self.follows.binary_search(&user).is_ok()
+    }
+
+    /// Whether this user blocks the reader.
+    pub fn is_blocked_by(&self, user: UserId) -> bool {
+        self.blocked_by.binary_search(&user).is_ok()
+    }
+}
+
+/// The public face of a user.
+#[derive(Debug, Default)]
+pub struct Card {
+    /// Shown name.
+    pub username: String,
+    /// About the user.
+    pub bio: Option<String>,
+    /// Address of a picture.
+    pub image: Option<String>,
+    /// The card as the edge renders it, kept with the card so that it lives exactly as long; the
+    /// service never looks at it.
+    pub rendered: std::sync::OnceLock<Box<str>>,
+}
+
+/// One user with what belongs to it, for export. What was not asked for is empty.
+#[derive(Debug)]
+pub struct ExportedUser {
+    /// The account.
+    pub account: Account,
+    /// PHC string; shown only when asked for.
+    pub password_hash: Option<String>,
+    /// Followed users.
+    pub follows: Vec<UserId>,
+    /// Muted users.
+    pub mutes: Vec<UserId>,
+    /// Blocked users.
+    pub blocks: Vec<UserId>,
+    /// Followed tags.
+    pub tag_follows: Vec<Tag>,
+    /// Muted tags.
+    pub tag_mutes: Vec<Tag>,
+    /// History, oldest first.
+    pub reads: Vec<Read>,
+    /// Feedback, oldest first.
+    pub feedback: Vec<Said>,
+}
+
+/// One read of a post by somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// What was read.
+    pub post: PostId,
+    /// When.
+    pub at: Stamp,
+    /// How far down; `None` when it was not told.
+    pub depth: Option<Depth>,
+}
+
+/// How much of a post was read, in per cent: 0–100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Depth(u8);
+
+impl Depth {
+    /// Per cent, if that is not more than the whole.
+    pub fn new(percent: u8) -> Option<Self> {
+        (percent <= 100).then_some(Self(percent))
+    }
+
+    /// Per cent.
+    pub fn percent(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Depth {
+    type Error = &'static str;
+
+    fn try_from(percent: u8) -> Result<Self, Self::Error> {
+        Self::new(percent).ok_or("more than 100 per cent")
+    }
+}
+
+impl From<Depth> for u8 {
+    fn from(depth: Depth) -> Self {
+        depth.0
+    }
+}
+
+/// A tag as it is shown and as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// As the reader wrote it.
+    pub shown: String,
+    /// In lower case, made so by the edge: the rule is not part of the replayed command.
+    pub normal: String,
+}
+
+/// What a reader wishes about a post in recommendations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Feedback {
+    /// Fewer posts like this one.
+    Less,
+    /// Never this post again.
+    Hide,
+}
+
+/// What a reader said about a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// About which post.
+    pub post: PostId,
+    /// What the reader wishes.
+    pub what: Feedback,
+    /// When it was said.
+    pub at: Stamp,
+}
+
+/// What a reader chose to read of, and not to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interests {
+    /// Followed tags, by their lower-case form.
+    pub tag_follows: Vec<Tag>,
+    /// Muted tags, by their lower-case form.
+    pub tag_mutes: Vec<Tag>,
+    /// Followed users, ascending by id.
+    pub follows: Vec<UserId>,
+    /// Muted users, ascending by id.
+    pub mutes: Vec<UserId>,
+}
+
+/// A place in a list in descending order. What it names need not exist (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<K> {
+    /// What is below this, the highest of it first.
+    After(K),
+    /// What is above this, the lowest of it first.
+    Before(K),
+}
+
+impl<K> Place<K> {
+    /// The same place by another key.
+    pub fn map<T>(self, key: impl FnOnce(K) -> T) -> Place<T> {
+        match self {
+            Self::After(place) => Place::After(key(place)),
+            Self::Before(place) => Place::Before(key(place)),
+        }
+    }
+}
