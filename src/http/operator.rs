@@ -303,7 +303,7 @@ async fn token(State(operator): State<Arc<Operator>>, request: Request) -> Answe
     let wanted: TokenRequest =
         serde_json::from_slice(&body).map_err(|error| Failure::malformed(error.to_string()))?;
     let token = token_of(&operator.app, &wanted.user).await?;
-    let token = token.ok_or_else(|| Failure::not_found("user"))?;
+    let token = token.ok_or_else(|| Failure::invalid("user", "is not known"))?;
     Ok(render::json(serde_json::to_string(&TokenAnswer { token }).expect("it is plain data")))
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::post::progress::Progress;
-pub use crate::actors::post::view::{Body, Comment, CopiedPost, ExportedPost, PostView, Summary};
+pub use crate::actors::post::view::{
+    Body, Comment, CopiedPost, ExportedPost, Origin, PostView, Summary,
+};
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
 use crate::error::ErrorCode;
@@ -440,19 +442,6 @@ pub enum Answer {
     Imported(Option<PostId>),
     /// See [`Query::GetOrigins`].
     Origins(Vec<Origin>),
-}
-
-/// Where a post came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It was imported under this identity.
-    Imported(ImportKey),
-    /// It was written here.
-    Own,
-    /// It was here, and is gone for ever.
-    Deleted,
-    /// There never was such a post here.
-    Unknown,
 }
 
 /// Why the post service says no.

@@ -108,3 +108,16 @@ pub struct ExportedPost {
     /// Its comments.
     pub comments: Vec<Comment>,
 }
+
+/// Where a post came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was imported under this identity.
+    Imported(ImportKey),
+    /// It was written here.
+    Own,
+    /// It was here, and is gone for ever.
+    Deleted,
+    /// There never was such a post here.
+    Unknown,
+}

@@ -242,9 +242,19 @@ impl<P: StateMachine> Pair<P> {
             status.state = FeedState::MustRebuild;
             status.epoch = row.epoch;
         });
-        match self.port.feed(self.source.clone()).await {
-            Some(feed) if feed.epoch > row.epoch => Err(self.give_up(feed.epoch).await),
-            Some(_) | None => Ok(()),
+        let mut pause = RETRY_PAUSE.0;
+        loop {
+            match self.port.feed(self.source.clone()).await {
+                Some(feed) if feed.epoch > row.epoch => {
+                    return Err(self.give_up(feed.epoch).await);
+                }
+                Some(_) => return Ok(()),
+                // It is starting, and cannot say yet.
+                None => {
+                    time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE.1);
+                }
+            }
         }
     }
 }

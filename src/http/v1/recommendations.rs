@@ -273,7 +273,7 @@ fn posts_named<'a>(
 /// Without those that were read, are muted or hidden, or are one's own. Nobody signed in gets what
 /// anybody may like.
 #[utoipa::path(
-    get, path = "/v1/recommendations", tag = "recommendations",
+    get, path = "/v1/recommendations", operation_id = "list_recommendations", tag = "recommendations",
     params(ListParameters),
     responses(
         (status = 200, description = "Posts, best first.", body = Recommendations),
@@ -294,7 +294,7 @@ pub async fn list(
 ///
 /// By what was read, which the client keeps. It has no effect.
 #[utoipa::path(
-    post, path = "/v1/session/recommendations", tag = "recommendations",
+    post, path = "/v1/session/recommendations", operation_id = "list_session_recommendations", tag = "recommendations",
     params(ListParameters), request_body = Session,
     responses(
         (status = 200, description = "Posts, best first.", body = Recommendations),
@@ -314,7 +314,7 @@ pub async fn session(
 
 /// Lists posts like this one.
 #[utoipa::path(
-    get, path = "/v1/posts/{id}/related", tag = "recommendations",
+    get, path = "/v1/posts/{id}/related", operation_id = "list_related_posts", tag = "recommendations",
     params(("id" = String, Path, description = "Id or slug of the post."), ListParameters),
     responses(
         (status = 200, description = "Posts, nearest first.", body = Recommendations),
@@ -337,7 +337,7 @@ pub async fn related(
 
 /// Lists what is much read at the moment.
 #[utoipa::path(
-    get, path = "/v1/trending", tag = "recommendations",
+    get, path = "/v1/trending", operation_id = "list_trending_posts", tag = "recommendations",
     params(TrendParameters, ListParameters),
     responses(
         (status = 200, description = "Posts, most read first.", body = Recommendations),
@@ -365,7 +365,7 @@ pub async fn trending(
 
 /// Lists the newest posts of the authors and tags that one follows, and nothing else.
 #[utoipa::path(
-    get, path = "/v1/following", tag = "recommendations",
+    get, path = "/v1/following", operation_id = "list_following", tag = "recommendations",
     params(ListParameters),
     responses(
         (status = 200, description = "Posts, newest first.", body = Recommendations),

@@ -154,7 +154,6 @@ impl Outcomes {
 
     /// Forgets what a reader was shown; what is counted says nothing of anybody.
     pub fn forget_reader(&mut self, reader: UserId) {
-        self.latest.remove(&reader);
         self.clear(|waiting| waiting.reader == reader);
     }
 
@@ -173,10 +172,9 @@ impl Outcomes {
                 self.changed.insert(number);
             }
         }
-        let Self { latest, waiting, first, .. } = self;
-        latest.retain(|reader, number| {
-            waiting.get((*number - *first) as usize).is_some_and(|one| one.reader == *reader)
-        });
+        let left = (self.first..).zip(&self.waiting);
+        let left = left.filter(|(_, waiting)| waiting.reader != UserId(0));
+        self.latest = left.map(|(number, waiting)| (waiting.reader, number)).collect();
     }
 
     /// What came of each variant, by name.
