@@ -32,7 +32,11 @@ pub const FAULTS_MAX: u32 = 10;
 pub const FAULTS_WINDOW_S: u64 = 60;
 
 /// Around the routes that send commands: refuses a caller who met too many faults, counts a fault.
+/// Reads of the same routes pass: a query that fails leaves nothing behind.
 pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
     let limit = &app.shared().fault_limit;
     let caller = Caller {
         token: request.headers().get(header::AUTHORIZATION).cloned(),
@@ -112,7 +116,7 @@ mod tests {
     use axum::Router as Routes;
     use axum::body::Body;
     use axum::middleware::from_fn_with_state;
-    use axum::routing::post;
+    use axum::routing::any;
     use futures_util::FutureExt;
     use tokio::sync::Semaphore;
     use tower::ServiceExt;
@@ -179,15 +183,19 @@ mod tests {
                 Failure::internal("a poison command")
             };
             Routes::new()
-                .route("/fault", post(async || Failure::internal("a poison command")))
-                .route("/refusal", post(async || Failure::invalid("title", "is wrong")))
-                .route("/slow", post(slow))
+                .route("/fault", any(async || Failure::internal("a poison command")))
+                .route("/refusal", any(async || Failure::invalid("title", "is wrong")))
+                .route("/slow", any(slow))
                 .layer(from_fn_with_state(self.app.clone(), guard))
         }
 
         /// The status, and whether it is the limit's.
         async fn ask(&self, path: &str, token: Option<&str>, peer: &str) -> (u16, bool) {
             ask(self.routes(), "POST", path, token, peer).await
+        }
+
+        async fn read(&self, path: &str, token: Option<&str>) -> (u16, bool) {
+            ask(self.routes(), "GET", path, token, HOME).await
         }
     }
 
@@ -266,6 +274,25 @@ mod tests {
         tokio::time::sleep(COMMAND_DEADLINE).await;
         assert!(!world.has_slow_command());
         assert!(world.app.shared().fault_limit.is_unused(), "nobody knows what became of it");
+    }
+
+    #[tokio::test]
+    async fn reads_are_neither_counted_nor_refused_nor_carried_on() {
+        let world = World::new();
+        let jake = world.token(1);
+        for _ in 0..2 * FAULTS_MAX {
+            assert_eq!(world.read("/fault", Some(&jake)).await, (500, false));
+        }
+        assert_eq!(world.ask("/refusal", Some(&jake), HOME).await, (422, false));
+        for _ in 0..FAULTS_MAX {
+            world.ask("/fault", Some(&jake), HOME).await;
+        }
+        assert_eq!(world.ask("/refusal", Some(&jake), HOME).await, (429, true));
+        assert_eq!(world.read("/refusal", Some(&jake)).await, (422, false));
+        let mut asked = Box::pin(world.read("/slow", Some(&jake)));
+        assert!(asked.as_mut().now_or_never().is_none() && world.has_slow_command());
+        drop(asked);
+        assert!(!world.has_slow_command());
     }
 
     #[tokio::test]

@@ -1,25 +1,24 @@
 //! How many requests one caller may make in a minute: a user, or who is nobody an address. Told
 //! with every answer (`RateLimit`, `RateLimit-Policy`), so that a client can slow down in time.
 //!
-//! A window begins with its first request. Memory is bounded by two generations, as that of
-//! [`FailureLimit`](crate::http::failure_limit::FailureLimit) is: when the young one is full, the old
-//! one is forgotten, and who was in it begins anew. Counts are of one node and end with it.
+//! A window begins with its first request. Memory is bounded: whose count is forgotten because there
+//! are too many begins anew. Counts are of one node and end with it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use rustc_hash::FxHashMap;
 
+use crate::generations::Generations;
 use crate::http::failure_limit::Peer;
 use crate::ids::{Stamp, UserId};
 use crate::seams::Clock;
 
 /// Length of a window, in seconds.
 const WINDOW_S: u64 = 60;
-/// Counts of one generation; an entry takes 24 bytes.
-const COUNTS_MAX: usize = 65_536;
+/// Counts that are kept; an entry takes 32 bytes.
+const COUNTS_MAX: usize = 131_072;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -31,13 +30,7 @@ pub struct RateLimit {
     clock: Clock,
     /// Keys are hashed with a secret of the process: nobody chooses addresses that collide.
     hasher: RandomState,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    young: FxHashMap<u64, Count>,
-    old: FxHashMap<u64, Count>,
+    counts: Mutex<Generations<u64, Count>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +53,7 @@ pub struct Quota {
 impl RateLimit {
     /// Grants so many requests a minute to a user, and to an address without one; 0: any number.
     pub fn new(user_max: u32, anonymous_max: u32, clock: Clock) -> Self {
-        let counts = Mutex::new(Counts::default());
+        let counts = Mutex::new(Generations::new(COUNTS_MAX));
         Self { user_max, anonymous_max, clock, hasher: RandomState::new(), counts }
     }
 
@@ -78,7 +71,10 @@ impl RateLimit {
         }
         let now = self.clock.now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.add(key, now);
+        let known = counts.get(&key).filter(|count| count.left_s(now).is_some());
+        let Count { since, requests } = known.unwrap_or(Count { since: now, requests: 0 });
+        let count = Count { since, requests: requests.saturating_add(1) };
+        counts.insert(key, count, 1);
         let reset_s = count.left_s(now).unwrap_or(WINDOW_S);
         Some(Quota { policy, max, left: max.checked_sub(count.requests), reset_s })
     }
@@ -99,20 +95,6 @@ impl Quota {
         for (name, value) in [(RATE_LIMIT, now), (RATE_LIMIT_POLICY, terms)] {
             headers.insert(name, value.expect("words and digits are visible ASCII"));
         }
-    }
-}
-
-impl Counts {
-    fn add(&mut self, key: u64, now: Stamp) -> Count {
-        let known = self.young.get(&key).or_else(|| self.old.get(&key)).copied();
-        let known = known.filter(|count| count.left_s(now).is_some());
-        let mut count = known.unwrap_or(Count { since: now, requests: 0 });
-        count.requests = count.requests.saturating_add(1);
-        if self.young.len() >= COUNTS_MAX && !self.young.contains_key(&key) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, count);
-        count
     }
 }
 
@@ -190,12 +172,10 @@ mod tests {
     #[test]
     fn counts_are_bounded_and_may_be_off() {
         let (limit, _) = limit(1, 0);
-        for user in 0..3 * COUNTS_MAX as u64 {
+        for user in 0..2 * COUNTS_MAX as u64 {
             limit.take(Some(UserId(user)), None);
         }
-        let counts = limit.counts.lock().unwrap();
-        assert!(counts.young.len() <= COUNTS_MAX && counts.old.len() <= COUNTS_MAX);
-        drop(counts);
+        assert!(limit.counts.lock().unwrap().len() <= COUNTS_MAX);
         assert_eq!(limit.take(None, peer("192.0.2.1")), None);
         assert_eq!(limit.take(None, None), None);
     }

@@ -171,7 +171,8 @@ impl Drop for Once<'_> {
     }
 }
 
-/// Requests with a key that are at work on this node; no more than requests in flight.
+/// Requests with a key that are at work on this node: those in flight, and those that go on for a
+/// moment without their callers.
 #[derive(Debug, Default)]
 pub struct Running(Mutex<FxHashSet<CommandId>>);
 
