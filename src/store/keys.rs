@@ -247,10 +247,8 @@ mod tests {
         fn rows(&self) -> [usize; 4] {
             let kinds = [OUTCOME, BY_OWNER, BY_AGE, TOTALS];
             kinds.map(|kind| {
-                let rows = self
-                    .tables
-                    .read(|tables| tables.range(KEYS, &[kind], Some(&[kind + 1])).unwrap().count());
-                rows
+                self.tables
+                    .read(|tables| tables.range(KEYS, &[kind], Some(&[kind + 1])).unwrap().count())
             })
         }
     }
