@@ -88,6 +88,9 @@ pub struct Config {
     pub anonymous_requests_max: u32,
     /// Threads that hash passwords.
     pub password_threads: usize,
+    /// TOML file with experiments, which are set when the node starts; empty: those that were set
+    /// last go on.
+    pub experiments: PathBuf,
     /// Filter of the log, as `level` or `target=level,…`.
     pub log: String,
 }
@@ -113,6 +116,7 @@ impl Default for Config {
             user_requests_max: 600,
             anonymous_requests_max: 120,
             password_threads: 2,
+            experiments: PathBuf::new(),
             log: "info".into(),
         }
     }

@@ -71,7 +71,7 @@ fn layers_point_one_way() {
 
 #[test]
 fn a_service_sees_only_the_contract_of_another() {
-    let services = ["post", "user"];
+    let services = ["post", "recommendation", "user"];
     let mut wrong = Vec::new();
     for source in sources() {
         for service in services {

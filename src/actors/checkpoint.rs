@@ -10,9 +10,8 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::AbortHandle;
 
-use crate::seams::tasks;
+use crate::seams::tasks::{self, Tasks};
 use crate::store::checkpointer::Checkpoints;
 
 /// What the actor receives.
@@ -26,15 +25,8 @@ pub(crate) struct CheckpointActor;
 
 pub(crate) struct State {
     checkpoints: Arc<Checkpoints>,
-    waiter: Option<AbortHandle>,
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        if let Some(waiter) = &self.waiter {
-            waiter.abort();
-        }
-    }
+    /// What waits for the next one.
+    tasks: Tasks,
 }
 
 impl Actor for CheckpointActor {
@@ -47,7 +39,7 @@ impl Actor for CheckpointActor {
         myself: ActorRef<CheckpointMessage>,
         checkpoints: Arc<Checkpoints>,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State { checkpoints, waiter: None };
+        let mut state = State { checkpoints, tasks: Tasks::default() };
         state.wait(myself);
         Ok(state)
     }
@@ -89,6 +81,6 @@ impl State {
             checkpoints.wait_due().await;
             let _ = myself.cast(CheckpointMessage::Due);
         });
-        self.waiter = Some(waiter.abort_handle());
+        self.tasks.keep(waiter.abort_handle());
     }
 }

@@ -166,6 +166,7 @@ fn shard_spec<S: StateMachine>(
         applier: cell.clone() as Arc<dyn Applier>,
         published: cell.replica_slot(),
         status,
+        random: ground.seams.random.clone(),
     };
     let id = cell.id.index.to_string();
     let shard = ChildSpec::actor("shard", move |context| {
@@ -261,8 +262,12 @@ pub(crate) fn open_stores<S: StateMachine>(
     paths: &[std::path::PathBuf],
     cache_bytes: usize,
 ) -> Result<Vec<ShardStore>, StoreError> {
-    let opening =
-        paths.iter().map(|path| move || ShardStore::open(storage, path, S::TABLES, cache_bytes));
+    let opening = paths.iter().map(|path| {
+        move || {
+            let store = ShardStore::open(storage, path, S::TABLES, cache_bytes)?;
+            Ok(store.kept(S::KEPT))
+        }
+    });
     let opened = tasks::apart(opening).into_iter().zip(paths);
     opened.map(|(opened, path)| opened.map_err(|_panic| unreadable(path))?).collect()
 }

@@ -14,6 +14,7 @@ pub mod router;
 mod shard;
 mod shard_cell;
 mod shard_metrics;
+pub mod signature;
 pub mod state_machine;
 pub mod supervisor;
 pub(crate) mod telemetry;

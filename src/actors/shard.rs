@@ -5,17 +5,20 @@
 //! **Sends** batches to the replica, replies to callers.
 //! **Started by** the shard's supervisor, before the replica.
 //! **When it fails** callers' reply ports are gone and the router asks the successor; the state
-//! stays with the store at the last applied entry; what was committed meanwhile is pulled from the
-//! replica's log. Nothing acknowledged is lost, nothing is applied twice.
+//! stays with the store at the last applied entry, that of a memory-kept service at the last
+//! checkpoint; what was committed since is pulled from the replica's log. Nothing acknowledged is
+//! lost, nothing has its effect twice.
 //!
 //! **Invariants**: S1 entries are applied in order, each once: only `applied + 1` is accepted;
 //! S2 a reply leaves only after its entry was merged; S3 one batch in flight; S4 order of proposals
 //! is order of arrival; S5 stamps that are applied grow strictly; S6 a panic in `apply` leaves no
 //! trace of its command and does not touch its neighbours; S7 no query is answered before the log
-//! of an earlier process was replayed: a reader sees every acknowledged write.
+//! of an earlier process, or of a memory-kept service that was lost, was replayed: a reader sees
+//! every acknowledged write.
 
 mod apply;
 mod ingest;
+mod kept;
 mod keyed;
 mod message;
 mod outbox;
@@ -32,18 +35,20 @@ use tokio::task::AbortHandle;
 use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
+use crate::actors::shard::kept::Memory;
 pub(crate) use crate::actors::shard::message::{
     CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage,
 };
 use crate::actors::shard::outbox::Outgoing;
 use crate::actors::shard_cell::ShardCell;
-use crate::actors::state_machine::{StateMachine, Step, Stop};
+use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::BATCH_COMMANDS_MAX;
-use crate::ids::{LogIndex, Stamp};
+use crate::ids::Stamp;
+use crate::seams::tasks::Tasks;
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 
 /// Bytes of committed entries that a restarted actor pulls at a time.
 const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
@@ -88,8 +93,11 @@ pub(crate) struct State<S: StateMachine> {
     service: S,
     replica: Option<Arc<dyn Replica>>,
     pending: VecDeque<CommandEnvelope<S>>,
-    /// Queries that came before the log of an earlier process was replayed (S7); bounded by the
-    /// permits.
+    /// Everything is applied that is known to be committed; until then the state may be older than what
+    /// was acknowledged (S7).
+    has_caught_up: bool,
+    memory: Memory,
+    /// Queries that came before that; bounded by the permits.
     early: Vec<QueryEnvelope<S>>,
     /// A flush is in the mailbox, or none may come before a pause is over.
     flush_queued: bool,
@@ -114,22 +122,6 @@ struct InFlight<S: StateMachine> {
     proposed: std::time::Instant,
 }
 
-#[derive(Default)]
-struct Tasks(Vec<AbortHandle>);
-
-impl Tasks {
-    fn keep(&mut self, task: AbortHandle) {
-        self.0.retain(|task| !task.is_finished());
-        self.0.push(task);
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
-    }
-}
-
 impl<S: StateMachine> Actor for ShardActor<S> {
     type Msg = ShardMessage<S>;
     type State = State<S>;
@@ -147,7 +139,15 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             let outgoing = Outgoing::load(&guard.read(), generation);
             (service, outgoing.map_err(|error| cell.named(error))?)
         };
-        let watcher = cell.watch_replica(myself.clone());
+        let mut tasks = Tasks::default();
+        tasks.keep(cell.watch_replica(myself.clone()));
+        let has_caught_up = match S::KEPT {
+            Kept::Tables => cell.has_recovered(),
+            Kept::Memory => {
+                tasks.keep(cell.watch_checkpoints(myself.clone()));
+                false
+            }
+        };
         let replica = cell.current_replica();
         let mut state = State {
             cell,
@@ -156,6 +156,8 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             service,
             replica,
             pending: VecDeque::new(),
+            has_caught_up,
+            memory: Memory::default(),
             early: Vec::new(),
             flush_queued: false,
             flush_timer: None,
@@ -165,11 +167,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             batches: 0,
             wake_at: None,
             outgoing,
-            tasks: Tasks(vec![watcher]),
+            tasks,
         };
-        if state.replica.is_some() {
-            state.catch_up(LogIndex(u64::MAX))?;
-            state.cell.set_recovered();
+        if state.recover()? {
             state.declare_subscribers(&myself);
         }
         state.cell.publish(generation, myself.clone());
@@ -197,6 +197,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             ShardMessage::Outbox(request) => state.read_outbox(request)?,
             ShardMessage::Acknowledged(acknowledged) => state.acknowledged(&myself, acknowledged),
             ShardMessage::Feed(request) => state.read_feed(request)?,
+            ShardMessage::Checkpoint { step } => state.checkpoint(&myself, step)?,
             #[cfg(test)]
             ShardMessage::Crash => panic!("a crash of the actor, on purpose"),
         }
@@ -209,6 +210,9 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         state.cell.retract(state.generation);
+        if let Err(error) = state.checkpoint_at_stop() {
+            tracing::warn!(shard = %state.cell.id, %error, "the next start applies more of the log");
+        }
         Ok(())
     }
 }
@@ -262,20 +266,20 @@ impl<S: StateMachine> State<S> {
         if envelope.answer.is_closed() {
             return Ok(());
         }
-        if !self.cell.has_recovered() {
+        if !self.has_caught_up {
             self.early.retain(|early| !early.answer.is_closed());
             self.early.push(envelope);
             return Ok(());
         }
         let cell = self.cell.clone();
-        let guard = cell.store.owned(self.generation)?;
-        let service = &mut self.service;
-        let query = &mut envelope.query;
-        let outcome = catch_unwind(AssertUnwindSafe(|| service.query(&guard.read(), query)));
+        let outcome = {
+            let guard = cell.store.owned(self.generation)?;
+            let (service, query) = (&mut self.service, &mut envelope.query);
+            catch_unwind(AssertUnwindSafe(|| service.query(&guard.read(), query)))
+        };
         let answer = match outcome {
             Ok(Ok(Step::Done(answer))) => Ok(answer),
             Ok(Ok(Step::Again)) => {
-                drop(guard);
                 cell.metrics.handled("query", started);
                 envelope.sent = time::mark();
                 let _ = myself.cast(ShardMessage::Query(envelope));
@@ -284,16 +288,15 @@ impl<S: StateMachine> State<S> {
             Ok(Err(Stop::Refused(refusal))) => Err(CallError::Refused(refusal)),
             // One row, or what the service made of it, must not end a node for whoever asks for it.
             Ok(Err(Stop::Store(error @ StoreError::Damaged { .. }))) => {
-                self.query_failed(&guard, &cell.named(error).to_string())?;
+                self.query_failed(&cell.named(error).to_string())?;
                 Err(CallError::Internal)
             }
             Ok(Err(Stop::Store(error))) => return Err(cell.named(error).into()),
             Err(_) => {
-                self.query_failed(&guard, "it panicked")?;
+                self.query_failed("it panicked")?;
                 Err(CallError::Internal)
             }
         };
-        drop(guard);
         self.queries += 1;
         cell.metrics.handled("query", started);
         let _ = envelope.answer.send(answer);
@@ -301,10 +304,11 @@ impl<S: StateMachine> State<S> {
     }
 
     /// Repeated, a query that fails would crash the shard as often.
-    fn query_failed(&mut self, shard: &ShardState, why: &str) -> Result<(), ActorProcessingErr> {
+    fn query_failed(&mut self, why: &str) -> Result<(), ActorProcessingErr> {
         tracing::error!(shard = %self.cell.id, why, "a query failed; its service is loaded afresh");
         self.cell.metrics.poisoned();
-        self.service = self.load(shard)?;
+        self.load_afresh()?;
+        self.recover()?;
         Ok(())
     }
 
@@ -320,7 +324,9 @@ impl<S: StateMachine> State<S> {
         if self.in_flight.is_some() || self.pending.is_empty() {
             return Ok(());
         }
-        let Some(replica) = self.replica.clone() else { return Ok(()) };
+        let Some(replica) = self.replica.clone().filter(|_| self.has_caught_up) else {
+            return Ok(());
+        };
         if self.cell.is_overfull() {
             // Checkpoints have fallen behind, or fail: memory must have a bound. Writers wait, and
             // are refused when more wait than may.
@@ -398,16 +404,29 @@ impl<S: StateMachine> State<S> {
         myself: &ActorRef<ShardMessage<S>>,
         entries: &[CommittedEntry],
     ) -> Result<(), ActorProcessingErr> {
-        let Some(first) = entries.first() else { return Ok(()) };
-        self.catch_up(first.index)?;
+        let had_caught_up = self.has_caught_up;
         for entry in entries {
-            self.apply_entry(entry)?;
+            // More than once if a memory-kept service panics over it.
+            while self.cell.store.applied().index < entry.index {
+                self.catch_up(entry.index)?;
+                if self.cell.store.applied().index.next() < entry.index {
+                    // The replica that handed it over has ended; what comes from its successor
+                    // follows the state.
+                    return Ok(());
+                }
+                self.apply_entry(entry)?;
+            }
         }
+        self.has_caught_up = had_caught_up;
         self.after_apply(myself);
         Ok(())
     }
 
     fn after_apply(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        if self.leads() {
+            // Again, for it may have been loaded afresh.
+            self.service.lead();
+        }
         self.keep_outbox_bounded();
         self.queue_flush(myself);
         self.schedule_wake(myself);
@@ -445,20 +464,18 @@ impl<S: StateMachine> State<S> {
     ) -> Result<(), ActorProcessingErr> {
         let current = self.cell.current_replica();
         let same = match (&self.replica, &current) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new) && self.cell.has_recovered(),
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new) && self.has_caught_up,
             _ => false,
         };
         if same {
             return Ok(());
         }
         self.replica = current;
-        if self.replica.is_some() {
-            self.catch_up(LogIndex(u64::MAX))?;
+        if self.recover()? {
             if let Some(batch) = self.in_flight.take() {
                 // Proposed to the predecessor; whether it was committed will be seen by its ids.
                 self.put_back(batch);
             }
-            self.cell.set_recovered();
             self.declare_subscribers(myself);
             self.queue_flush(myself);
             for envelope in std::mem::take(&mut self.early) {

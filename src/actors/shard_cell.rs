@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use crate::actors::lane::Disk;
 use crate::actors::relay::Declared;
 use crate::actors::relay::message::OutboxSeen;
-use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, Replica};
+use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, CommittedLog, Replica};
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_metrics::ShardMetrics;
 use crate::actors::state_machine::StateMachine;
@@ -46,13 +46,16 @@ pub(crate) struct ShardCell<S: StateMachine> {
     checkpoints: CheckpointTrigger,
     actor: watch::Sender<Option<Published<S>>>,
     replica: watch::Sender<Option<Arc<dyn Replica>>>,
+    /// Of the newest replica, with its incarnation; there before that leads.
+    log: watch::Sender<Option<(u64, Arc<dyn CommittedLog>)>>,
     applied: watch::Sender<LogIndex>,
     incarnation: AtomicU64,
     last_stamp: AtomicU64,
     /// When that was applied, in microseconds since `made`, by the clock of the runtime.
     last_applied_us: AtomicU64,
     made: Instant,
-    /// Whether the log of an earlier process was replayed. A replica publishes itself only then.
+    /// Whether the log of an earlier process was replayed. A replica publishes itself only then. An
+    /// actor of a memory-kept service must also have caught up itself.
     recovered: AtomicBool,
 }
 
@@ -94,6 +97,7 @@ impl<S: StateMachine> ShardCell<S> {
             checkpoints,
             actor: watch::Sender::new(None),
             replica: watch::Sender::new(None),
+            log: watch::Sender::new(None),
             applied: watch::Sender::new(applied),
             incarnation: AtomicU64::new(0),
             last_stamp: AtomicU64::new(last_stamp.0),
@@ -110,6 +114,30 @@ impl<S: StateMachine> ShardCell<S> {
 
     pub(crate) fn current_replica(&self) -> Option<Arc<dyn Replica>> {
         self.replica.borrow().clone()
+    }
+
+    /// The log of the replica that runs, whether it leads or not.
+    pub(crate) fn current_log(&self) -> Option<Arc<dyn CommittedLog>> {
+        self.log.borrow().as_ref().map(|(_, log)| log.clone())
+    }
+
+    /// Asks the actor to write its state whenever a checkpoint needs that, until the actor is gone.
+    pub(crate) fn watch_checkpoints(&self, actor: ActorRef<ShardMessage<S>>) -> AbortHandle {
+        let checkpoints = self.checkpoints.clone();
+        tasks::spawn(async move {
+            loop {
+                checkpoints.asked().await;
+                if actor.cast(ShardMessage::Checkpoint { step: 0 }).is_err() {
+                    break;
+                }
+            }
+        })
+        .abort_handle()
+    }
+
+    /// Has a checkpoint written soon.
+    pub(crate) fn want_checkpoint(&self) {
+        self.checkpoints.want();
     }
 
     pub(crate) fn has_recovered(&self) -> bool {
@@ -211,6 +239,21 @@ impl<S: StateMachine> ShardCell<S> {
 }
 
 impl<S: StateMachine> Applier for ShardCell<S> {
+    fn opened(&self, incarnation: u64, log: Arc<dyn CommittedLog>) {
+        self.log.send_if_modified(|known| {
+            let newer = known.as_ref().is_none_or(|(known, _)| *known < incarnation);
+            if newer {
+                *known = Some((incarnation, log));
+            }
+            newer
+        });
+    }
+
+    fn closed(&self, incarnation: u64) {
+        self.log
+            .send_if_modified(|known| known.take_if(|(known, _)| *known == incarnation).is_some());
+    }
+
     fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if self.incarnation.fetch_max(incarnation, Ordering::SeqCst) > incarnation {

@@ -16,6 +16,7 @@ pub(crate) struct ShardMetrics {
     wait: Histogram,
     command: Histogram,
     query: Histogram,
+    staging: Histogram,
     batch_commands: Histogram,
     batch_bytes: Histogram,
     commit: Histogram,
@@ -48,6 +49,7 @@ impl ShardMetrics {
             wait: metrics.mailbox_wait.get_or_create_owned(&labels),
             command: metrics.handling.get_or_create_owned(&handling("apply")),
             query: metrics.handling.get_or_create_owned(&handling("query")),
+            staging: metrics.handling.get_or_create_owned(&handling("checkpoint")),
             batch_commands: metrics.batch_commands.get_or_create_owned(&labels),
             batch_bytes: metrics.batch_bytes.get_or_create_owned(&labels),
             commit: metrics.commit.get_or_create_owned(&labels),
@@ -79,7 +81,12 @@ impl ShardMetrics {
 
     pub(crate) fn handled(&self, what: &'static str, started: Instant) {
         let seconds = started.elapsed().as_secs_f64();
-        if what == "query" { &self.query } else { &self.command }.observe(seconds);
+        match what {
+            "query" => &self.query,
+            "checkpoint" => &self.staging,
+            _ => &self.command,
+        }
+        .observe(seconds);
     }
 
     pub(crate) fn batch(&self, commands: usize, bytes: usize) {

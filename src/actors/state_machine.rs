@@ -14,6 +14,7 @@ use crate::ids::{Bucket, Stamp};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
 pub use crate::store::memtable::Table;
+pub use crate::store::shard_state::Kept;
 pub use crate::store::tables::{Range as Rows, ReadTables, Tables, end_of_prefix};
 
 /// A service's refusal: final, without effect, and told apart by what the caller can do about it.
@@ -67,13 +68,13 @@ impl<R, E> Outcome<R, E> {
     }
 }
 
-/// How far a query has come.
+/// How far a query, or the writing of a checkpoint, has come.
 #[derive(Debug)]
 pub enum Step<A> {
     /// The answer.
     Done(A),
-    /// The query keeps what it has in itself and wants to be called again, behind what waits: a
-    /// long read must not stand before short ones.
+    /// It keeps what it has in itself and wants to be called again, behind what waits: long work must
+    /// not stand before short.
     Again,
 }
 
@@ -92,6 +93,8 @@ pub trait StateMachine: Sized + Send + 'static {
     /// Most bytes of commands in one log entry. Nobody is answered while an entry is applied: a
     /// service whose commands take long for their size asks for less.
     const BATCH_BYTES_MAX: usize = crate::config::BATCH_BYTES_MAX;
+    /// Where the state is between checkpoints: wholly in tables or wholly in memory, never a mix.
+    const KEPT: Kept = Kept::Tables;
 
     /// A wish to change state.
     type Command: Record + Send + 'static;
@@ -109,17 +112,20 @@ pub trait StateMachine: Sized + Send + 'static {
     /// The bucket whose shard applies a command.
     fn bucket(command: &Self::Command) -> Bucket;
 
-    /// Loads the service. O(1) for a table-kept service: it holds only bounded caches.
+    /// Loads the service. O(1) for a table-kept service: it holds only bounded caches. A memory-kept
+    /// one reads what [`Self::checkpoint`] wrote; what was applied since is applied again after it.
     ///
     /// # Errors
     /// When the tables cannot be read.
     fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError>;
 
-    /// Applies a command: stages rows, answers. Deterministic (M1). `stamp` is later than that of
-    /// every earlier command of this shard, so an id made from it is new.
+    /// Applies a command: stages rows, or changes memory, and answers. Deterministic (M1). `stamp` is
+    /// later than that of every earlier command of this shard, so an id made from it is new. A
+    /// memory-kept service neither reads nor writes `tables` here: what they hold depends on when a
+    /// checkpoint was.
     ///
     /// # Errors
-    /// A refusal has no effect (M2).
+    /// A refusal has no effect (M2): a memory-kept service decides before it changes anything.
     fn apply(
         &mut self,
         tables: &mut Tables<'_>,
@@ -131,6 +137,22 @@ pub trait StateMachine: Sized + Send + 'static {
     /// that was refused is not reported.
     fn committed(&mut self) {}
 
+    /// For memory-kept services: stages the state that has changed since it was last staged or loaded,
+    /// about `rows` rows of it, and answers [`Step::Again`] while there is more. Between two calls
+    /// commands are applied and queries answered; what they change is staged (again) by a later call,
+    /// and `rows` grows from call to call, so that there is an end. A checkpoint is what the tables
+    /// hold after [`Step::Done`]; if it does not come to that, the service is loaded afresh.
+    ///
+    /// A service with little state may stage all of it at once. One with much keeps a set of what has
+    /// changed, as it must never take much longer than a thousand rows take.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    fn checkpoint(&mut self, tables: &mut Tables<'_>, rows: usize) -> Result<Step<()>, StoreError> {
+        let _ = (tables, rows);
+        Ok(Step::Done(()))
+    }
+
     /// Answers a query. `&mut self` is for caches; the tables are read-only.
     ///
     /// # Errors
@@ -140,6 +162,12 @@ pub trait StateMachine: Sized + Send + 'static {
         tables: &ReadTables<'_>,
         query: &mut Self::Query,
     ) -> Result<Step<Self::Answer>, Stop<Self::Refusal>>;
+
+    /// Told to a service that speaks for its shard from now on: everything that is known to be
+    /// committed has been applied, and what it proposes by [`Self::tick`] is proposed. Whoever is
+    /// loaded afresh does not lead before it is told so; it may be told so several times. No answer
+    /// of `apply`, and no state, may depend on it (M1).
+    fn lead(&mut self) {}
 
     /// When the service wants [`Self::tick`] to be applied, if ever. The leader proposes it.
     fn next_wake(&self) -> Option<Stamp> {

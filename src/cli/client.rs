@@ -97,7 +97,10 @@ impl OpsClient {
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let wrong = &problem["errors"][0];
-        let detail = format!("{} {}", text(&wrong["pointer"]), text(&wrong["detail"]));
+        let detail = match wrong.is_null() {
+            true => text(&problem["detail"]),
+            false => format!("{} {}", text(&wrong["pointer"]), text(&wrong["detail"])),
+        };
         Err(Failure::runtime(match status {
             StatusCode::UNAUTHORIZED => format!(
                 "the node at {} has another data directory: name the right one with --data-dir",

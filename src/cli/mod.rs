@@ -15,6 +15,7 @@ mod logging;
 mod options;
 mod output;
 mod progress;
+mod rebuild;
 mod rec;
 mod serve;
 mod signals;
@@ -55,6 +56,8 @@ enum Command {
     Config(config::Config),
     /// Measure recommendations
     Rec(rec::Rec),
+    /// Make what a service derived from others anew, while the old copy serves
+    Rebuild(rebuild::Rebuild),
     /// Show the supervision tree of a running node
     Tree(tree::Tree),
 }
@@ -106,6 +109,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Token(token) => token.run().await,
         Command::Config(config) => config.run(),
         Command::Rec(rec) => rec.run().await,
+        Command::Rebuild(rebuild) => rebuild.run().await,
         Command::Tree(tree) => tree.run().await,
     }
 }

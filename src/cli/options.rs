@@ -89,6 +89,9 @@ pub(super) struct NodeOptions {
     /// Threads that hash passwords
     #[arg(long, value_name = "N", hide_short_help = true)]
     password_threads: Option<String>,
+    /// TOML file with experiments to set at the start
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    experiments: Option<String>,
     /// Filter of the log, as `level` or `target=level,…` [default: info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -127,6 +130,7 @@ impl NodeOptions {
             ("user_requests_max", self.user_requests_max),
             ("anonymous_requests_max", self.anonymous_requests_max),
             ("password_threads", self.password_threads),
+            ("experiments", self.experiments),
             ("log", self.log),
         ];
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();

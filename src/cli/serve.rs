@@ -1,6 +1,7 @@
 //! `quire serve`: runs a node until a signal or until it gives up.
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -8,8 +9,13 @@ use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::options::NodeOptions;
 use crate::cli::signals::Signals;
+use crate::http::App;
+use crate::http::experiments::{self, Experiments};
 use crate::node::Node;
-use crate::seams::Seams;
+use crate::seams::{Seams, tasks, time};
+
+/// Pause before experiments that could not be set are set again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Options of `quire serve`.
 #[derive(Debug, Args)]
@@ -22,6 +28,10 @@ impl Serve {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.node.load()?;
         logging::start(&config.log);
+        let experiments = match config.experiments.as_os_str().is_empty() {
+            true => None,
+            false => Some(Experiments::of_file(&config.experiments).map_err(Failure::usage)?),
+        };
         let mut signals = Signals::listen()?;
         let node = tokio::select! {
             biased;
@@ -30,7 +40,18 @@ impl Serve {
             node = Node::start(&config, Seams::system()) => node?,
         };
         print_addresses(&node);
+        if let Some(wanted) = experiments {
+            tasks::spawn(set_experiments(node.app.clone(), wanted));
+        }
         until_stopped(node, &mut signals).await
+    }
+}
+
+/// Sets the experiments of the configuration, however long that takes.
+async fn set_experiments(app: App, wanted: Experiments) {
+    while let Err(failure) = experiments::set(&app, wanted.clone()).await {
+        tracing::warn!(?failure, "the experiments of the configuration are not set yet");
+        time::sleep(RETRY).await;
     }
 }
 

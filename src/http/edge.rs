@@ -157,9 +157,11 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let began = time::mark();
         let id = RequestId::of(request.headers());
+        // A handler that asks finds the same one.
+        request.headers_mut().insert(REQUEST_ID, id.header());
         let shape = Shape::of_path(request.uri().path());
         let method = request.method().clone();
         let route = self.route.clone();

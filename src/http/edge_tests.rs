@@ -25,6 +25,7 @@ async fn send(request: Request) -> Answer {
     let app = App::new(Parts {
         users: Router::new(vec![]),
         posts: Router::new(vec![]),
+        recommendations: Router::new(vec![]),
         tokens: Tokens::new(key, vec![], TOKEN_LIFE, Clock::system()),
         passwords: PasswordPool::new(1, 1, Random::system()),
         metrics: Metrics::new().into(),

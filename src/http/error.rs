@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::actors::call::CallError;
 use crate::actors::post::message as post;
+use crate::actors::recommendation::message as recommendation;
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message as user;
 use crate::error::ErrorCode;
@@ -400,6 +401,17 @@ pub fn taken(kind: user::ClaimKind) -> Failure {
         user::ClaimKind::Email => "email",
     };
     Failure::field(ErrorCode::Conflict, field, "has already been taken")
+}
+
+impl From<CallError<recommendation::Error>> for Failure {
+    fn from(error: CallError<recommendation::Error>) -> Self {
+        match &error {
+            CallError::Refused(recommendation::Error::Experiments(why)) => {
+                Self::invalid("experiment", why.to_string())
+            }
+            _ => of_call(&error),
+        }
+    }
 }
 
 impl From<CallError<post::Error>> for Failure {

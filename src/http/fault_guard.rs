@@ -149,6 +149,7 @@ mod tests {
             let app = App::new(Parts {
                 users: Router::new(vec![]),
                 posts: Router::new(vec![]),
+                recommendations: Router::new(vec![]),
                 tokens: Tokens::new(key, vec![], TOKEN_LIFE, clock.clone()),
                 passwords: PasswordPool::new(1, 1, Random::system()),
                 metrics: Metrics::new().into(),

@@ -6,11 +6,13 @@
 //! Around every route lies one layer, the [`edge`].
 
 pub mod accounts;
+pub mod afterwards;
 pub mod checks;
 pub mod conduit;
 pub mod docs;
 pub mod edge;
 pub mod error;
+pub mod experiments;
 pub mod extract;
 pub mod failure_limit;
 pub mod fault_guard;
@@ -26,6 +28,7 @@ pub mod people;
 pub mod posts;
 pub mod query;
 pub mod rate_limit;
+pub mod recommendations;
 pub mod request;
 pub mod scratch;
 pub mod serve;
@@ -42,7 +45,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::actors::router::Router;
-use crate::actors::{post, user};
+use crate::actors::{post, recommendation, user};
+use crate::http::afterwards::Afterwards;
 use crate::http::conduit::{articles, comments, profiles, tags, users};
 use crate::http::edge::Edge;
 use crate::http::error::Failure;
@@ -65,6 +69,8 @@ pub struct Parts {
     pub users: Router<user::Service>,
     /// Calls to the post service.
     pub posts: Router<post::Service>,
+    /// Calls to the recommendation service.
+    pub recommendations: Router<recommendation::Service>,
     /// Signs and verifies tokens.
     pub tokens: Tokens,
     /// Hashes and verifies passwords.
@@ -90,6 +96,7 @@ pub struct Shared {
     /// Requests with an idempotency key that are at work.
     pub(crate) running: Running,
     pub(crate) rate_limit: RateLimit,
+    pub(crate) afterwards: Afterwards,
 }
 
 impl App {
@@ -103,7 +110,25 @@ impl App {
         let running = Running::default();
         let Limits { user_requests, anonymous_requests, .. } = parts.limits;
         let rate_limit = RateLimit::new(user_requests, anonymous_requests, clock());
-        Self(Arc::new(Shared { parts, tag_page, signin_limit, fault_limit, running, rate_limit }))
+        let afterwards = Afterwards::new(&parts);
+        Self(Arc::new(Shared {
+            parts,
+            tag_page,
+            signin_limit,
+            fault_limit,
+            running,
+            rate_limit,
+            afterwards,
+        }))
+    }
+
+    /// The services that take part in a rebuild of the recommendations.
+    pub fn owners(&self) -> recommendation::owners::Owners {
+        recommendation::owners::Owners {
+            posts: self.posts.clone(),
+            users: self.users.clone(),
+            recommendations: self.recommendations.clone(),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -11,18 +11,20 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::actors::recommendation::owners::Rebuilt;
 use crate::actors::router::Call;
 use crate::actors::user::message::{Answer, Query};
 use crate::error::ErrorCode;
 use crate::http::conduit::render;
 use crate::http::edge::Edge;
 use crate::http::error::{Answered, Failure};
+use crate::http::experiments::{self, Experiments};
 use crate::http::extract::wrong_answer;
 use crate::http::limits::{Limits, TOKEN_CHARS_MAX};
 use crate::http::{App, people};
@@ -108,7 +110,15 @@ pub fn routes(app: &App, key: OperatorKey, limits: &Limits) -> Routes {
     Routes::new()
         .route("/import", post(import).layer(edge.route("/import")))
         .route("/export", post(export).layer(edge.route("/export")))
+        .route(
+            "/experiments",
+            get(experiments).post(set_experiments).layer(edge.route("/experiments")),
+        )
         .route("/token", post(token).layer(edge.route("/token")))
+        .route(
+            "/rebuild/recommendation",
+            post(rebuild).layer(edge.route("/rebuild/recommendation")),
+        )
         .with_state(operator)
 }
 
@@ -202,6 +212,76 @@ async fn export(
     Ok(response)
 }
 
+/// Has the recommendation service read everything anew. Answers lines of JSON while it goes on:
+/// [`RebuildLine`]. It goes on to its end when nobody listens any more.
+async fn rebuild(State(operator): State<Arc<Operator>>, request: Request) -> Answered {
+    operator.check(request.headers())?;
+    let owners = operator.app.owners();
+    let (lines, received) = mpsc::channel::<RebuildLine>(PIECES_WAITING);
+    tasks::spawn(async move {
+        let told = lines.clone();
+        // A line that nobody has read yet is not worth waiting for.
+        let tell = move |facts| drop(told.try_send(RebuildLine::Read { facts }));
+        let line = match owners.rebuild(tell).await {
+            Ok(Rebuilt { facts, repaired }) => RebuildLine::Done { facts, repaired },
+            Err(error) => {
+                tracing::warn!(%error, "a rebuild of the recommendations has ended early");
+                RebuildLine::Failed { reason: error.to_string() }
+            }
+        };
+        let _ = lines.send(line).await;
+    });
+    let stream = futures_util::stream::unfold(received, |mut received| async move {
+        let mut line = serde_json::to_vec(&received.recv().await?).expect("it is plain data");
+        line.push(b'\n');
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), received))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// How far a rebuild is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RebuildLine {
+    /// So many facts were read.
+    Read {
+        /// So far.
+        facts: u64,
+    },
+    /// The new copy serves.
+    Done {
+        /// Facts that were read.
+        facts: u64,
+        /// Posts in which it still differed, and was repaired.
+        repaired: u64,
+    },
+    /// It did not come to its end; the old copy goes on serving.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Which experiments there are, and what came of them.
+async fn experiments(State(operator): State<Arc<Operator>>, headers: HeaderMap) -> Answered {
+    operator.check(&headers)?;
+    let report = experiments::report(&operator.app).await?;
+    Ok(render::json(serde_json::to_string(&report).expect("it is plain data")))
+}
+
+/// Other experiments from now on.
+async fn set_experiments(State(operator): State<Arc<Operator>>, request: Request) -> Answered {
+    operator.check(request.headers())?;
+    let body = operator.body(request, crate::http::limits::BODY_BYTES_MAX).await?;
+    let wanted: Experiments =
+        serde_json::from_slice(&body).map_err(|error| Failure::malformed(error.to_string()))?;
+    experiments::set(&operator.app, wanted).await?;
+    Ok(render::json("{}".to_owned()))
+}
+
 /// Whose token is wanted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,7 +303,7 @@ async fn token(State(operator): State<Arc<Operator>>, request: Request) -> Answe
     let wanted: TokenRequest =
         serde_json::from_slice(&body).map_err(|error| Failure::malformed(error.to_string()))?;
     let token = token_of(&operator.app, &wanted.user).await?;
-    let token = token.ok_or_else(|| Failure::not_found("user"))?;
+    let token = token.ok_or_else(|| Failure::invalid("user", "is not known"))?;
     Ok(render::json(serde_json::to_string(&TokenAnswer { token }).expect("it is plain data")))
 }
 

@@ -156,8 +156,9 @@ impl HyperService<hyper::Request<Incoming>> for Handler {
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let mut request = request.map(axum::body::Body::new);
-        // Only writes ask for it, and reads need not pay for it.
-        if !request.method().is_safe() {
+        // Only writes ask for it, and all of `/v1`, where requests are counted; the other reads need
+        // not pay for it.
+        if !request.method().is_safe() || request.uri().path().starts_with("/v1/") {
             request.extensions_mut().insert(self.peer);
         }
         let handled = self.routes.clone().call(request);

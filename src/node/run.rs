@@ -12,10 +12,10 @@ use crate::actors::hosting::{
     Ground, Hosted, SHARD_BUDGET, check_states, host, open_log, open_stores,
 };
 use crate::actors::lane::Disk;
-use crate::actors::relay::OutboxLimits;
+use crate::actors::relay::{OutboxLimits, Subscription};
 use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{GaveUp, RootHandle, StartError, ThreadWatchdog, Tree, spec_table};
-use crate::actors::{post, user};
+use crate::actors::{post, recommendation, user};
 use crate::config::Config;
 use crate::http::limits::Limits;
 use crate::http::listener::Socket;
@@ -39,6 +39,9 @@ use crate::telemetry::Metrics;
 const GROUPS_PER_SERVICE: u32 = 1024;
 pub(super) const USER_GROUPS: u32 = GROUPS_PER_SERVICE;
 const POST_GROUPS: u32 = 2 * GROUPS_PER_SERVICE;
+const RECOMMENDATION_GROUPS: u32 = 3 * GROUPS_PER_SERVICE;
+/// What it holds fits one node, whatever the number of users' shards, and every replica answers.
+const RECOMMENDATION_SHARDS: u16 = 1;
 /// Sign-ins and registrations that may wait for a thread that hashes.
 const PASSWORDS_WAITING: usize = 256;
 /// How long past its limit a handler may block its thread before the process ends.
@@ -139,20 +142,32 @@ impl Node {
         // The log comes first: shards without one have lost it.
         data_dir.check_log()?;
         let log = open_log(&ground, &data_dir.lane(0))?;
-        let users = open::<user::Service>(&ground, &data_dir, &log, config, USER_GROUPS)?;
-        let posts = open::<post::Service>(&ground, &data_dir, &log, config, POST_GROUPS)?;
+        let shards = data_dir.about().shards;
+        let opening = Opening { ground: &ground, data_dir: &data_dir, log: &log, config };
+        // Who subscribes comes before those it listens to.
+        let recommendations = opening.open::<recommendation::Service>(
+            RECOMMENDATION_SHARDS,
+            RECOMMENDATION_GROUPS,
+            &[],
+        )?;
+        let subscribed = [Subscription::of(&recommendations.router)];
+        let users = opening.open::<user::Service>(shards, USER_GROUPS, &subscribed)?;
+        let subscribed = [Subscription::of(&recommendations.router)];
+        let posts = opening.open::<post::Service>(shards, POST_GROUPS, &subscribed)?;
         log.close();
-        let replicas = users.replicas.into_iter().chain(posts.replicas).collect();
+        let services = [posts.spec, users.spec, recommendations.spec];
+        let replicas = [users.replicas, posts.replicas, recommendations.replicas].concat();
         let view = View {
             replicas: Arc::new(replicas),
             draining: Arc::default(),
             disk: ground.disk.clone(),
             tree: Arc::default(),
         };
-        let limits = limits(config);
+        let limits = Limits::from(config);
         let app = App::new(Parts {
             users: users.router,
             posts: posts.router,
+            recommendations: recommendations.router,
             tokens: tokens(config, &data_dir, seams.clock.clone())?,
             passwords: PasswordPool::new(
                 config.password_threads,
@@ -172,7 +187,7 @@ impl Node {
             let api = api_socket.insert(Socket::new(api)).clone();
             listeners = Some(http_spec(api, Socket::new(ops), &app, key, &view));
         }
-        let root = root_spec(&ground, data_dir.lane(0), [posts.spec, users.spec], listeners);
+        let root = root_spec(&ground, data_dir.lane(0), services, listeners);
         let specs = spec_table(&root);
         let (hopeless, heard) = watch::channel(None);
         let tree = Tree::new(root, tree_options(&metrics, &ground.seams.random, hopeless))
@@ -295,18 +310,28 @@ fn bind(address: SocketAddr) -> Result<TcpListener, NodeError> {
     TcpListener::bind(address).map_err(|error| NodeError::Bind { address, error })
 }
 
-fn open<S: StateMachine>(
-    ground: &Ground,
-    data_dir: &DataDir,
-    log: &LogLane,
-    config: &Config,
-    first_group: u32,
-) -> Result<Hosted<S>, StoreError> {
-    let shards = 0..data_dir.about().shards;
-    let paths: Vec<PathBuf> = shards.map(|shard| data_dir.shard(S::NAME, shard)).collect();
-    let stores = open_stores::<S>(&ground.lanes.storage, &paths, config.cache_bytes)?;
-    check_states(log, &stores, first_group)?;
-    Ok(host::<S>(ground, stores, first_group, &[]))
+/// What the shards of every service are opened with.
+struct Opening<'a> {
+    ground: &'a Ground,
+    data_dir: &'a DataDir,
+    log: &'a LogLane,
+    config: &'a Config,
+}
+
+impl Opening<'_> {
+    fn open<S: StateMachine>(
+        &self,
+        shards: u16,
+        first_group: u32,
+        subscriptions: &[Subscription<S>],
+    ) -> Result<Hosted<S>, StoreError> {
+        let paths: Vec<PathBuf> =
+            (0..shards).map(|shard| self.data_dir.shard(S::NAME, shard)).collect();
+        let storage = &self.ground.lanes.storage;
+        let stores = open_stores::<S>(storage, &paths, self.config.cache_bytes)?;
+        check_states(self.log, &stores, first_group)?;
+        Ok(host::<S>(self.ground, stores, first_group, subscriptions))
+    }
 }
 
 fn tokens(config: &Config, data_dir: &DataDir, clock: Clock) -> Result<Tokens, StoreError> {
@@ -314,18 +339,6 @@ fn tokens(config: &Config, data_dir: &DataDir, clock: Clock) -> Result<Tokens, S
         .map_err(|error| StoreError::Io(error.to_string()))?;
     let life = Duration::from_secs(u64::from(config.token_days) * 24 * 60 * 60);
     Ok(Tokens::new(key, Vec::new(), life, clock))
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        requests_in_flight: config.requests_max,
-        connections: config.connections_max,
-        head_time: Duration::from_millis(config.header_timeout_ms),
-        body_time: Duration::from_millis(config.body_timeout_ms),
-        request_time: Duration::from_millis(config.request_timeout_ms),
-        drain_time: Duration::from_millis(config.shutdown_timeout_ms),
-        ..Limits::default()
-    }
 }
 
 /// The first of these errors; never, if there is none.

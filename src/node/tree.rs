@@ -69,7 +69,7 @@ impl View {
 pub(super) fn root_spec(
     ground: &Ground,
     lane: PathBuf,
-    services: [SupervisorSpec; 2],
+    services: [SupervisorSpec; 3],
     listeners: Option<ChildSpec>,
 ) -> SupervisorSpec {
     let services = SupervisorSpec::new("services", Strategy::OneForOne)

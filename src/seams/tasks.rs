@@ -31,6 +31,24 @@ pub fn spawn_in<T: Send + 'static>(
     set.spawn(task)
 }
 
+/// Tasks that end with whoever holds this, an actor say.
+#[derive(Debug, Default)]
+pub struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    /// One more.
+    pub fn keep(&mut self, task: AbortHandle) {
+        self.0.retain(|task| !task.is_finished());
+        self.0.push(task);
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
 /// Begins a task if this thread belongs to a runtime: for what is dropped, perhaps at its end.
 pub fn spawn_if_possible(task: impl Future<Output: Send + 'static> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {

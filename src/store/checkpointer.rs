@@ -1,7 +1,7 @@
 //! Which shards are due for a checkpoint, and writing them: one at a time, when memory or age
 //! asks for it. Mechanism only; `actors/checkpoint.rs` drives it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,7 +45,9 @@ pub type CheckpointObserver = Arc<dyn Fn(Result<Checkpointed, StoreError>) + Sen
 pub struct CheckpointTrigger {
     unwritten: Arc<AtomicUsize>,
     bytes: usize,
+    wanted: Arc<AtomicBool>,
     due: Arc<Notify>,
+    asked: Arc<Notify>,
 }
 
 impl CheckpointTrigger {
@@ -62,6 +64,17 @@ impl CheckpointTrigger {
             self.due.notify_one();
         }
     }
+
+    /// The shard wants a checkpoint soon, whatever its size and age.
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+        self.due.notify_one();
+    }
+
+    /// Returns when a checkpoint is due that a memory-kept service must write its state for.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
 }
 
 /// The shards of a node that have checkpoints.
@@ -74,6 +87,8 @@ pub struct Checkpoints {
 struct Entry {
     store: Arc<ShardStore>,
     unwritten: Arc<AtomicUsize>,
+    wanted: Arc<AtomicBool>,
+    asked: Arc<Notify>,
     observer: CheckpointObserver,
     written: Instant,
     /// When a checkpoint that failed is tried again, however little is unwritten: until it
@@ -89,13 +104,22 @@ impl Checkpoints {
 
     /// Adds a shard.
     pub fn add(&self, store: Arc<ShardStore>, observer: CheckpointObserver) -> CheckpointTrigger {
-        let unwritten: Arc<AtomicUsize> = Arc::default();
         let trigger = CheckpointTrigger {
-            unwritten: unwritten.clone(),
+            unwritten: Arc::default(),
             bytes: self.options.bytes,
+            wanted: Arc::default(),
             due: self.due.clone(),
+            asked: Arc::default(),
         };
-        let entry = Entry { store, unwritten, observer, written: time::now(), retry: None };
+        let entry = Entry {
+            store,
+            unwritten: trigger.unwritten.clone(),
+            wanted: trigger.wanted.clone(),
+            asked: trigger.asked.clone(),
+            observer,
+            written: time::now(),
+            retry: None,
+        };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         trigger
     }
@@ -106,8 +130,9 @@ impl Checkpoints {
         let _ = time::timeout(pause, self.due.notified()).await;
     }
 
-    /// Writes the shards that are due, one after the other. Blocks. A failure that may pass is for the
-    /// observer alone: memory holds everything, and the next round tries again.
+    /// Writes the shards that are due, one after the other; asks those for their state that must write
+    /// it first. Blocks, but not for those. A failure that may pass is for the observer alone: memory
+    /// holds everything, and the next round tries again.
     ///
     /// # Errors
     /// The first that no further attempt repairs; the other shards are written all the same.
@@ -117,22 +142,32 @@ impl Checkpoints {
         for entry in entries.iter_mut() {
             let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
             let aged = entry.written.elapsed() >= self.options.age;
-            if entry.retry.map_or(grown || aged, |at| time::now() >= at) {
-                let written = write(entry);
-                outcome = outcome.and(written.or_else(pass));
+            let wanted = entry.wanted.load(Ordering::Relaxed);
+            if !entry.retry.map_or(grown || aged || wanted, |at| time::now() >= at) {
+                continue;
+            }
+            if entry.store.lock().lacks_state() {
+                // The shard wants a checkpoint itself once it has written its state.
+                entry.asked.notify_one();
+            } else {
+                outcome = outcome.and(write(entry).or_else(pass));
             }
         }
         outcome
     }
 
-    /// Writes every shard that has changed. Blocks.
+    /// Writes every shard that has changed. Blocks. A memory-kept service has written its state when
+    /// it stopped; of one that still runs this writes what it has.
     ///
     /// # Errors
     /// The first failure; the other shards are written all the same.
     pub fn write_all(&self) -> Result<(), StoreError> {
         let mut outcome = Ok(());
         for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            outcome = outcome.and(write(entry));
+            // What was sealed before, of a checkpoint that failed say, hides what came since.
+            let earlier = entry.store.lock().is_sealed();
+            let written = if earlier { write(entry) } else { Ok(()) };
+            outcome = outcome.and(written.and_then(|()| write(entry)));
         }
         outcome
     }
@@ -156,6 +191,7 @@ fn pass(error: StoreError) -> Result<(), StoreError> {
 fn write(entry: &mut Entry) -> Result<(), StoreError> {
     let (began, started) = (time::now(), time::mark());
     entry.retry = None;
+    entry.wanted.store(false, Ordering::Relaxed);
     // redb panics over some kinds of damage.
     let written = tasks::apart(std::iter::once(|| entry.store.checkpoint())).remove(0);
     match written.unwrap_or_else(|_panic| Err(unreadable(entry.store.path()))) {

@@ -47,6 +47,11 @@ impl Memtable {
         Self { tables: (0..tables).map(|_| Rows::new()).collect(), bytes: 0 }
     }
 
+    /// An empty one for the same tables.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.tables.len())
+    }
+
     /// Estimated memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -12,4 +12,5 @@ pub mod memtable;
 pub(crate) mod outbox;
 mod remembered;
 pub mod shard_file;
+pub(crate) mod shard_state;
 pub mod tables;

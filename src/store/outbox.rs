@@ -18,7 +18,7 @@ use crate::store::codec::{self, CodecError, Record};
 use crate::store::error::StoreError;
 use crate::store::feed::row_key;
 use crate::store::memtable::{FEEDS, OUTBOX};
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 use crate::store::tables::{ReadTables, Tables};
 
 /// Key of the head among the rows about feeds.
@@ -58,6 +58,8 @@ pub(crate) struct Subscriber {
     pub(crate) acknowledged: Mark,
     /// Rebuilds so far: the subscriber's own position counts only within one.
     pub(crate) epoch: u32,
+    /// Where it began to follow in this epoch: what it must have copied.
+    pub(crate) since: EventPosition,
     /// It lacks events that are gone, and must be rebuilt.
     pub(crate) is_lost: bool,
 }
@@ -118,9 +120,9 @@ impl Outbox {
         self.head
     }
 
-    /// Whether anybody has ever subscribed.
+    /// Whether anybody subscribes, or has left something behind.
     pub(crate) fn is_in_use(&self) -> bool {
-        !self.subscribers.is_empty()
+        !self.subscribers.is_empty() || self.head.trimmed != self.head.last
     }
 
     /// Those that the log knows.
@@ -208,7 +210,8 @@ impl Outbox {
         let known = std::mem::take(&mut self.subscribers);
         let last = self.head.last;
         for name in declared {
-            let new = Subscriber { acknowledged: last, epoch: 0, is_lost: !is_fresh };
+            let since = last.position;
+            let new = Subscriber { acknowledged: last, epoch: 0, since, is_lost: !is_fresh };
             let subscriber = known.get(name).copied().unwrap_or(new);
             self.subscribers.insert(name.clone(), subscriber);
         }
@@ -268,7 +271,8 @@ impl Outbox {
         let subscriber = self.subscribers.get_mut(name)?;
         if subscriber.is_lost {
             let epoch = subscriber.epoch + 1;
-            *subscriber = Subscriber { acknowledged: last, epoch, is_lost: false };
+            let since = last.position;
+            *subscriber = Subscriber { acknowledged: last, epoch, since, is_lost: false };
             shard.change(|tables| write_subscriber(tables, name, subscriber));
         }
         Some(*subscriber)

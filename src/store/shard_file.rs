@@ -8,13 +8,12 @@
 //! for a message, the checkpoint thread for the instant of a seal.
 //!
 //! **Invariants**: F1 the file always holds exactly the effects of the log up to its `applied`;
-//! F2 rows, remembered commands and `applied` change together; F3 at most one sealed memtable.
+//! F2 rows, remembered commands and `applied` change together; F3 at most one sealed memtable;
+//! F4 what is sealed of a memory-kept service holds its whole state.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 #[cfg(test)]
 use redb::StorageBackend;
 use redb::{
@@ -27,15 +26,14 @@ use crate::ids::{LogIndex, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 use crate::store::file::{self, Storage};
-use crate::store::memtable::{Memtable, RUNTIME_TABLES, Table};
+use crate::store::memtable::RUNTIME_TABLES;
 use crate::store::remembered::Remembered;
-use crate::store::tables::{FileView, ReadTables, Tables};
+pub use crate::store::shard_state::{AppliedState, Kept};
+use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
+use crate::store::tables::FileView;
 
 /// Format of the shard file that this program writes.
 pub const SHARD_FORMAT: u32 = 1;
-
-/// Dead letters kept, the newest: who finds a command that panics could send many.
-const DEAD_LETTERS_MAX: usize = 1_000;
 
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_meta");
 const REMEMBERED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_remembered");
@@ -54,122 +52,6 @@ struct Meta {
 
 impl Record for Meta {
     const KIND: u8 = 1;
-}
-
-/// How far a shard's state has come, as it is durable or in memory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AppliedState {
-    /// The last applied entry; 0 when nothing was.
-    pub index: LogIndex,
-    /// What the replica needs to find that entry again, opaque to the store; empty when nothing was applied.
-    pub position: Bytes,
-}
-
-/// How far the state has come: everything that moves with an applied entry.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Progress {
-    /// The last applied entry.
-    pub(crate) applied: AppliedState,
-    /// The highest stamp that was applied; the next command gets a later one.
-    pub(crate) last_stamp: Stamp,
-    /// Chain over all outcomes: replicas that differ here have diverged.
-    pub(crate) digest: u64,
-}
-
-/// What the shard actor works on, behind the store's lock.
-pub(crate) struct ShardState {
-    generation: u64,
-    active: Memtable,
-    sealed: Option<Arc<Sealed>>,
-    /// `None` while the file could not be reopened after an error.
-    view: Option<FileView>,
-    spare: Memtable,
-    dead_letters: VecDeque<(Bytes, Bytes)>,
-    pub(crate) progress: Progress,
-    pub(crate) durable: AppliedState,
-    pub(crate) remembered: Remembered,
-}
-
-/// A memtable that is being written to the file, with the progress it stands for.
-struct Sealed {
-    rows: Memtable,
-    progress: Progress,
-    remembered: Remembered,
-    dead_letters: VecDeque<(Bytes, Bytes)>,
-}
-
-impl ShardState {
-    /// A view of all layers.
-    pub(crate) fn read(&self) -> ReadTables<'_> {
-        ReadTables {
-            staged: None,
-            active: &self.active,
-            sealed: self.sealed.as_ref().map(|sealed| &sealed.rows),
-            file: self.view.as_ref(),
-        }
-    }
-
-    /// An empty memtable to stage one command in; give it back with [`Self::put_staged`].
-    pub(crate) fn take_staged(&mut self) -> Memtable {
-        std::mem::take(&mut self.spare)
-    }
-
-    /// The view that a command stages its writes through.
-    pub(crate) fn tables<'a>(&'a self, staged: &'a mut Memtable) -> Tables<'a> {
-        Tables { read: self.read(), staged }
-    }
-
-    /// Merges (or drops) what was staged.
-    pub(crate) fn put_staged(&mut self, mut staged: Memtable, keep: bool) {
-        if keep {
-            self.active.merge(&mut staged);
-        } else {
-            staged.clear();
-        }
-        self.spare = staged;
-    }
-
-    /// Deletes a row that was written once, with the entry `index`. While no checkpoint can have
-    /// seen that entry, nothing of the row is left.
-    pub(crate) fn erase(&mut self, table: Table, key: &[u8], index: LogIndex) {
-        let sealed = self.sealed.as_ref().map(|sealed| sealed.progress.applied.index);
-        // An actor that died within an entry leaves rows of it, which a checkpoint may seal.
-        let seen = sealed.unwrap_or(self.durable.index).next();
-        if index > seen {
-            self.active.remove(table, key);
-        } else {
-            self.active.put(table, Bytes::copy_from_slice(key), None);
-        }
-    }
-
-    /// Stages with `body` and merges.
-    pub(crate) fn change<T>(&mut self, body: impl FnOnce(&mut Tables<'_>) -> T) -> T {
-        let mut staged = self.take_staged();
-        let outcome = body(&mut self.tables(&mut staged));
-        self.put_staged(staged, true);
-        outcome
-    }
-
-    /// Keeps a command that could not be applied, for whoever repairs the program. `place` is where
-    /// it stands in its entry.
-    pub(crate) fn bury(&mut self, index: LogIndex, place: &[u32], command: Bytes) {
-        let mut key = index.0.to_be_bytes().to_vec();
-        place.iter().for_each(|number| key.extend_from_slice(&number.to_be_bytes()));
-        if self.dead_letters.len() >= DEAD_LETTERS_MAX {
-            self.dead_letters.pop_front();
-        }
-        self.dead_letters.push_back((key.into(), command));
-    }
-
-    /// Estimated memory of what no checkpoint has written yet, in bytes.
-    pub(crate) fn unwritten_bytes(&self) -> usize {
-        self.active.bytes() + self.sealed.as_ref().map_or(0, |sealed| sealed.rows.bytes())
-    }
-
-    /// Whether a checkpoint would write anything.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.progress.applied.index == self.durable.index
-    }
 }
 
 /// The open data of one shard; lives as long as the store, longer than any actor.
@@ -231,21 +113,12 @@ impl ShardStore {
     ) -> Result<Self, StoreError> {
         let meta = read_meta(path, &db)?;
         let applied = AppliedState { index: LogIndex(meta.index), position: meta.position.into() };
+        let progress = Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest };
         let remembered = read_remembered(&db)?;
         let tables = [tables, &RUNTIME_TABLES].concat();
         create_missing(&db, &tables)?;
         let view = open_view(&db, &tables)?;
-        let state = ShardState {
-            generation: 0,
-            active: Memtable::new(tables.len()),
-            sealed: None,
-            view: Some(view),
-            spare: Memtable::new(tables.len()),
-            dead_letters: VecDeque::new(),
-            durable: applied.clone(),
-            progress: Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest },
-            remembered,
-        };
+        let state = ShardState::new(tables.len(), view, progress, remembered);
         Ok(Self {
             path: path.to_owned(),
             db: Mutex::new(Some(db)),
@@ -255,12 +128,17 @@ impl ShardStore {
         })
     }
 
-    /// Makes the caller the only one who may write, and returns its generation.
+    /// Says where the service keeps its state; in tables if nothing is said.
+    #[must_use]
+    pub fn kept(self, kept: Kept) -> Self {
+        self.lock().set_kept(kept);
+        self
+    }
+
+    /// Makes the caller the only one who may write, and returns its generation. A memory-kept service
+    /// finds the shard at its last checkpoint.
     pub(crate) fn claim(&self) -> u64 {
-        let mut state = self.lock();
-        state.generation += 1;
-        state.spare = Memtable::new(self.tables.len());
-        state.generation
+        self.lock().claim()
     }
 
     /// The state, for the owner of `generation`.
@@ -291,8 +169,9 @@ impl ShardStore {
         self.lock().durable.clone()
     }
 
-    /// Writes everything applied so far to the file, while the shard goes on. Returns the new
-    /// durable position, or `None` when there was nothing to write. Blocks; runs on the
+    /// Writes everything applied so far to the file, while the shard goes on; of a memory-kept service,
+    /// up to where it has written its state. Returns the new durable position, or `None` when there
+    /// was nothing to write. Blocks; runs on the
     /// checkpoint thread.
     ///
     /// # Errors
@@ -304,7 +183,7 @@ impl ShardStore {
         if slot.is_none() {
             self.open_again(&mut slot).map_err(|error| file::named(&self.path, error))?;
         }
-        let Some(sealed) = self.seal() else { return Ok(None) };
+        let Some(sealed) = self.lock().seal() else { return Ok(None) };
         let db = slot.as_ref().ok_or(StoreError::Stopped)?;
         let view = self.write(db, &sealed).and_then(|()| open_view(db, &self.tables));
         let view = match view {
@@ -350,26 +229,6 @@ impl ShardStore {
         state.view = Some(open_view(&db, &self.tables)?);
         *slot = Some(db);
         Ok(())
-    }
-
-    fn seal(&self) -> Option<Arc<Sealed>> {
-        let mut state = self.lock();
-        if let Some(sealed) = &state.sealed {
-            // The last attempt failed: write the same again before sealing more.
-            return Some(sealed.clone());
-        }
-        if state.is_idle() {
-            return None;
-        }
-        let rows = std::mem::replace(&mut state.active, Memtable::new(self.tables.len()));
-        let sealed = Arc::new(Sealed {
-            rows,
-            progress: state.progress.clone(),
-            remembered: state.remembered.seal(),
-            dead_letters: std::mem::take(&mut state.dead_letters),
-        });
-        state.sealed = Some(sealed.clone());
-        Some(sealed)
     }
 
     fn write(&self, db: &Database, sealed: &Sealed) -> Result<(), StoreError> {

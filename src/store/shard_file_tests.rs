@@ -1,5 +1,8 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::ids::CommandId;
+use crate::store::memtable::Table;
 
 const TABLES: &[&str] = &["a", "b"];
 const A: Table = Table(0);
@@ -30,7 +33,7 @@ fn all_layers_are_one_ordered_table() {
     write(&store, 1, &[(b"a", Some(b"file")), (b"b", Some(b"file")), (b"c", Some(b"file"))]);
     assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(1));
     write(&store, 2, &[(b"b", None), (b"bb", Some(b"sealed")), (b"c", Some(b"sealed"))]);
-    let sealed = store.seal().unwrap();
+    let sealed = store.lock().seal().unwrap();
     write(&store, 3, &[(b"bb", Some(b"active")), (b"d", Some(b"active"))]);
     let expected = [("a", "file"), ("bb", "active"), ("c", "sealed"), ("d", "active")]
         .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
@@ -166,7 +169,7 @@ fn only_the_newest_dead_letters_are_kept() {
     let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
     for index in 1..=3 {
         for number in 0..DEAD_LETTERS_MAX {
-            store.lock().bury(LogIndex(index), &[number as u32], Bytes::from_static(b"poison"));
+            store.lock().bury(LogIndex(index), [number as u32], Bytes::from_static(b"poison"));
         }
         write(&store, index, &[]);
         store.checkpoint().unwrap();

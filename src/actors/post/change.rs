@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::actors::post::cache::{PostChange, Stash};
 use crate::actors::post::event::Event;
 use crate::actors::post::lists::Standing;
 use crate::actors::post::message::{Error, Reader, Reply, Visibility};
 use crate::actors::post::tables::{self, ImportRow, ScheduleRow, SummaryRow, TombstoneRow};
 use crate::actors::post::visibility::{Relation, Surface, may_see};
+use crate::actors::signature::Signature;
 use crate::actors::state_machine::{ReadTables, Stop, Tables, refuse};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec;
@@ -75,6 +78,7 @@ impl Change<'_, '_> {
         // Their rows have other keys now: a cache that is just reading them must not miss this one.
         self.stash.favored.extend(favored_by.into_iter().map(|user| (user, post, true)));
         self.reschedule(post, before.and_then(|before| before.publish_at), row.publish_at)?;
+        let signature = signature(&self.tables.view(), post, &row, body.as_ref())?;
         self.events.push(Event::PostChanged {
             post,
             author: row.author,
@@ -82,7 +86,7 @@ impl Change<'_, '_> {
             visibility: row.visibility,
             published_at: row.published_at,
             tags: row.tags.clone(),
-            title: row.title.clone(),
+            signature,
         });
         let summary = Arc::new(row.into_summary(post));
         let body = body.as_ref().map(tables::decode_body).transpose()?;
@@ -193,6 +197,26 @@ impl Change<'_, '_> {
         debug_assert_eq!(users.len(), count, "a post's favorites are as many as counted");
         Ok(users)
     }
+}
+
+/// What a post's text is about, if it is public; `body` is its row where that is new.
+pub(super) fn signature(
+    tables: &ReadTables<'_>,
+    post: PostId,
+    row: &SummaryRow,
+    body: Option<&Bytes>,
+) -> Result<Signature, StoreError> {
+    if row.visibility != Visibility::Public {
+        return Ok(Signature::default());
+    }
+    let known = match body {
+        Some(_) => None,
+        None => tables.get(tables::BODIES, &tables::post_key(post))?,
+    };
+    let body = body.or(known.as_ref()).map(tables::decode_body).transpose()?;
+    let text = body.as_deref().map(std::str::from_utf8).transpose();
+    let text = text.map_err(|_| tables::damaged("a body is no text"))?;
+    Ok(Signature::of(&row.title, text.unwrap_or_default()))
 }
 
 /// The first post of the schedule from this key on.

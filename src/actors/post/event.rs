@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::actors::post::message::Visibility;
+use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::Record;
 
@@ -23,8 +24,8 @@ pub enum Event {
         published_at: Option<Stamp>,
         /// Its tags.
         tags: Vec<String>,
-        /// Its title.
-        title: String,
+        /// What its text is about, as long as others may read it; the default otherwise.
+        signature: Signature,
     },
     /// A post is gone for ever.
     PostDeleted {

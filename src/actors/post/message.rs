@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::post::progress::Progress;
-pub use crate::actors::post::view::{Body, Comment, ExportedPost, PostView, Summary};
+pub use crate::actors::post::view::{
+    Body, Comment, CopiedPost, ExportedPost, Origin, PostView, Summary,
+};
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
 use crate::error::ErrorCode;
@@ -378,6 +380,14 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// A page of posts of this shard in order of their ids, for services that keep a copy. A page may
+    /// be shorter than asked; an empty one is the end. [`Answer::Copied`].
+    Copy {
+        /// Only ids above this one.
+        after: PostId,
+        /// At most so many.
+        limit: usize,
+    },
     /// The post that was imported under a key, deleted or not; asked of the bucket that it was
     /// created in. [`Answer::Imported`].
     FindImported {
@@ -426,23 +436,12 @@ pub enum Answer {
     },
     /// See [`Query::Export`].
     Exported(Vec<ExportedPost>),
+    /// See [`Query::Copy`].
+    Copied(Vec<CopiedPost>),
     /// See [`Query::FindImported`].
     Imported(Option<PostId>),
     /// See [`Query::GetOrigins`].
     Origins(Vec<Origin>),
-}
-
-/// Where a post came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// It was imported under this identity.
-    Imported(ImportKey),
-    /// It was written here.
-    Own,
-    /// It was here, and is gone for ever.
-    Deleted,
-    /// There never was such a post here.
-    Unknown,
 }
 
 /// Why the post service says no.

@@ -25,14 +25,13 @@ mod visibility;
 mod feed;
 mod query;
 mod reads;
-mod s3_fifo;
 mod scan;
 mod select;
 mod walk;
 
 mod cache;
-
 mod progress;
+mod s3_fifo;
 mod tables;
 
 #[cfg(test)]

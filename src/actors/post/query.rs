@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::actors::post::cache::CachedTags;
+use crate::actors::post::change::signature;
 use crate::actors::post::message::{
-    Answer, Comment, Error, ExportedPost, Origin, PostView, Query, SortKey, Summary,
+    Answer, Comment, CopiedPost, Error, ExportedPost, Origin, PostView, Query, SortKey, Summary,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::reads::Reads;
 use crate::actors::post::tables::{
-    self, CommentRow, ImportRow, MAGNITUDE_EXACT, SummaryRow, TagRow,
+    self, CommentRow, FavoriteRow, ImportRow, MAGNITUDE_EXACT, SummaryRow, TagRow,
 };
 use crate::actors::post::visibility::{Relation, Surface, may_see};
 use crate::actors::state_machine::{Step, Stop, refuse};
@@ -22,6 +23,8 @@ use crate::store::error::StoreError;
 
 /// Posts that one page of an export holds.
 const EXPORT_POSTS_MAX: usize = 256;
+/// The same of a copy, for which the signature of each text is made: about a millisecond.
+const COPY_POSTS_MAX: usize = 64;
 /// Bytes of comments that cost as much as a row: they are copied, and held until the last is read.
 const COMMENT_ROW_BYTES: usize = 1024;
 /// Rows of favorites and comments after which such a page ends early.
@@ -80,6 +83,7 @@ impl Reads<'_> {
             }
             Query::ListTags { limit } => Ok(Step::Done(self.list_tags(*limit)?)),
             Query::Export { after, limit } => Ok(Step::Done(self.export(*after, *limit)?)),
+            Query::Copy { after, limit } => Ok(Step::Done(self.copy(*after, *limit)?)),
             Query::FindImported { key } => {
                 let key = tables::import_key(None, &key.0);
                 Ok(Step::Done(Answer::Imported(self.imported(&key)?)))
@@ -223,6 +227,47 @@ impl Reads<'_> {
             }
         }
         Ok(Answer::Exported(exported))
+    }
+
+    fn copy(&self, after: PostId, limit: usize) -> Result<Answer, StoreError> {
+        let mut copied = Vec::new();
+        let mut rows = 0;
+        let Some(first) = after.0.checked_add(1) else { return Ok(Answer::Copied(copied)) };
+        let start = tables::post_key(PostId(first));
+        let summaries = self.tables.range(tables::SUMMARIES, &start, None)?;
+        for row in summaries.take(limit.min(COPY_POSTS_MAX)) {
+            let (key, value) = row?;
+            let post = tables::post_of_key(&key)?;
+            let summary: SummaryRow = codec::decode(&value)?;
+            let mut favorites = Vec::new();
+            for row in self.tables.prefix(tables::FAVORITES, &key, &key)? {
+                let (key, value) = row?;
+                let row: FavoriteRow = codec::decode(&value)?;
+                favorites.push((tables::user_of_favorite_key(&key)?, row.at));
+            }
+            let mut comments = Vec::new();
+            for row in self.tables.prefix(tables::COMMENTS, &key, &key)? {
+                let comment = comment_of(&row?)?;
+                rows += comment_cost(&comment);
+                comments.push((comment.author, comment.created_at));
+            }
+            rows += favorites.len();
+            copied.push(CopiedPost {
+                post,
+                author: summary.author,
+                version: summary.version,
+                visibility: summary.visibility,
+                published_at: summary.published_at,
+                signature: signature(&self.tables, post, &summary, None)?,
+                tags: summary.tags,
+                favorites,
+                comments,
+            });
+            if rows > EXPORT_ROWS_MAX {
+                break;
+            }
+        }
+        Ok(Answer::Copied(copied))
     }
 
     fn imported(&self, key: &[u8]) -> Result<Option<PostId>, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::actors::post::message::{ImportKey, Visibility};
+use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// The body of a post, shared with the cache. UTF-8.
@@ -69,6 +70,30 @@ pub struct Comment {
     pub updated_at: Stamp,
 }
 
+/// What a copy keeps of a post: what [`Event::PostChanged`](crate::actors::post::Event) says, and who
+/// did something with it.
+#[derive(Debug)]
+pub struct CopiedPost {
+    /// Which.
+    pub post: PostId,
+    /// Whose.
+    pub author: UserId,
+    /// Its version.
+    pub version: u64,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// First publication, if any.
+    pub published_at: Option<Stamp>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// What its text is about, if it is public.
+    pub signature: Signature,
+    /// Who favors it, and since when.
+    pub favorites: Vec<(UserId, Stamp)>,
+    /// Who commented on it, and when.
+    pub comments: Vec<(UserId, Stamp)>,
+}
+
 /// A post with everything on it, for export.
 #[derive(Debug)]
 pub struct ExportedPost {
@@ -82,4 +107,17 @@ pub struct ExportedPost {
     pub favorites: Vec<UserId>,
     /// Its comments.
     pub comments: Vec<Comment>,
+}
+
+/// Where a post came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was imported under this identity.
+    Imported(ImportKey),
+    /// It was written here.
+    Own,
+    /// It was here, and is gone for ever.
+    Deleted,
+    /// There never was such a post here.
+    Unknown,
 }

@@ -1,53 +1,39 @@
-//! The recommendation service: its pure core, without actor, clock, file or randomness of its own.
+//! The recommendation service: what a reader may want to read next, and why.
 //!
 //! ```text
-//! event ─► engine.apply            posts, readers, tags: whole numbers, the same on every replica
-//!            │
-//! question ─► ask: gather ─► features        candidates of a reader, and what is known of them
-//!            │                  │
-//!            │                  └─► learner.learn ─► weights ─► log ─► engine.set_weights
-//!            └─► answer: weights.score ─► rules ─► items with reason, source and propensity
+//!  events of post and user ─► ingest: commands ─► log ─► apply ─► engine: counters, co-reads, lists
+//!                                                          │
+//!                              on the leader: learning ◄───┘ (before the engine takes a read in)
+//!                                    └─► once a second: weights, as values ─► log ─► engine
+//!  questions ─► query ─► engine ─► ids with reasons
 //! ```
 //!
-//! **Owns** what it derives from the events of others: counters and neighbours of posts, recent
-//! reads, interests and choices of readers, lists of what is new and what is much read.
-//! **Takes in** [`event::Event`]. **Answers** [`Engine::recommend`], [`Engine::recommend_session`],
-//! [`Engine::related`], [`Engine::trending`], [`Engine::following`].
+//! **Owns** what it derives from the events of others, the ranker's weights, and the log of what was
+//! shown. **Receives** [`message::Command`] and [`message::Query`]. **Tells** nobody anything.
 //!
-//! **Invariants**: R1 the state is a function of the events and their order, to the bit
-//! ([`Engine::digest`]); weights are values from outside and not part of it. R2 no answer holds a
-//! post that is not listed, the reader's own, or one of a muted author or tag, hidden, read or
-//! excluded; no reason names a post that is not listed. R3 a deleted post never comes back, and a
-//! version that is not higher than the known one changes nothing. R4 everything has a bound: reads
-//! per reader, neighbours per post, places per list, posts that were read before they were
-//! published. R5 a reader counts once per post and, in any time, at most the burst and what was
-//! refilled since.
+//! It answers ids and reasons, never a title: whoever shows a post asks its owner whether the viewer
+//! may see it. All of it is kept in memory and written at checkpoints; everything but what was shown
+//! can be rebuilt from the owners.
+//!
+//! **Invariants**: R1–R5 in [`engine`]; R6 weights change by a command alone, and only the leader
+//! learns, so replicas that took the same log are the same; R7 no time that a command brings lies
+//! after its stamp.
 
-mod digest;
-mod engine;
+mod apply;
+mod copies;
+pub mod engine;
 pub mod event;
-mod features;
-mod fixed;
-mod gather;
-pub mod item;
-pub mod learner;
-mod math;
-mod neighbours;
-mod pace;
-mod post;
-mod reader;
-mod recommend;
-mod rules;
-mod scratch;
-pub mod settings;
-pub mod signature;
-mod tag;
-mod top_list;
-pub mod weights;
+mod ingest;
+mod learning;
+pub mod message;
+pub mod owners;
+mod query;
+mod service;
+pub mod split;
 
 #[cfg(test)]
 mod tests;
 
-pub use engine::Engine;
-pub use recommend::Options;
-pub use scratch::Scratch;
+pub use event::Event;
+pub use message::{Answer, Command, Error, Query, Reply};
+pub use service::Service;

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::AbortHandle;
 
 use crate::actors::relay::feed::FeedTeller;
 use crate::actors::relay::metrics::FeedMetrics;
@@ -18,7 +17,7 @@ use crate::actors::relay::subscription::Port;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::ShardId;
-use crate::seams::tasks;
+use crate::seams::tasks::{self, Tasks};
 use crate::telemetry::Metrics;
 
 /// What the actor receives.
@@ -52,31 +51,23 @@ impl<P> Default for RelayActor<P> {
     }
 }
 
-/// The running deliveries; they end with it.
-pub(crate) struct State(Vec<AbortHandle>);
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
-    }
-}
-
 impl<P: StateMachine> Actor for RelayActor<P> {
     type Msg = RelayMessage;
-    type State = State;
+    /// The running deliveries; they end with it.
+    type State = Tasks;
     type Arguments = Arguments<P>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<RelayMessage>,
         Arguments { cell, subscribers, metrics }: Arguments<P>,
-    ) -> Result<State, ActorProcessingErr> {
-        let mut state = State(Vec::new());
+    ) -> Result<Tasks, ActorProcessingErr> {
+        let mut state = Tasks::default();
         for (port, teller) in subscribers {
             let subscriber = port.id();
             let metrics = FeedMetrics::new(&metrics, cell.id, subscriber);
             let delivery = tasks::spawn(Pair::new(cell.clone(), port, teller, metrics).run());
-            state.0.push(delivery.abort_handle());
+            state.keep(delivery.abort_handle());
             let myself = myself.clone();
             tasks::spawn(async move {
                 let Err(_ended) = delivery.await;
@@ -90,7 +81,7 @@ impl<P: StateMachine> Actor for RelayActor<P> {
         &self,
         _myself: ActorRef<RelayMessage>,
         message: RelayMessage,
-        _state: &mut State,
+        _state: &mut Tasks,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RelayMessage::Ended(subscriber) => {

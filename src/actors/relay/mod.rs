@@ -26,6 +26,8 @@ pub(crate) use actor::{Arguments, RelayActor};
 pub use feed::{Feed, FeedError, FeedState, FeedStatus};
 pub(crate) use metrics::OutboxMetrics;
 pub use subscription::{Delivered, Subscribes, Subscription};
+#[cfg(test)]
+pub(crate) use subscription::{Port, SubscriberPort};
 
 use std::time::Duration;
 

@@ -122,17 +122,14 @@ impl<P: StateMachine> Pair<P> {
             let OutboxPage { head, subscriber, .. } = self.page(None).await?;
             match subscriber {
                 Some(row) if !row.is_lost => break (head, row),
-                Some(row) => self.tell_lost(&row),
+                Some(row) => self.wait_lost(&row).await?,
                 None => {}
             }
             let _ = self.seen.changed().await;
         };
         let feed = self.port.feed(self.source.clone()).await.ok_or(Interrupted)?;
-        if feed.epoch < row.epoch {
-            let read = row.acknowledged;
-            return Ok(Course { epoch: row.epoch, position: read.position, read, passed_over: 0 });
-        }
-        let position = feed.position;
+        // Of an earlier epoch only what it has copied counts, which goes up to where this one began.
+        let position = if feed.epoch < row.epoch { row.since } else { feed.position };
         if feed.epoch > row.epoch || position > head.last.position {
             // One of the two was set back, from a copy of its files say: what is missing where,
             // nobody knows.
@@ -202,7 +199,12 @@ impl<P: StateMachine> Pair<P> {
                 }
             }
         };
-        let Some(RuntimeReply::Ingested(done)) = reply else { return Err(Interrupted) };
+        let done = match reply {
+            Some(RuntimeReply::Ingested(done)) => done,
+            // It would be so again and again.
+            Some(RuntimeReply::Broken) => return Err(self.give_up(course.epoch).await),
+            Some(_) | None => return Err(Interrupted),
+        };
         course.position = ingest.upto;
         course.passed_over = 0;
         self.metrics.delivered.inc_by(chunk.events);
@@ -232,11 +234,27 @@ impl<P: StateMachine> Pair<P> {
         self.teller.send_if_modified(|known| std::mem::replace(known, status) != status);
     }
 
-    fn tell_lost(&self, row: &Subscriber) {
+    /// What a lost subscriber has counts for nothing, but for how often it was rebuilt: it may have
+    /// followed before, when the source knew it by another row.
+    async fn wait_lost(&self, row: &Subscriber) -> Result<(), Interrupted> {
         self.metrics.must_rebuild(true);
         self.teller.send_modify(|status| {
             status.state = FeedState::MustRebuild;
             status.epoch = row.epoch;
         });
+        let mut pause = RETRY_PAUSE.0;
+        loop {
+            match self.port.feed(self.source.clone()).await {
+                Some(feed) if feed.epoch > row.epoch => {
+                    return Err(self.give_up(feed.epoch).await);
+                }
+                Some(_) => return Ok(()),
+                // It is starting, and cannot say yet.
+                None => {
+                    time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE.1);
+                }
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::actors::router::Router;
 use crate::actors::shard::{CommandEnvelope, ReplyTo, ShardMessage};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
+use crate::config::BATCH_BYTES_MAX;
 use crate::ids::{EventPosition, ShardId, ShardName, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::feed::Feed;
@@ -48,6 +49,10 @@ pub struct Delivered<E> {
     pub event: E,
 }
 
+/// Most bytes of commands that one event becomes for one shard: an entry must hold them. Beyond, the
+/// event cannot be mapped.
+const EVENT_COMMANDS_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
 /// A shard that takes in events of `P`.
 pub(crate) type Port<P> = Arc<dyn SubscriberPort<<P as StateMachine>::Event>>;
 
@@ -69,6 +74,12 @@ impl<P: StateMachine> Subscription<P> {
     /// Every shard that gets events.
     pub(crate) fn ports(&self) -> impl Iterator<Item = Port<P>> {
         self.shards.iter().cloned()
+    }
+
+    /// The same through ports that fail on purpose.
+    #[cfg(test)]
+    pub(crate) fn through(self, wrap: impl Fn(Port<P>) -> Port<P>) -> Self {
+        Self { shards: self.shards.into_iter().map(wrap).collect() }
     }
 }
 
@@ -106,24 +117,26 @@ impl<E: Record + Send + 'static, R: Subscribes<E>> SubscriberPort<E> for LocalSu
         let mut commands = Vec::new();
         // The subscriber's code, run for the source: should it panic, the relay would meet the same
         // event again and again (ADR 0011).
+        let before = parts.len();
         let mapped = codec::decode::<E>(&event.event).ok().and_then(|decoded| {
             let delivered =
                 Delivered { source, position, stamp, shards: self.shards, event: decoded };
             catch_unwind(AssertUnwindSafe(|| R::ingest(delivered, &mut commands))).ok()
         });
-        if mapped.is_none() {
-            // All shards would bury it; one is enough.
-            if self.cell.id.index == 0 {
-                let content = Content::Broken(event.event.clone());
-                parts.push(Part { position, stamp, content });
-            }
-            return;
-        }
+        let commands = if mapped.is_some() { commands } else { Vec::new() };
         for command in commands {
             if R::bucket(&command).shard(self.shards) == self.cell.id.index {
                 let content = Content::Command(codec::encode(&command).into());
                 parts.push(Part { position, stamp, content });
             }
+        }
+        let bytes = parts[before..].iter().map(Part::bytes).sum::<usize>();
+        // All shards would bury what cannot be mapped; one is enough.
+        let is_broken = mapped.is_none() && self.cell.id.index == 0;
+        if is_broken || bytes > EVENT_COMMANDS_BYTES_MAX {
+            parts.truncate(before);
+            let letter = event.event.slice(..event.event.len().min(EVENT_COMMANDS_BYTES_MAX));
+            parts.push(Part { position, stamp, content: Content::Broken(letter) });
         }
     }
 

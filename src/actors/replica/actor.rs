@@ -22,18 +22,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::actors::published::withdraw;
-use crate::actors::replica::handle::{RaftReplica, behind_purged_log};
+use crate::actors::replica::handle::{RaftReplica, ReplicaLog, behind_purged_log};
 use crate::actors::replica::log_storage::LogStore;
 use crate::actors::replica::network::NoPeers;
 use crate::actors::replica::port::{AppliedState, Applier, Replica};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
-use crate::actors::replica::types::{TypeConfig, decode_position, log_index, raft_index};
+use crate::actors::replica::types::{Runtime, TypeConfig, decode_position, log_index, raft_index};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
-use crate::seams::{tasks, time};
+use crate::seams::{Random, tasks, time};
 use crate::store::error::StoreError;
 use crate::store::file::named;
-use crate::store::log::{GroupLog, GroupLogState, LogLane};
+use crate::store::log::{GroupLogState, LogLane};
 
 /// Five times the tail of an fsync; the library's 50 ms are too tight.
 const HEARTBEAT_MS: u64 = 250;
@@ -95,6 +95,8 @@ pub struct Arguments {
     pub published: watch::Sender<Option<Arc<dyn Replica>>>,
     /// Where the status is kept.
     pub status: watch::Sender<ReplicaStatus>,
+    /// Where the chance of Raft's timers comes from.
+    pub random: Random,
 }
 
 /// The actor.
@@ -139,21 +141,26 @@ impl Actor for ReplicaActor {
         let applied = arguments.applier.applied();
         let of_state = |error| named(arguments.applier.file(), error);
         check_state(&log.state(), &applied).map_err(of_state)?;
+        let incarnation = log.incarnation();
+        let progress = Arc::new(Progress::new(&applied).map_err(of_state)?);
+        let log = LogStore::new(log);
+        let committed = ReplicaLog { log: log.clone(), progress: progress.clone() };
+        arguments.applier.opened(incarnation, Arc::new(committed));
         let (stop, stopped) = watch::channel(false);
         let opening = Opening {
             node: arguments.node,
             config: configuration(arguments.shard)?,
-            progress: Arc::new(Progress::new(&applied).map_err(of_state)?),
+            progress,
             applier: arguments.applier.clone(),
             lane: lane.clone(),
             log: log.clone(),
             stop: stopped,
         };
+        let seed = arguments.random.any();
         let task = tasks::spawn(async move {
-            let opened = opening.run(myself.clone()).await;
+            let opened = Runtime::scope(seed, opening.run(myself.clone())).await;
             let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
         });
-        let incarnation = log.incarnation();
         Ok(State { arguments, lane, incarnation, stop, task, replica: None })
     }
 
@@ -229,6 +236,7 @@ impl State {
     fn withdraw(&mut self) -> Option<Arc<RaftReplica>> {
         self.stop.send_replace(true);
         self.task.abort();
+        self.arguments.applier.closed(self.incarnation);
         let replica = self.replica.take()?;
         withdraw(&self.arguments.published, &replica);
         self.arguments.status.send_if_modified(|status| {
@@ -259,7 +267,7 @@ struct Opening {
     node: NodeId,
     config: Arc<Config>,
     lane: Arc<LogLane>,
-    log: GroupLog,
+    log: LogStore,
     applier: Arc<dyn Applier>,
     progress: Arc<Progress>,
     stop: watch::Receiver<bool>,
@@ -267,13 +275,13 @@ struct Opening {
 
 impl Opening {
     async fn run(self, actor: ActorRef<ReplicaMessage>) -> Result<Arc<RaftReplica>, StoreError> {
-        let (lane, log) = (self.lane.clone(), LogStore::new(self.log));
+        let (lane, log) = (self.lane, self.log);
         let failure = |error: String| why(&lane, &log).unwrap_or(StoreError::Io(error));
         let node = self.node.0;
         let machine = StateMachine {
             applier: self.applier,
             incarnation: log.0.incarnation(),
-            progress: self.progress.clone(),
+            progress: self.progress,
             stop: self.stop,
         };
         let raft = Raft::new(node, self.config, NoPeers, log.clone(), machine)
@@ -292,7 +300,7 @@ impl Opening {
             .map_err(|error| failure(error.to_string()))?;
         // No limit: it takes as long as the shard, which has a watchdog of its own, applies.
         raft.wait_for_recovery(None).await.map_err(|error| failure(error.to_string()))?;
-        Ok(Arc::new(RaftReplica { raft, log, progress: self.progress, actor }))
+        Ok(Arc::new(RaftReplica { raft, log, actor }))
     }
 }
 

@@ -10,7 +10,9 @@ use ractor::ActorRef;
 
 use crate::actors::replica::actor::ReplicaMessage;
 use crate::actors::replica::log_storage::LogStore;
-use crate::actors::replica::port::{AppliedState, CommittedEntry, ProposeError, Replica};
+use crate::actors::replica::port::{
+    AppliedState, CommittedEntry, CommittedLog, ProposeError, Replica,
+};
 use crate::actors::replica::state_machine::{Progress, StateMachine};
 use crate::actors::replica::types::{Batch, ProposalResponder, TypeConfig, log_index};
 use crate::ids::LogIndex;
@@ -20,7 +22,6 @@ use crate::store::error::StoreError;
 pub(super) struct RaftReplica {
     pub raft: Raft<TypeConfig, StateMachine>,
     pub log: LogStore,
-    pub progress: Arc<Progress>,
     pub actor: ActorRef<ReplicaMessage>,
 }
 
@@ -34,6 +35,19 @@ impl Replica for RaftReplica {
         let _ = tokio::task::unconstrained(queued).now_or_never();
     }
 
+    fn checkpointed(&self, applied: AppliedState) {
+        // An actor that has gone has nothing to purge; its successor starts from the checkpoint.
+        let _ = self.actor.cast(ReplicaMessage::Checkpointed(applied.index));
+    }
+}
+
+/// The log of a replica, as far as it is known to be committed.
+pub(super) struct ReplicaLog {
+    pub log: LogStore,
+    pub progress: Arc<Progress>,
+}
+
+impl CommittedLog for ReplicaLog {
     fn committed_after(
         &self,
         after: LogIndex,
@@ -48,11 +62,6 @@ impl Replica for RaftReplica {
             return Err(behind_purged_log(after, purged));
         }
         Ok(entries.into_iter().map(|entry| self.progress.committed_entry(entry)).collect())
-    }
-
-    fn checkpointed(&self, applied: AppliedState) {
-        // An actor that has gone has nothing to purge; its successor starts from the checkpoint.
-        let _ = self.actor.cast(ReplicaMessage::Checkpointed(applied.index));
     }
 }
 

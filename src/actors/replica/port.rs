@@ -5,6 +5,7 @@
 //! replaced alone.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -44,6 +45,13 @@ pub trait Replica: Send + Sync + 'static {
     /// [`Applier`] instead.
     fn propose(&self, batch: Bytes, failed: Box<dyn FnOnce(ProposeError) + Send>);
 
+    /// Tells the replica that everything up to `index` is durable in the shard file, so that the
+    /// log before it may be purged.
+    fn checkpointed(&self, applied: AppliedState);
+}
+
+/// What a replica knows to be committed, to be read again.
+pub trait CommittedLog: Send + Sync + 'static {
     /// Committed entries after `after`, in order, at most `bytes_max` of them (at least one when
     /// there is any). What a restarted shard actor pulls before it is fed.
     ///
@@ -54,21 +62,25 @@ pub trait Replica: Send + Sync + 'static {
         after: LogIndex,
         bytes_max: usize,
     ) -> Result<Vec<CommittedEntry>, StoreError>;
-
-    /// Tells the replica that everything up to `index` is durable in the shard file, so that the
-    /// log before it may be purged.
-    fn checkpointed(&self, applied: AppliedState);
 }
 
 /// What a replica needs of its shard. Implemented by the shard's cell, which survives the actor.
 pub trait Applier: Send + Sync + 'static {
+    /// A replica begins: this is its log, open before the first entry is handed over, long before the
+    /// replica leads. Ignored if a newer one has begun.
+    fn opened(&self, incarnation: u64, log: Arc<dyn CommittedLog>);
+
+    /// The replica has ended, and its log with it.
+    fn closed(&self, incarnation: u64);
+
     /// Hands entries over and returns when the shard has applied all of them. Waits across
     /// restarts of the shard actor; entries that were already applied are skipped. `incarnation`
     /// is the replica's own: entries of an older one than the newest seen are ignored (and the
     /// future never resolves, because the old replica must not go on).
     fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()>;
 
-    /// How far the state has come, in memory.
+    /// How far the state has come, in memory. It goes back when a memory-kept service loses its
+    /// memory; the shard then catches up from the log by itself.
     fn applied(&self) -> AppliedState;
 
     /// How far the state is durable: the snapshot position.

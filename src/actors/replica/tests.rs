@@ -11,9 +11,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::actors::replica::actor::{Arguments, ReplicaActor, ReplicaMessage, ReplicaStatus};
-use crate::actors::replica::port::{AppliedState, Applier, CommittedEntry, ProposeError, Replica};
+use crate::actors::replica::port::{
+    AppliedState, Applier, CommittedEntry, CommittedLog, ProposeError, Replica,
+};
 use crate::actors::supervisor::DependencyFailed;
 use crate::ids::{GroupId, LogIndex, NodeId, ShardId};
+use crate::seams::Random;
 use crate::store::error::StoreError;
 use crate::store::fault::FaultDisk;
 use crate::store::log::{LaneOptions, LogLane};
@@ -26,6 +29,7 @@ pub(super) struct FakeShard {
     /// While false, apply waits.
     open: watch::Sender<bool>,
     applied: watch::Sender<LogIndex>,
+    log: Mutex<Option<(u64, Arc<dyn CommittedLog>)>>,
     checked: bool,
 }
 
@@ -44,6 +48,7 @@ impl FakeShard {
             state: Mutex::default(),
             open: watch::Sender::new(true),
             applied: watch::Sender::new(LogIndex(0)),
+            log: Mutex::default(),
             checked: true,
         }
     }
@@ -65,6 +70,10 @@ impl FakeShard {
         drop(state);
         survivor.applied.send_replace(old.durable.index);
         survivor
+    }
+
+    fn log(&self) -> Arc<dyn CommittedLog> {
+        self.log.lock().unwrap().as_ref().expect("a replica runs").1.clone()
     }
 
     fn checkpoint(&self) -> AppliedState {
@@ -103,6 +112,14 @@ impl FakeShard {
 }
 
 impl Applier for FakeShard {
+    fn opened(&self, incarnation: u64, log: Arc<dyn CommittedLog>) {
+        *self.log.lock().unwrap() = Some((incarnation, log));
+    }
+
+    fn closed(&self, incarnation: u64) {
+        self.log.lock().unwrap().take_if(|(known, _)| *known == incarnation);
+    }
+
     fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.open.subscribe().wait_for(|open| *open).await.unwrap();
@@ -194,6 +211,7 @@ impl Node {
             applier: shard.clone(),
             published: watch::Sender::new(None),
             status: watch::Sender::new(ReplicaStatus::default()),
+            random: Random::system(),
         };
         let (sender, exits) = mpsc::unbounded_channel();
         let (observer, _) = Actor::spawn(None, Observer(sender), ()).await.unwrap();
@@ -268,7 +286,7 @@ async fn proposals_become_entries_in_order() {
     let mut pulled = Vec::new();
     let mut after = LogIndex(0);
     loop {
-        let page = replica.committed_after(after, 3000).unwrap();
+        let page = node.shard.log().committed_after(after, 3000).unwrap();
         let Some(last) = page.last() else { break };
         after = last.index;
         pulled.extend(page);
@@ -280,7 +298,7 @@ async fn proposals_become_entries_in_order() {
         assert_eq!(pulled.position, fed.position);
     }
     assert!(fed[0].batch.is_none(), "the membership is an entry without a batch");
-    assert!(replica.committed_after(last, 1).unwrap().is_empty());
+    assert!(node.shard.log().committed_after(last, 1).unwrap().is_empty());
     actor.stop_and_wait(None, None).await.unwrap();
     assert!(node.arguments.published.borrow().is_none());
     let failed = propose(&*replica, 0..3);
@@ -342,8 +360,11 @@ async fn the_log_is_purged_behind_the_checkpoint_and_no_further() {
     replica.checkpointed(checkpoint.clone());
     let status = node.status(|status| status.purged > LogIndex(0)).await;
     assert_eq!(status.purged, checkpoint.index);
-    assert!(matches!(replica.committed_after(LogIndex(5), 1), Err(StoreError::Damaged { .. })));
-    assert_eq!(replica.committed_after(checkpoint.index, usize::MAX).unwrap().len(), 20);
+    assert!(matches!(
+        node.shard.log().committed_after(LogIndex(5), 1),
+        Err(StoreError::Damaged { .. })
+    ));
+    assert_eq!(node.shard.log().committed_after(checkpoint.index, usize::MAX).unwrap().len(), 20);
 
     let (disk, shard) = node.crash(actor).await;
     let node = Node::new(disk, shard).await;
@@ -394,7 +415,7 @@ async fn a_shard_that_is_away_loses_nothing() {
     propose(&*replica, 10..30);
     // The shard can pull what the replica waits to hand over.
     let pulled = async {
-        while replica.committed_after(applied, usize::MAX).unwrap().is_empty() {
+        while node.shard.log().committed_after(applied, usize::MAX).unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

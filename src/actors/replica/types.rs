@@ -13,6 +13,7 @@ use bytes::Bytes;
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
+use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft::{
     EmptyNode, EntryPayload, LogId, Membership, OptionalSend, RaftTypeConfig, StoredMembership,
 };
@@ -29,10 +30,11 @@ pub(super) type RaftEntry = openraft::Entry<LeaderId<u64, u64>, Payload>;
 pub(super) type RaftMembership = StoredMembership<LeaderId<u64, u64>, u64, EmptyNode>;
 type Payload = EntryPayload<Batch, u64, EmptyNode>;
 
-/// What openraft runs on: tasks, timers, channels, and the randomness of its timers. A simulation of
-/// several replicas takes `openraft::rt::deterministic_rng::DeterministicRng` of this one; the timers
-/// of a lone voter decide nothing.
-type Runtime = openraft::impls::TokioRuntime;
+/// What openraft runs on: tokio, with the chance of its timers (when an election is due, and in which
+/// phase of its period the clock ticks) from a seed and not from the thread. Whoever calls what begins
+/// tasks or draws, which `Raft::new` does, is within `Runtime::scope(seed, …)`, or openraft panics;
+/// the tasks that it begins inherit.
+pub(super) type Runtime = DeterministicRng<openraft::impls::TokioRuntime>;
 
 /// The type configuration. By hand, because the macro cannot name a responder of ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,10 +3,14 @@
 //!
 //! One thread, time that goes on only when every task waits, a disk in memory, a lane without a
 //! thread, one seed. What is compared: every reply with its time, position and stamp; every note of
-//! the supervisors; the positions and the digest of outcomes after a power cut; the bytes of the
-//! shard's file. What is not: incarnations and the ids of actors, which the process counts, and the
-//! bytes of the log's file, of which on a busy machine a tenth of the runs differ in something that
-//! no reply, position or digest shows. Why is not known yet.
+//! the supervisors; the positions and the digest of outcomes after a power cut; the bytes of both
+//! files; and, with each of these, how often the runtime had rested by then. The last one shows a
+//! timer that has a chance of its own although it changes nothing else in this run: those of openraft
+//! once did, and the bytes of the log's file differed only when one of them met the replacement of a
+//! lane in one millisecond. What is not compared, because the process counts it: incarnations and the
+//! ids of actors.
+//!
+//! `QUIRE_SIMULATIONS` sets how many seeds are tried, from 1 on.
 
 use std::sync::Mutex;
 
@@ -16,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::seams::tasks::Inline;
-use crate::seams::time::{self, Instant};
+use crate::seams::time::Instant;
 use crate::store::file::Storage;
 
 const CLIENTS: u64 = 6;
@@ -31,7 +35,8 @@ const CHECKPOINTS: CheckpointOptions =
 
 #[test]
 fn the_same_seed_tells_the_same_story_and_another_one_another() {
-    for seed in [1, 2] {
+    let seeds = std::env::var("QUIRE_SIMULATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    for seed in 1..=seeds {
         let (first, second) = (simulate(seed), simulate(seed));
         for (one, other) in first.iter().zip(&second) {
             assert_eq!(one, other, "seed {seed}");
@@ -55,7 +60,8 @@ impl Trace {
     }
 
     fn tell(&self, what: std::fmt::Arguments<'_>) {
-        let line = format!("{:?} {what}", self.began.elapsed());
+        let rests = tokio::runtime::Handle::current().metrics().worker_park_count(0);
+        let line = format!("{:?} {rests} {what}", self.began.elapsed());
         self.lines.lock().unwrap().push(line);
     }
 }
@@ -108,10 +114,10 @@ async fn tell(seed: u64) -> Vec<String> {
     }
     tell_state(&world, &trace);
     world.end().await;
-    let image = |file| storage.disk(&Path::new("simulated").join(file)).durable();
-    trace.tell(format_args!("{LANE_FILE} {} bytes", image(LANE_FILE).len()));
-    let shard = image(SHARD_FILE);
-    trace.tell(format_args!("{SHARD_FILE} {} bytes {}", shard.len(), digest(&shard)));
+    for file in [LANE_FILE, SHARD_FILE] {
+        let image = storage.disk(&Path::new("simulated").join(file)).durable();
+        trace.tell(format_args!("{file} {} bytes {}", image.len(), digest(&image)));
+    }
     let mut lines = trace.lines.lock().unwrap();
     std::mem::take(&mut lines)
 }

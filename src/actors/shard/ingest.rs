@@ -2,14 +2,16 @@
 
 use ractor::ActorProcessingErr;
 
-use crate::actors::batch::{BatchedCommand, Verdict, chain, encode_verdict};
+use crate::actors::batch::{BatchedCommand, Verdict};
 use crate::actors::relay::message::{Content, FeedRequest, Ingest, Ingested, Part, RuntimeReply};
 use crate::actors::shard::State;
+use crate::actors::shard::apply::next_stamp;
+use crate::actors::shard::kept::{Halt, Place};
 use crate::actors::state_machine::StateMachine;
-use crate::ids::{LogIndex, Stamp};
+use crate::ids::Stamp;
 use crate::store::codec;
 use crate::store::feed::Feed;
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 
 impl<S: StateMachine> State<S> {
     /// Answers what of a source was seen; not before the log of an earlier process was replayed.
@@ -24,7 +26,7 @@ impl<S: StateMachine> State<S> {
 
     /// Whether this shard speaks for its group, as far as it knows.
     pub(super) fn leads(&self) -> bool {
-        self.replica.is_some() && self.cell.has_recovered()
+        self.replica.is_some() && self.has_caught_up
     }
 
     /// Applies a delivery: each part once, and with it the feed, in one merge (E1). Like any command
@@ -33,12 +35,11 @@ impl<S: StateMachine> State<S> {
     pub(super) fn apply_ingest(
         &mut self,
         shard: &mut ShardState,
-        index: LogIndex,
-        number: usize,
+        place: Place,
         command: BatchedCommand,
-    ) -> Result<Verdict<S>, ActorProcessingErr> {
+    ) -> Result<Verdict<S>, Halt> {
         let Ok(ingest) = codec::decode::<Ingest>(&command.payload) else {
-            self.bury(shard, index, &[number as u32], command.payload);
+            self.bury(shard, place, command.payload);
             return Ok(Verdict::Runtime(RuntimeReply::Broken));
         };
         let mut feed = Feed::read(&shard.read(), &ingest.source)?;
@@ -49,7 +50,7 @@ impl<S: StateMachine> State<S> {
         }
         let mut done = Ingested::default();
         let (mut at, mut part) = (ingest.after, 0);
-        for (place, one) in ingest.parts.iter().enumerate() {
+        for (number, one) in ingest.parts.iter().enumerate() {
             part = if one.position == at { part + 1 } else { 0 };
             at = one.position;
             if feed.has_seen(at, part) {
@@ -58,8 +59,8 @@ impl<S: StateMachine> State<S> {
             }
             feed = feed.after(at, part);
             let stamp = command.stamp.max(Stamp(one.stamp.0 + 1));
-            let place = [number as u32, place as u32];
-            match self.apply_part(shard, index, place, stamp, &ingest, one, feed)? {
+            let place = Place { part: Some(number as u32), ..place };
+            match self.apply_part(shard, place, stamp, &ingest, one, feed)? {
                 Verdict::Poison => done.buried += 1,
                 _ => done.applied += 1,
             }
@@ -71,41 +72,33 @@ impl<S: StateMachine> State<S> {
         Ok(Verdict::Runtime(RuntimeReply::Ingested(done)))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "where it stands, what it is, what moves with it"
-    )]
     fn apply_part(
         &mut self,
         shard: &mut ShardState,
-        index: LogIndex,
-        place: [u32; 2],
+        place: Place,
         stamp: Stamp,
         ingest: &Ingest,
         part: &Part,
         feed: Feed,
-    ) -> Result<Verdict<S>, ActorProcessingErr> {
-        let stamp = stamp.max(Stamp(shard.progress.last_stamp.0 + 1));
-        shard.progress.last_stamp = stamp;
+    ) -> Result<Verdict<S>, Halt> {
+        let stamp = next_stamp(shard, stamp);
         let verdict = match &part.content {
             Content::Command(payload) => {
-                self.attempt(shard, index, stamp, payload, |tables, _| {
+                self.attempt(shard, place, stamp, payload, |tables, _| {
                     feed.write(tables, &ingest.source);
                     Ok(())
                 })?
             }
             Content::Broken(_) => Verdict::Poison,
         };
-        if matches!(verdict, Verdict::Poison) {
+        self.conclude(shard, place, &verdict, || {
             // With all that whoever repairs the program needs to deliver it again.
-            let letter =
-                Ingest { upto: part.position, parts: vec![part.clone()], ..ingest.clone() };
-            self.bury(shard, index, &place, codec::encode(&letter).into());
-        }
-        shard.progress.digest = chain(shard.progress.digest, &encode_verdict::<S>(&verdict));
+            let (source, parts) = (ingest.source.clone(), vec![part.clone()]);
+            codec::encode(&Ingest { source, upto: part.position, parts, ..*ingest }).into()
+        });
         if matches!(verdict, Verdict::Replied(_)) {
             // Last, for it is the service's code: should it panic, the part was seen.
-            self.service.committed();
+            self.tell_committed(place)?;
         } else {
             shard.change(|tables| feed.write(tables, &ingest.source));
         }

@@ -1,17 +1,14 @@
 //! The part of the shard actor that applies commands under an idempotency key.
 
-use ractor::ActorProcessingErr;
-
-use crate::actors::batch::{
-    BatchedCommand, Verdict, chain, decode_verdict, encode_replied, encode_verdict,
-};
+use crate::actors::batch::{BatchedCommand, Verdict, decode_verdict, encode_replied};
 use crate::actors::relay::message::{Keyed, RuntimeReply};
 use crate::actors::shard::State;
+use crate::actors::shard::kept::{Halt, Place};
 use crate::actors::state_machine::StateMachine;
-use crate::ids::{LogIndex, Stamp};
+use crate::ids::Stamp;
 use crate::store::codec;
 use crate::store::keys::{self, KeyRow};
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 
 impl<S: StateMachine> State<S> {
     /// Applies a command once per key and day: what became of it is written with its effect. That
@@ -20,12 +17,11 @@ impl<S: StateMachine> State<S> {
     pub(super) fn apply_keyed(
         &mut self,
         shard: &mut ShardState,
-        index: LogIndex,
-        number: usize,
+        place: Place,
         command: BatchedCommand,
-    ) -> Result<Verdict<S>, ActorProcessingErr> {
+    ) -> Result<Verdict<S>, Halt> {
         let Ok(keyed) = codec::decode::<Keyed>(&command.payload) else {
-            self.bury(shard, index, &[number as u32], command.payload);
+            self.bury(shard, place, command.payload);
             return Ok(Verdict::Runtime(RuntimeReply::Broken));
         };
         let Keyed { owner, fingerprint, sending, payload } = keyed;
@@ -45,17 +41,13 @@ impl<S: StateMachine> State<S> {
             return Ok(Verdict::Expired);
         }
         let row = |outcome| KeyRow { at: stamp, fingerprint, sending, outcome };
-        let verdict = self.attempt(shard, index, stamp, &payload, |tables, reply| {
+        let verdict = self.attempt(shard, place, stamp, &payload, |tables, reply| {
             keys::keep(tables, owner, command.id, &row(encode_replied::<S>(reply)))
         })?;
-        if matches!(verdict, Verdict::Poison) {
-            self.bury(shard, index, &[number as u32], payload);
-        }
-        let outcome = encode_verdict::<S>(&verdict);
-        shard.progress.digest = chain(shard.progress.digest, &outcome);
+        let outcome = self.conclude(shard, place, &verdict, || payload);
         if matches!(verdict, Verdict::Replied(_)) {
             // Last, for it is the service's code: should it panic, the key is kept.
-            self.service.committed();
+            self.tell_committed(place)?;
         } else {
             shard.change(|tables| keys::keep(tables, owner, command.id, &row(outcome)))?;
         }

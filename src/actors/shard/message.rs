@@ -54,6 +54,11 @@ pub(crate) enum ShardMessage<S: StateMachine> {
     Acknowledged(Acknowledged),
     /// A relay asks what of its source was seen.
     Feed(FeedRequest),
+    /// A checkpoint needs the state of a memory-kept service: stage a part of it.
+    Checkpoint {
+        /// Parts so far; 0 begins.
+        step: u32,
+    },
     /// Panic where no catch is: what a fault of ours would do.
     #[cfg(test)]
     Crash,

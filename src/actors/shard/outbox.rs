@@ -10,13 +10,14 @@ use crate::actors::relay::message::{
     OutboxCommand, OutboxPage, OutboxRequest, OutboxSeen, RuntimeReply,
 };
 use crate::actors::relay::{Declared, INGEST_BYTES_MAX, INGEST_EVENTS_MAX};
+use crate::actors::shard::kept::Halt;
 use crate::actors::shard::{CommandEnvelope, ShardMessage, State};
 use crate::actors::state_machine::{ReadTables, StateMachine};
 use crate::ids::ShardName;
 use crate::store::codec;
 use crate::store::error::StoreError;
 use crate::store::outbox::{Acknowledged, Mark, Outbox};
-use crate::store::shard_file::ShardState;
+use crate::store::shard_state::ShardState;
 
 /// The outbox and what is on its way into the log.
 pub(super) struct Outgoing {
@@ -34,6 +35,13 @@ impl Outgoing {
         // Whoever watched a predecessor must look again.
         let turns = generation << 32;
         Ok(Self { outbox, acknowledged: BTreeMap::new(), is_settling: false, turns })
+    }
+
+    /// The rows have gone back. What was heard since remains true: it will be applied again.
+    pub(super) fn reload(&mut self, tables: &ReadTables<'_>) -> Result<(), StoreError> {
+        self.outbox = Outbox::load(tables)?;
+        self.turns += 1;
+        Ok(())
     }
 
     /// Tells those who watch, if there is something to tell.
@@ -154,7 +162,7 @@ impl<S: StateMachine> State<S> {
         &mut self,
         shard: &mut ShardState,
         payload: &[u8],
-    ) -> Result<Verdict<S>, ActorProcessingErr> {
+    ) -> Result<Verdict<S>, Halt> {
         let outgoing = &mut self.outgoing;
         let reply = match codec::decode::<OutboxCommand>(payload) {
             Ok(OutboxCommand::Declare { subscribers }) => {

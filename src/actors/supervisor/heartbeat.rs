@@ -29,6 +29,12 @@ impl Heartbeat {
         Busy(Arc::clone(&self.0))
     }
 
+    /// The running handler has long work to do and gets on with it: it counts as another one from
+    /// here. Bounds what is between two calls, no longer the handler.
+    pub fn goes_on(&self) {
+        self.0.fetch_add(2, Ordering::Relaxed);
+    }
+
     /// A number that stands for the running handler, or `None` when none runs.
     pub(super) fn running(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|beats| !beats.is_multiple_of(2))

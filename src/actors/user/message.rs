@@ -410,6 +410,8 @@ pub enum ExportPart {
     Tags,
     /// What they said about posts.
     Feedback,
+    /// Whom they mute and block.
+    Hidden,
 }
 
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.

@@ -199,6 +199,8 @@ fn export(
             account: row.account(user),
             password_hash: row.password_hash,
             follows: Vec::new(),
+            mutes: Vec::new(),
+            blocks: Vec::new(),
             tag_follows: Vec::new(),
             tag_mutes: Vec::new(),
             reads: Vec::new(),
@@ -213,8 +215,14 @@ fn export(
                 exported.tag_mutes = choices::tags(tables, TAG_MUTES, user)?;
             }
             ExportPart::Feedback => exported.feedback = choices::said(tables, user)?,
+            ExportPart::Hidden => {
+                exported.mutes = edges(tables, MUTES, user)?;
+                exported.blocks = edges(tables, BLOCKS, user)?;
+            }
         }
         rows += exported.follows.len()
+            + exported.mutes.len()
+            + exported.blocks.len()
             + exported.tag_follows.len()
             + exported.tag_mutes.len()
             + exported.reads.len()

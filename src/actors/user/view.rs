@@ -118,6 +118,10 @@ pub struct ExportedUser {
     pub password_hash: Option<String>,
     /// Followed users.
     pub follows: Vec<UserId>,
+    /// Muted users.
+    pub mutes: Vec<UserId>,
+    /// Blocked users.
+    pub blocks: Vec<UserId>,
     /// Followed tags.
     pub tag_follows: Vec<Tag>,
     /// Muted tags.

@@ -1,6 +1,7 @@
 //! `quire rec`: what an operator asks of the recommendations.
 
 mod eval;
+mod experiments;
 mod prequential;
 mod report;
 mod sensitivity;
@@ -22,12 +23,18 @@ pub(super) struct Rec {
 enum Command {
     /// Measure how well recommendations foresee the events of a file
     Eval(eval::Eval),
+    /// Show or set which readers see which ranking
+    Experiments(experiments::Set),
+    /// What came of the experiments, with intervals
+    Report(experiments::Report),
 }
 
 impl Rec {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Eval(eval) => eval.run().await,
+            Command::Experiments(set) => set.run().await,
+            Command::Report(report) => report.run().await,
         }
     }
 }

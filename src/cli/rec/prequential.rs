@@ -9,13 +9,13 @@
 use crate::seams::time;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::actors::recommendation::event::{Event, Interaction};
-use crate::actors::recommendation::item::Method;
-use crate::actors::recommendation::learner::{Learner, LearnerSettings};
-use crate::actors::recommendation::settings::Settings;
-use crate::actors::recommendation::signature::Signature;
-use crate::actors::recommendation::weights::Weights;
-use crate::actors::recommendation::{Engine, Options, Scratch};
+use crate::actors::recommendation::engine::event::{Event, Interaction};
+use crate::actors::recommendation::engine::item::Method;
+use crate::actors::recommendation::engine::learner::{Learner, LearnerSettings};
+use crate::actors::recommendation::engine::settings::Settings;
+use crate::actors::recommendation::engine::weights::Weights;
+use crate::actors::recommendation::engine::{Engine, Options, Scratch};
+use crate::actors::signature::Signature;
 use crate::cli::rec::tally::{PLACES, Tally, Times};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::transfer::stream::{Deed, Stream, StreamEvent, StreamPost};

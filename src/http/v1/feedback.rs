@@ -70,7 +70,7 @@ impl Wish {
 ///
 /// The later of `less` and `hide` counts for a post; the newest 1,000 are kept.
 #[utoipa::path(
-    post, path = "/v1/feedback", tag = "reader", request_body = Wished,
+    post, path = "/v1/feedback", operation_id = "give_feedback", tag = "reader", request_body = Wished,
     params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),

@@ -40,7 +40,7 @@ pub struct PastRead<'a> {
 ///
 /// Posts that one may not see any more are left out, so that a page may be shorter than asked.
 #[utoipa::path(
-    get, path = "/v1/me/history", tag = "reader",
+    get, path = "/v1/me/history", operation_id = "list_history", tag = "reader",
     params(PageParameters),
     responses(
         (status = 200, description = "A page of reads.", body = PageBody<PastRead>),
@@ -76,7 +76,7 @@ pub async fn list(State(app): State<App>, SignedIn(viewer): SignedIn, uri: Uri) 
 
 /// Forgets everything that one has read.
 #[utoipa::path(
-    delete, path = "/v1/me/history", tag = "reader",
+    delete, path = "/v1/me/history", operation_id = "forget_history", tag = "reader",
     responses(
         (status = 204, description = "It is forgotten."),
         (status = "4XX", description = "A problem.", body = Problem, content_type = PROBLEM),
@@ -97,7 +97,7 @@ pub async fn forget_all(State(app): State<App>, SignedIn(viewer): SignedIn) -> A
 
 /// Forgets every read of a post, be it there or not.
 #[utoipa::path(
-    delete, path = "/v1/me/history/{post}", tag = "reader",
+    delete, path = "/v1/me/history/{post}", operation_id = "forget_post", tag = "reader",
     params(("post" = String, Path, description = "Id or slug of the post.")),
     responses(
         (status = 204, description = "There is none (any more)."),

@@ -36,7 +36,7 @@ pub struct Interests {
 
 /// Shows the tags that one follows and mutes.
 #[utoipa::path(
-    get, path = "/v1/me/interests", tag = "reader",
+    get, path = "/v1/me/interests", operation_id = "show_interests", tag = "reader",
     responses(
         (status = 200, description = "What one chose.", body = Interests),
         (status = "4XX", description = "A problem.", body = Problem, content_type = PROBLEM),
@@ -58,7 +58,7 @@ pub async fn show(State(app): State<App>, SignedIn(viewer): SignedIn) -> Answere
 
 /// Follows a tag.
 #[utoipa::path(
-    put, path = "/v1/tags/{tag}/follow", tag = "reader",
+    put, path = "/v1/tags/{tag}/follow", operation_id = "follow_tag", tag = "reader",
     params(("tag" = String, Path, description = "The tag, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -76,7 +76,7 @@ pub async fn follow(
 
 /// Follows a tag no more.
 #[utoipa::path(
-    delete, path = "/v1/tags/{tag}/follow", tag = "reader",
+    delete, path = "/v1/tags/{tag}/follow", operation_id = "unfollow_tag", tag = "reader",
     params(("tag" = String, Path, description = "The tag, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -94,7 +94,7 @@ pub async fn unfollow(
 
 /// Mutes a tag: its posts leave one's recommendations.
 #[utoipa::path(
-    put, path = "/v1/tags/{tag}/mute", tag = "reader",
+    put, path = "/v1/tags/{tag}/mute", operation_id = "mute_tag", tag = "reader",
     params(("tag" = String, Path, description = "The tag, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -112,7 +112,7 @@ pub async fn mute(
 
 /// Mutes a tag no more.
 #[utoipa::path(
-    delete, path = "/v1/tags/{tag}/mute", tag = "reader",
+    delete, path = "/v1/tags/{tag}/mute", operation_id = "unmute_tag", tag = "reader",
     params(("tag" = String, Path, description = "The tag, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -130,7 +130,7 @@ pub async fn unmute(
 
 /// Lists the users that one mutes, who registered last first.
 #[utoipa::path(
-    get, path = "/v1/me/mutes", tag = "reader",
+    get, path = "/v1/me/mutes", operation_id = "list_mutes", tag = "reader",
     params(PageParameters),
     responses(
         (status = 200, description = "A page of users.", body = PageBody<AuthorCard>),
@@ -143,7 +143,7 @@ pub async fn mutes(State(app): State<App>, SignedIn(viewer): SignedIn, uri: Uri)
 
 /// Lists the users that one blocks, who registered last first.
 #[utoipa::path(
-    get, path = "/v1/me/blocks", tag = "reader",
+    get, path = "/v1/me/blocks", operation_id = "list_blocks", tag = "reader",
     params(PageParameters),
     responses(
         (status = 200, description = "A page of users.", body = PageBody<AuthorCard>),

@@ -21,6 +21,8 @@ pub mod posts;
 pub mod publishing;
 pub mod rate;
 pub mod reads;
+pub mod recommendations;
+pub mod seen;
 pub mod values;
 
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -38,6 +40,11 @@ pub fn table() -> Vec<(&'static str, UtoipaMethodRouter<App>)> {
         ("/v1/users/{name}/follow", routes!(people::follow, people::unfollow)),
         ("/v1/users/{name}/mute", routes!(people::mute, people::unmute)),
         ("/v1/users/{name}/block", routes!(people::block, people::unblock)),
+        ("/v1/posts/{id}/related", routes!(recommendations::related)),
+        ("/v1/recommendations", routes!(recommendations::list)),
+        ("/v1/session/recommendations", routes!(recommendations::session)),
+        ("/v1/trending", routes!(recommendations::trending)),
+        ("/v1/following", routes!(recommendations::following)),
         ("/v1/reads", routes!(reads::record)),
         ("/v1/feedback", routes!(feedback::give)),
         ("/v1/tags/{tag}/follow", routes!(interests::follow, interests::unfollow)),

@@ -73,6 +73,19 @@ mod tests {
         assert!(now.contains("\"openapi\": \"3.1.0\""));
     }
 
+    /// Programs are generated from it: every operation has a name of its own.
+    #[test]
+    fn no_two_operations_have_the_same_name() {
+        let document = serde_json::to_value(document()).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations = paths.flat_map(|methods| methods.as_object().unwrap().values());
+        let mut names: Vec<_> = operations.map(|one| one["operationId"].to_string()).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((names.len(), names.contains(&"null".to_owned())), (all, false), "{names:?}");
+    }
+
     /// Every `$ref` leads somewhere.
     #[test]
     fn what_the_documentation_refers_to_is_in_it() {

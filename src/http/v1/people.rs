@@ -14,7 +14,7 @@ use crate::ids::UserId;
 
 /// Follows a user.
 #[utoipa::path(
-    put, path = "/v1/users/{name}/follow", tag = "people", security(("token" = [])),
+    put, path = "/v1/users/{name}/follow", operation_id = "follow_user", tag = "people", security(("token" = [])),
     params(("name" = String, Path, description = "Name of the user, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -32,7 +32,7 @@ pub async fn follow(
 
 /// Follows a user no more.
 #[utoipa::path(
-    delete, path = "/v1/users/{name}/follow", tag = "people", security(("token" = [])),
+    delete, path = "/v1/users/{name}/follow", operation_id = "unfollow_user", tag = "people", security(("token" = [])),
     params(("name" = String, Path, description = "Name of the user, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -50,7 +50,7 @@ pub async fn unfollow(
 
 /// Mutes a user: their posts leave one's feed and recommendations.
 #[utoipa::path(
-    put, path = "/v1/users/{name}/mute", tag = "people", security(("token" = [])),
+    put, path = "/v1/users/{name}/mute", operation_id = "mute_user", tag = "people", security(("token" = [])),
     params(("name" = String, Path, description = "Name of the user, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -68,7 +68,7 @@ pub async fn mute(
 
 /// Mutes a user no more.
 #[utoipa::path(
-    delete, path = "/v1/users/{name}/mute", tag = "people", security(("token" = [])),
+    delete, path = "/v1/users/{name}/mute", operation_id = "unmute_user", tag = "people", security(("token" = [])),
     params(("name" = String, Path, description = "Name of the user, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -86,7 +86,7 @@ pub async fn unmute(
 
 /// Blocks a user, who from the answer on sees nothing of one's posts.
 #[utoipa::path(
-    put, path = "/v1/users/{name}/block", tag = "people", security(("token" = [])),
+    put, path = "/v1/users/{name}/block", operation_id = "block_user", tag = "people", security(("token" = [])),
     params(("name" = String, Path, description = "Name of the user, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),
@@ -104,7 +104,7 @@ pub async fn block(
 
 /// Blocks a user no more.
 #[utoipa::path(
-    delete, path = "/v1/users/{name}/block", tag = "people", security(("token" = [])),
+    delete, path = "/v1/users/{name}/block", operation_id = "unblock_user", tag = "people", security(("token" = [])),
     params(("name" = String, Path, description = "Name of the user, in any case.")),
     responses(
         (status = 204, description = "It is so, whether it was before or not."),

@@ -66,7 +66,7 @@ pub struct Link {
 ///
 /// Public posts, and one's own of every visibility.
 #[utoipa::path(
-    get, path = "/v1/posts", tag = "posts",
+    get, path = "/v1/posts", operation_id = "list_posts", tag = "posts",
     params(Filters, PageParameters),
     responses(
         (status = 200, description = "A page of posts.", body = PageBody<PostCard>),
@@ -105,7 +105,7 @@ pub async fn list(State(app): State<App>, Reader(viewer): Reader, uri: Uri) -> A
 ///
 /// What the viewer may not see is not there.
 #[utoipa::path(
-    get, path = "/v1/posts/{id}", tag = "posts",
+    get, path = "/v1/posts/{id}", operation_id = "show_post", tag = "posts",
     params(("id" = String, Path, description = "Id or slug of the post."), Link),
     responses(
         (status = 200, description = "The post.", body = Post, headers(("etag" = String))),
@@ -193,7 +193,7 @@ impl Written {
 ///
 /// A draft, unless `visibility` says otherwise. The answer tells which post it is; `GET` shows it.
 #[utoipa::path(
-    post, path = "/v1/posts", tag = "posts", security(("token" = [])), request_body = NewPost,
+    post, path = "/v1/posts", operation_id = "create_post", tag = "posts", security(("token" = [])), request_body = NewPost,
     params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 201, description = "It is written.", body = Written, headers(("location" = String))),
@@ -267,7 +267,7 @@ pub struct PostChange {
 
 /// Changes a post of one's own.
 #[utoipa::path(
-    patch, path = "/v1/posts/{id}", tag = "posts", security(("token" = [])), request_body = PostChange,
+    patch, path = "/v1/posts/{id}", operation_id = "change_post", tag = "posts", security(("token" = [])), request_body = PostChange,
     params(
         ("id" = String, Path, description = "Id or slug of the post."),
         ("if-match" = String, Header, description = IF_MATCH),
@@ -310,7 +310,7 @@ pub async fn change(
 
 /// Deletes a post of one's own, for ever.
 #[utoipa::path(
-    delete, path = "/v1/posts/{id}", tag = "posts", security(("token" = [])),
+    delete, path = "/v1/posts/{id}", operation_id = "delete_post", tag = "posts", security(("token" = [])),
     params(
         ("id" = String, Path, description = "Id or slug of the post."),
         ("if-match" = String, Header, description = IF_MATCH),

@@ -34,7 +34,7 @@ pub struct Publication {
 
 /// Publishes a post of one's own, now or at a time.
 #[utoipa::path(
-    post, path = "/v1/posts/{id}/publish", tag = "posts", security(("token" = [])), request_body = Publication,
+    post, path = "/v1/posts/{id}/publish", operation_id = "publish_post", tag = "posts", security(("token" = [])), request_body = Publication,
     params(
         ("id" = String, Path, description = "Id or slug of the post."),
         ("idempotency-key" = Option<String>, Header, description = KEY),
@@ -88,7 +88,7 @@ pub struct Nothing {}
 
 /// Makes a post of one's own a draft again.
 #[utoipa::path(
-    post, path = "/v1/posts/{id}/unpublish", tag = "posts", security(("token" = [])),
+    post, path = "/v1/posts/{id}/unpublish", operation_id = "unpublish_post", tag = "posts", security(("token" = [])),
     params(
         ("id" = String, Path, description = "Id or slug of the post."),
         ("idempotency-key" = Option<String>, Header, description = KEY),

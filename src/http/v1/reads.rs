@@ -92,7 +92,7 @@ pub enum Reason {
 ///
 /// Sent again, a batch changes nothing. The history keeps the newest 10,000 reads.
 #[utoipa::path(
-    post, path = "/v1/reads", tag = "reader", request_body = Reads,
+    post, path = "/v1/reads", operation_id = "record_reads", tag = "reader", request_body = Reads,
     params(("idempotency-key" = Option<String>, Header, description = KEY)),
     responses(
         (status = 200, description = "What became of them.", body = Recorded),

@@ -5,6 +5,7 @@ mod once;
 mod people;
 mod posts;
 mod reader;
+mod recommendations;
 mod writing;
 
 use serde_json::Value;

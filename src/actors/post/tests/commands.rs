@@ -11,6 +11,7 @@ use crate::actors::post::message::{
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::tables::{self, CommentNumberRow, TombstoneRow};
+use crate::actors::signature::Signature;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::{Bucket, PostId, Stamp};
 use crate::store::codec;
@@ -45,7 +46,7 @@ fn a_post_is_created_as_it_was_sent() {
     assert_eq!(shard.tags().0, [("a".into(), 1), ("B".into(), 1)], "counted once");
     let tags = view.summary.tags.clone();
     let (visibility, published_at) = (Visibility::Public, Some(shard.now));
-    let title = "Title".to_owned();
+    let signature = Signature::of("Title", "Body");
     let event = Event::PostChanged {
         post: id,
         author: ANN,
@@ -53,7 +54,7 @@ fn a_post_is_created_as_it_was_sent() {
         visibility,
         published_at,
         tags,
-        title,
+        signature,
     };
     assert_eq!(events, [event]);
 }

@@ -1,0 +1,244 @@
+//! Candidates: which posts may be worth a reader's while, and which must not be shown.
+
+use crate::actors::recommendation::engine::item::Source;
+use crate::actors::recommendation::engine::math::log2p;
+use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
+use crate::actors::recommendation::engine::post::Post;
+use crate::actors::recommendation::engine::reader::Choices;
+use crate::actors::recommendation::engine::rules::add_fresh;
+use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
+
+/// Candidates beyond which no more are taken.
+const CANDIDATES_MAX: usize = 2_000;
+/// Candidates by co-reads alone, strongest first.
+const TOGETHER_MAX: usize = 32;
+/// Followed authors, followed tags and tags of interest that are looked at.
+const FOLLOWED_LISTS_MAX: usize = 64;
+const INTEREST_LISTS_MAX: usize = 4;
+/// Posts from each list of a tag or author.
+const PER_SMALL_LIST: usize = 8;
+/// How much less an older read says.
+const FADE_PER_READ: f32 = 0.85;
+/// Pairs that are taken for chance, in the weight of a pair.
+const PRIOR: f32 = 16.0;
+/// How many pairs of a post's fair share outweigh what was seen.
+const PRIOR_READS: f32 = 16.0 * PAIR as f32;
+/// Reads within this time are one visit.
+const VISIT_S: u64 = 30 * 60;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    /// User slot, for own posts.
+    pub(super) user: Option<u32>,
+    /// All reads that are remembered.
+    pub(super) reads: &'a [u32],
+    /// The recent ones, newest first, with times in seconds.
+    pub(super) recent: &'a [(u32, u32)],
+    pub(super) interests: &'a [(u32, u32)],
+    pub(super) authors: &'a [(u32, u32)],
+    pub(super) choices: Option<&'a Choices>,
+    pub(super) now_s: u64,
+}
+
+impl Asker<'_> {
+    /// Whether a post may be shown to this reader, as far as this copy knows.
+    pub(super) fn may_see(&self, post: &Post) -> bool {
+        if !post.is_listed() || Some(post.author) == self.user {
+            return false;
+        }
+        let Some(choices) = self.choices else { return true };
+        !choices.hides_author(post.author)
+            && !post.tags().iter().any(|tag| choices.muted_tags.contains(tag))
+    }
+}
+
+/// Fills `scratch` with candidates; what it says to exclude is not among them.
+pub(super) fn gather(engine: &Engine, asker: Asker<'_>, scratch: &mut Scratch) {
+    scratch.map.clear();
+    scratch.candidates.clear();
+    let hidden = asker.choices.map_or(&[][..], |choices| &choices.hidden);
+    let Scratch { map, exclude, .. } = scratch;
+    for post in asker.reads.iter().chain(exclude.iter()).chain(hidden) {
+        map.get_or_insert(*post, EXCLUDED);
+    }
+    let mut taker = Taker { engine, asker, scratch };
+    taker.take_followed();
+    taker.take_trends();
+    taker.take_interests();
+    let most = engine.settings.candidates_per_list;
+    taker.take(Source::Newest, engine.newest.posts(), most);
+    taker.take_together();
+    add_fresh(engine, |post| asker.may_see(post), scratch);
+}
+
+/// Whether a read at this time belongs to the visit that asks now.
+pub(super) fn is_same_visit(at_s: u32, now_s: u64) -> bool {
+    now_s < u64::from(at_s) + VISIT_S
+}
+
+struct Taker<'a> {
+    engine: &'a Engine,
+    asker: Asker<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl Taker<'_> {
+    /// Takes up to `most` posts of a list that the reader may see, whether new here or not.
+    fn take(&mut self, source: Source, posts: impl Iterator<Item = u32>, most: usize) {
+        let mut taken = 0;
+        for post in posts {
+            if taken >= most || self.scratch.candidates.len() >= CANDIDATES_MAX {
+                return;
+            }
+            let next = self.scratch.candidates.len() as u16;
+            let index = self.scratch.map.get_or_insert(post, next);
+            if index == EXCLUDED {
+                continue;
+            }
+            if index == next {
+                // Muted posts stay in the map without being candidates; they are few.
+                if !self.asker.may_see(&self.engine.posts[post as usize]) {
+                    self.scratch.map.set(post, EXCLUDED);
+                    continue;
+                }
+                self.scratch.candidates.push(self.candidate(post, source));
+            }
+            taken += 1;
+        }
+    }
+
+    fn take_followed(&mut self) {
+        let engine = self.engine;
+        let Some(choices) = self.asker.choices else { return };
+        for author in choices.follows.iter().rev().take(FOLLOWED_LISTS_MAX) {
+            let newest = &engine.readers[*author as usize].newest;
+            self.take(Source::FollowedAuthor, newest.posts(), PER_SMALL_LIST);
+        }
+        for tag in choices.followed_tags.iter().rev().take(FOLLOWED_LISTS_MAX) {
+            let tag = engine.tag(*tag);
+            self.take(Source::FollowedTag, tag.newest.posts(), PER_SMALL_LIST);
+            self.take(Source::FollowedTag, tag.trends[0].posts(), PER_SMALL_LIST);
+        }
+    }
+
+    fn take_trends(&mut self) {
+        let engine = self.engine;
+        for trend in &engine.trends {
+            self.take(Source::Trend, trend.posts(), engine.settings.candidates_per_list);
+        }
+    }
+
+    fn take_interests(&mut self) {
+        let engine = self.engine;
+        // The strongest few, without sorting all.
+        let mut strongest = [(0, 0); INTEREST_LISTS_MAX];
+        for (tag, weight) in self.asker.interests {
+            let at = strongest.partition_point(|(_, kept)| kept >= weight);
+            if at < INTEREST_LISTS_MAX {
+                strongest[at..].rotate_right(1);
+                strongest[at] = (*tag, *weight);
+            }
+        }
+        for (tag, _) in strongest.into_iter().filter(|(_, weight)| *weight > 0) {
+            let tag = engine.tag(tag);
+            self.take(Source::TagNewest, tag.newest.posts(), PER_SMALL_LIST);
+            for trend in &tag.trends {
+                self.take(Source::TagTrend, trend.posts(), PER_SMALL_LIST);
+            }
+        }
+    }
+
+    /// Adds what is read together with the recent reads, and what that says of all candidates.
+    fn take_together(&mut self) {
+        let engine = self.engine;
+        let listed = self.scratch.candidates.len();
+        let mut fade = 1.0;
+        for (nth, (read, at_s)) in self.asker.recent.iter().enumerate() {
+            let row = &engine.posts[*read as usize].neighbours;
+            let is_visit = is_same_visit(*at_s, self.asker.now_s);
+            let sums = row.sums();
+            let together_rates = sums.together.map(|sum| fade / (sum as f32 + PRIOR));
+            let next_rates = sums.next.map(|sum| 1.0 / (sum as f32 + PRIOR));
+            for neighbour in row.all() {
+                let Some(candidate) = self.together(neighbour.post) else { continue };
+                for speed in 0..SPEEDS {
+                    let evidence = &mut candidate.pairs[speed];
+                    let chance = PRIOR_READS * candidate.share[speed];
+                    let together = f32::from(neighbour.together[speed]);
+                    evidence.together += together * together_rates[speed];
+                    let lift = fade * log2p(together / chance);
+                    evidence.lift += lift;
+                    if is_visit {
+                        evidence.visit += lift;
+                    }
+                    if nth == 0 {
+                        let next = f32::from(neighbour.next[speed]);
+                        evidence.last = lift;
+                        evidence.next = next * next_rates[speed];
+                        evidence.next_lift = log2p(next / chance);
+                    }
+                    if lift > candidate.because_lift {
+                        candidate.because_lift = lift;
+                        candidate.because = *read;
+                    }
+                }
+            }
+            fade *= FADE_PER_READ;
+        }
+        self.keep_strongest(listed);
+    }
+
+    /// The candidate of a post, a new one if there is none.
+    fn together(&mut self, post: u32) -> Option<&mut Candidate> {
+        let next = self.scratch.candidates.len() as u16;
+        let index = self.scratch.map.get_or_insert(post, next);
+        if index == EXCLUDED {
+            return None;
+        }
+        if index == next {
+            if self.scratch.candidates.len() >= CANDIDATES_MAX {
+                self.scratch.map.set(post, EXCLUDED);
+                return None;
+            }
+            let candidate = self.candidate(post, Source::Together);
+            self.scratch.candidates.push(candidate);
+        }
+        Some(&mut self.scratch.candidates[usize::from(index)])
+    }
+
+    fn candidate(&self, post: u32, source: Source) -> Candidate {
+        let sums = self.engine.posts[post as usize].neighbours.sums();
+        let total = self.engine.pairs_total();
+        let share =
+            |speed: usize| (sums.together[speed] as f32).max(1.0) / (total[speed] as f32).max(1.0);
+        Candidate::new(post, source, std::array::from_fn(share))
+    }
+
+    /// Of the candidates that only co-reads brought, keeps the strongest.
+    fn keep_strongest(&mut self, listed: usize) {
+        let (engine, asker) = (self.engine, self.asker);
+        let candidates = &mut self.scratch.candidates;
+        let strongest = |a: &Candidate, b: &Candidate| {
+            let sum = |c: &Candidate| c.pairs[0].together + c.pairs[1].together;
+            sum(b).total_cmp(&sum(a)).then(a.post.cmp(&b.post))
+        };
+        let mut kept = listed;
+        if candidates.len() > listed {
+            candidates[listed..].sort_unstable_by(strongest);
+        }
+        for at in listed..candidates.len() {
+            let candidate = candidates[at];
+            if kept - listed < TOGETHER_MAX && asker.may_see(&engine.posts[candidate.post as usize])
+            {
+                candidates[kept] = candidate;
+                self.scratch.map.set(candidate.post, kept as u16);
+                kept += 1;
+            } else {
+                self.scratch.map.set(candidate.post, EXCLUDED);
+            }
+        }
+        candidates.truncate(kept);
+    }
+}

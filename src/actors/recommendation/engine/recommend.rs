@@ -1,0 +1,334 @@
+//! Questions: what to read next.
+
+use crate::actors::recommendation::engine::features::{FEATURES, extract};
+use crate::actors::recommendation::engine::gather::{Asker, gather};
+use crate::actors::recommendation::engine::item::{Item, Method, Reason, Recommendations, Source};
+use crate::actors::recommendation::engine::post::{NONE, Post};
+use crate::actors::recommendation::engine::rules::{self, Chosen};
+use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::weights::Weights;
+use crate::ids::{PostId, Stamp, UserId};
+
+/// Recent reads that scores are made from, whatever the settings.
+const RECENT_MAX: usize = 20;
+/// Bits of lift from which a read is named as the reason.
+const BECAUSE_LIFT_MIN: f32 = 1.0;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// Posts, at most.
+    pub limit: usize,
+    /// Further posts that must not be in the answer: earlier pages.
+    pub exclude: &'a [PostId],
+    /// How to rank. What cannot be done falls back: ranker, then trend, then latest.
+    pub method: Method,
+    /// At most two posts of an author in ten, and variety of tags.
+    pub is_diverse: bool,
+    /// Places in ten for posts that few have seen; at most 2.
+    pub explore: usize,
+    /// Decides what is explored: any random number, fresh for each question.
+    pub random: u64,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        let (method, is_diverse, explore) = (Method::Ranker, true, 1);
+        Self { limit: 10, exclude: &[], method, is_diverse, explore, random: 0 }
+    }
+}
+
+impl Engine {
+    /// Recommends posts to a reader, who may be unknown. Never fails: it may only know little.
+    pub fn recommend(
+        &self,
+        reader: UserId,
+        now: Stamp,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        self.ask(reader, now, options.exclude, scratch);
+        self.answer(options, scratch)
+    }
+
+    /// Recommends posts to somebody of whom only some reads are known, newest first.
+    pub fn recommend_session(
+        &self,
+        reads: &[PostId],
+        now: Stamp,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        self.ask_session(reads, None, now, options.exclude, scratch);
+        self.answer(options, scratch)
+    }
+
+    /// Posts like this one: what its readers read, and what has its tags. Best first. For a reader,
+    /// if one is named; that decides what is left out, not what is near.
+    pub fn related(
+        &self,
+        post: PostId,
+        reader: Option<UserId>,
+        now: Stamp,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        self.ask_session(&[post], reader, now, options.exclude, scratch);
+        self.answer(&Options { method: Method::Together, explore: 0, ..*options }, scratch)
+    }
+
+    /// What is much read of late: of all posts, or of those with a tag. The window is a number
+    /// below [`crate::actors::recommendation::engine::settings::WINDOWS`]; without one, or with one
+    /// that does not exist, it is that which foresees the reads best. For a reader, if one is named:
+    /// without what was read or must not be shown.
+    pub fn trending(
+        &self,
+        tag: Option<&str>,
+        window: Option<usize>,
+        reader: Option<UserId>,
+        options: &Options<'_>,
+    ) -> Recommendations {
+        let window = window.filter(|window| *window < self.trends.len());
+        let window = window.unwrap_or_else(|| self.pace.best());
+        let list = match tag {
+            None => Some(&self.trends[window]),
+            Some(tag) => self.tags.find(tag).map(|slot| self.tag(slot).trend(window)),
+        };
+        let asker = self.reader(reader, &[], 0);
+        let posts = list.into_iter().flat_map(|list| list.posts());
+        let seen = posts.filter(|post| {
+            !asker.reads.contains(post) && self.is_wanted(*post, asker, options.exclude)
+        });
+        let item = |post| self.item(post, Reason::Trending, Source::Trend);
+        let items = seen.take(options.limit).map(item).collect();
+        self.listed(items, Method::Trend)
+    }
+
+    /// The newest posts of the authors and tags that a reader follows, newest first; nothing else.
+    pub fn following(&self, reader: UserId, options: &Options<'_>) -> Recommendations {
+        let asker = self.reader(Some(reader), &[], 0);
+        let Some(choices) = asker.choices else { return self.listed(Vec::new(), Method::Latest) };
+        let authors = choices.follows.iter().map(|author| &self.readers[*author as usize].newest);
+        let tags = choices.followed_tags.iter().map(|tag| &self.tag(*tag).newest);
+        let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
+        places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));
+        places.dedup_by_key(|place| place.post);
+        let seen =
+            places.into_iter().filter(|place| self.is_wanted(place.post, asker, options.exclude));
+        let posts = seen.take(options.limit).map(|place| {
+            let candidate = Candidate::new(place.post, Source::FollowedAuthor, [0.0; 2]);
+            let reason = self.follow_reason(&candidate, asker).unwrap_or(Reason::New);
+            self.item(place.post, reason, Source::FollowedAuthor)
+        });
+        self.listed(posts.collect(), Method::Latest)
+    }
+
+    /// Fills `scratch` with the candidates for a reader and what the ranker sees of them, for
+    /// [`crate::actors::recommendation::engine::learner::Learner::learn`] or [`Engine::answer`].
+    pub fn ask(&self, reader: UserId, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
+        let now_s = now.as_millis() / 1000;
+        let mut recent = [(0, 0); RECENT_MAX];
+        let mut length = 0;
+        if let Some(slot) = self.reader_slots.get(&reader) {
+            for (place, read) in recent.iter_mut().zip(self.readers[*slot as usize].recent()) {
+                *place = read;
+                length += 1;
+            }
+        }
+        self.prepare(self.reader(Some(reader), &recent[..length], now_s), now, exclude, scratch);
+    }
+
+    /// Ranks the candidates of the last [`Engine::ask`] with the engine's weights.
+    pub fn answer(&self, options: &Options<'_>, scratch: &mut Scratch) -> Recommendations {
+        self.answer_with(&self.weights, options, scratch)
+    }
+
+    /// Ranks the candidates of the last [`Engine::ask`] with these weights.
+    pub fn answer_with(
+        &self,
+        weights: &Weights,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
+        let method = self.score(weights, options.method, scratch);
+        let chosen = rules::choose(self, options, method, scratch);
+        let items = chosen.iter().map(|chosen| self.explain(chosen, scratch)).collect();
+        Recommendations { items, method, weights_version: weights.version() }
+    }
+
+    /// Which of the candidates in `scratch` a post is.
+    pub fn candidate_of(&self, post: PostId, scratch: &Scratch) -> Option<usize> {
+        let slot = *self.post_slots.get(&post)?;
+        let index = usize::from(scratch.map.find(slot)?);
+        (index < scratch.candidates.len()).then_some(index)
+    }
+
+    /// Keeps of the candidates in `scratch` those that are among some posts, and the chosen one,
+    /// whose index from then on is returned. Too few to compare: all are kept.
+    pub fn keep_candidates(&self, posts: &[PostId], chosen: usize, scratch: &mut Scratch) -> usize {
+        let mut kept: Vec<usize> =
+            posts.iter().filter_map(|post| self.candidate_of(*post, scratch)).collect();
+        kept.push(chosen);
+        kept.sort_unstable();
+        kept.dedup();
+        if kept.len() < 2 {
+            return chosen;
+        }
+        for (place, from) in kept.iter().enumerate() {
+            let begin = from * FEATURES;
+            scratch.features.copy_within(begin..begin + FEATURES, place * FEATURES);
+            scratch.candidates[place] = scratch.candidates[*from];
+        }
+        scratch.features.truncate(kept.len() * FEATURES);
+        scratch.candidates.truncate(kept.len());
+        kept.binary_search(&chosen).unwrap_or_default()
+    }
+
+    /// The same for somebody with these reads, newest first. If one is named, it is a reader who
+    /// must not be shown certain posts.
+    fn ask_session(
+        &self,
+        reads: &[PostId],
+        reader: Option<UserId>,
+        now: Stamp,
+        exclude: &[PostId],
+        scratch: &mut Scratch,
+    ) {
+        let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX);
+        let mut recent = [(NONE, now_s); RECENT_MAX];
+        let known = reads.iter().filter_map(|post| self.post_slots.get(post));
+        let mut length = 0;
+        for (place, slot) in recent.iter_mut().zip(known) {
+            place.0 = *slot;
+            length += 1;
+        }
+        // In a page of reads, most of what is excluded is older than the recent ones.
+        let exclude: Vec<PostId> = reads.iter().chain(exclude).copied().collect();
+        let asker = self.reader(reader, &recent[..length], u64::from(now_s));
+        let asker = Asker { interests: &[], authors: &[], ..asker };
+        self.prepare(asker, now, &exclude, scratch);
+    }
+
+    /// Who asks; nobody in particular where nothing is known.
+    fn reader<'a>(
+        &'a self,
+        reader: Option<UserId>,
+        recent: &'a [(u32, u32)],
+        now_s: u64,
+    ) -> Asker<'a> {
+        let Some(slot) = reader.and_then(|reader| self.reader_slots.get(&reader)) else {
+            return Asker {
+                user: None,
+                reads: &[],
+                recent,
+                interests: &[],
+                authors: &[],
+                choices: None,
+                now_s,
+            };
+        };
+        let reader = &self.readers[*slot as usize];
+        Asker {
+            user: Some(*slot),
+            reads: reader.reads(),
+            recent,
+            interests: &reader.tags,
+            authors: &reader.authors,
+            choices: reader.choices.as_deref(),
+            now_s,
+        }
+    }
+
+    /// Whether a post may stand in a list for this reader.
+    fn is_wanted(&self, slot: u32, asker: Asker<'_>, exclude: &[PostId]) -> bool {
+        let post = &self.posts[slot as usize];
+        let is_hidden = asker.choices.is_some_and(|choices| choices.hidden.contains(&slot));
+        !is_hidden && asker.may_see(post) && !exclude.contains(&post.id)
+    }
+
+    fn prepare(&self, asker: Asker<'_>, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
+        let exclude = exclude.iter().filter_map(|post| self.post_slots.get(post).copied());
+        scratch.exclude.clear();
+        scratch.exclude.extend(exclude);
+        scratch.follows.clear();
+        if let Some(choices) = asker.choices {
+            scratch.follows.extend(choices.follows.iter().chain(&choices.followed_tags));
+            scratch.followed_authors = choices.follows.len();
+        }
+        gather(self, asker, scratch);
+        extract(self, asker, now.as_millis(), scratch);
+    }
+
+    /// Scores the candidates, and says by which method.
+    fn score(&self, weights: &Weights, asked: Method, scratch: &mut Scratch) -> Method {
+        let mut method = asked;
+        if method == Method::Ranker {
+            weights.normalise(&scratch.features, &mut scratch.normal);
+            weights.score(&scratch.normal, &mut scratch.scores);
+            if scratch.scores.iter().all(|score| score.is_finite()) {
+                return method;
+            }
+            method = Method::Trend;
+        }
+        if method == Method::Trend && self.trends[self.pace.best()].places().is_empty() {
+            method = Method::Latest;
+        }
+        rules::score_by_list(self, method, scratch);
+        method
+    }
+
+    fn explain(&self, chosen: &Chosen, scratch: &Scratch) -> Item {
+        let candidate = &scratch.candidates[usize::from(chosen.index)];
+        let post = &self.posts[candidate.post as usize];
+        let score = scratch.scores.get(usize::from(chosen.index)).copied().unwrap_or(0.0);
+        let source = if chosen.is_explored { Source::Exploration } else { candidate.source };
+        let (id, version, propensity) = (post.id, post.version, chosen.propensity);
+        let item = |reason| Item { post: id, version, reason, score, source, propensity };
+        if chosen.is_explored {
+            return item(Reason::Exploring);
+        }
+        let (authors, tags) = scratch.follows.split_at(scratch.followed_authors);
+        if authors.contains(&post.author) {
+            return item(Reason::Follows(self.readers[post.author as usize].id));
+        }
+        if let Some(tag) = post.tags().iter().find(|tag| tags.contains(tag)) {
+            return item(Reason::FollowsTag(self.tags.name(*tag).to_owned()));
+        }
+        if candidate.because != NONE && candidate.because_lift >= BECAUSE_LIFT_MIN {
+            let read = &self.posts[candidate.because as usize];
+            // What is hidden by now must not be named.
+            if read.is_listed() {
+                return item(Reason::BecauseRead(read.id));
+            }
+        }
+        item(match candidate.source {
+            Source::TagTrend | Source::TagNewest => match post.tags().first() {
+                Some(tag) => Reason::Interest(self.tags.name(*tag).to_owned()),
+                None => Reason::New,
+            },
+            Source::Trend => Reason::Trending,
+            Source::FollowedAuthor | Source::FollowedTag | Source::Newest => Reason::New,
+            Source::Exploration => Reason::Exploring,
+            Source::Together => Reason::Trending,
+        })
+    }
+
+    fn follow_reason(&self, candidate: &Candidate, asker: Asker<'_>) -> Option<Reason> {
+        let (post, choices) = (&self.posts[candidate.post as usize], asker.choices?);
+        if choices.follows.contains(&post.author) {
+            return Some(Reason::Follows(self.readers[post.author as usize].id));
+        }
+        let tag = post.tags().iter().find(|tag| choices.followed_tags.contains(tag))?;
+        Some(Reason::FollowsTag(self.tags.name(*tag).to_owned()))
+    }
+
+    fn listed(&self, items: Vec<Item>, method: Method) -> Recommendations {
+        Recommendations { items, method, weights_version: self.weights.version() }
+    }
+
+    fn item(&self, post: u32, reason: Reason, source: Source) -> Item {
+        let Post { id: post, version, .. } = self.posts[post as usize];
+        Item { post, version, reason, score: 0.0, source, propensity: 1.0 }
+    }
+}

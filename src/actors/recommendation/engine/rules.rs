@@ -1,0 +1,201 @@
+//! From scores to a list: variety, room for the new, and nothing of one author only.
+
+use crate::actors::recommendation::engine::item::{Method, Source};
+use crate::actors::recommendation::engine::post::{NONE, Post};
+use crate::actors::recommendation::engine::recommend::Options;
+use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::signature::mix;
+
+/// Candidates among which variety is made.
+const BEST: usize = 50;
+/// Posts of one author in so many places.
+const PER_AUTHOR: usize = 2;
+const PLACES: usize = 10;
+/// Score that a post loses when it has just the tags of one that stands before it.
+const SAMENESS: f32 = 0.3;
+/// A post is under-exposed while it was shown no more often than this.
+const SHOWN_ENOUGH: u32 = 20;
+/// Places in ten for exploration, at most.
+const EXPLORE_MAX: usize = 2;
+
+/// A place in the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen {
+    /// Which candidate.
+    pub(super) index: u16,
+    /// Probability of standing there.
+    pub(super) propensity: f32,
+    pub(super) is_explored: bool,
+}
+
+/// Scores candidates by a list instead of the ranker; those that are not in it come after.
+pub(super) fn score_by_list(engine: &Engine, method: Method, scratch: &mut Scratch) {
+    scratch.scores.clear();
+    let born = |candidate: &Candidate| {
+        // Newer is higher, below 0.
+        let born_ms = engine.posts[candidate.post as usize].born_ms;
+        -1.0 - 1.0 / (1.0 + born_ms as f32 * 1e-15)
+    };
+    scratch.scores.extend(scratch.candidates.iter().map(|candidate| match method {
+        Method::Together => candidate.pairs[0].together + candidate.pairs[1].together,
+        Method::Ranker | Method::Trend | Method::Latest => born(candidate),
+    }));
+    let list = match method {
+        Method::Together => return,
+        Method::Trend => &engine.trends[engine.pace.best()],
+        Method::Ranker | Method::Latest => &engine.newest,
+    };
+    let length = list.places().len() as f32;
+    for (nth, post) in list.posts().enumerate() {
+        let index = scratch.map.find(post).map(usize::from);
+        if let Some(index) = index.filter(|index| *index < scratch.candidates.len()) {
+            scratch.scores[index] = length - nth as f32;
+        }
+    }
+}
+
+/// Chooses and orders.
+pub(super) fn choose(
+    engine: &Engine,
+    options: &Options<'_>,
+    method: Method,
+    scratch: &mut Scratch,
+) -> Vec<Chosen> {
+    rank(options.limit.max(BEST), method, scratch);
+    let explore = options.explore.min(EXPLORE_MAX);
+    let mut chosen = Vec::with_capacity(options.limit);
+    let mut picker = Picker { engine, left: scratch.ranking.clone() };
+    while chosen.len() < options.limit {
+        let from_end = PLACES - 1 - chosen.len() % PLACES;
+        let random = mix(options.random.wrapping_add(chosen.len() as u64));
+        let explored =
+            if from_end < explore { picker.explore(&chosen, random, scratch) } else { None };
+        let next = explored.or_else(|| picker.next(&chosen, options.is_diverse, scratch));
+        let Some(next) = next else { break };
+        chosen.push(next);
+    }
+    chosen
+}
+
+/// Sorts the best candidates, best first; of equals, the post that was heard of first.
+fn rank(most: usize, method: Method, scratch: &mut Scratch) {
+    let Scratch { candidates, scores, ranking, .. } = scratch;
+    ranking.clear();
+    ranking.extend(0..candidates.len() as u16);
+    if method == Method::Together {
+        ranking.retain(|index| scores[usize::from(*index)] > 0.0);
+    }
+    let order = |a: &u16, b: &u16| {
+        let (a, b) = (usize::from(*a), usize::from(*b));
+        scores[b].total_cmp(&scores[a]).then(candidates[a].post.cmp(&candidates[b].post))
+    };
+    if ranking.len() > most {
+        ranking.select_nth_unstable_by(most, order);
+        ranking.truncate(most);
+    }
+    ranking.sort_unstable_by(order);
+}
+
+struct Picker<'a> {
+    engine: &'a Engine,
+    /// Candidates that are not chosen yet, best first.
+    left: Vec<u16>,
+}
+
+impl Picker<'_> {
+    fn post(&self, index: u16, scratch: &Scratch) -> &Post {
+        &self.engine.posts[scratch.candidates[usize::from(index)].post as usize]
+    }
+
+    /// The best that is left, less what it has in common with what stands before it (maximal
+    /// marginal relevance; Carbonell and Goldstein, SIGIR 1998).
+    fn next(&mut self, chosen: &[Chosen], is_diverse: bool, scratch: &Scratch) -> Option<Chosen> {
+        let mut best = None;
+        for (at, index) in self.left.iter().take(BEST).enumerate() {
+            let score = scratch.scores[usize::from(*index)];
+            if best.is_some_and(|(_, best)| best >= score) {
+                // Variety only takes away, and what follows has less to lose.
+                break;
+            }
+            if !is_diverse {
+                best = Some((at, score));
+                break;
+            }
+            let post = self.post(*index, scratch);
+            if !self.has_room(post, chosen, scratch) {
+                continue;
+            }
+            let score = score - SAMENESS * self.sameness(post, chosen, scratch);
+            if best.is_none_or(|(_, best)| score > best) {
+                best = Some((at, score));
+            }
+        }
+        let index = self.left.remove(best?.0);
+        Some(Chosen { index, propensity: 1.0, is_explored: false })
+    }
+
+    /// A post that few have seen, at random.
+    fn explore(&mut self, chosen: &[Chosen], random: u64, scratch: &mut Scratch) -> Option<Chosen> {
+        let mut pool = std::mem::take(&mut scratch.pool);
+        pool.clear();
+        for index in &scratch.fresh {
+            let post = self.post(*index, scratch);
+            let is_chosen = chosen.iter().any(|chosen| chosen.index == *index);
+            if !is_chosen && self.has_room(post, chosen, scratch) {
+                pool.push(*index);
+            }
+        }
+        let picked = pool.get(random as usize % pool.len().max(1)).copied();
+        let propensity = 1.0 / pool.len().max(1) as f32;
+        scratch.pool = pool;
+        let index = picked?;
+        self.left.retain(|left| *left != index);
+        Some(Chosen { index, propensity, is_explored: true })
+    }
+
+    /// Whether one more of this author is not too much in any ten places.
+    fn has_room(&self, post: &Post, chosen: &[Chosen], scratch: &Scratch) -> bool {
+        if post.author == NONE {
+            return true;
+        }
+        let near = chosen.iter().rev().take(PLACES - 1);
+        let same = near.filter(|near| self.post(near.index, scratch).author == post.author);
+        same.count() < PER_AUTHOR
+    }
+
+    /// The largest share of tags in common with a post that stands before it.
+    fn sameness(&self, post: &Post, chosen: &[Chosen], scratch: &Scratch) -> f32 {
+        let mut most = 0.0_f32;
+        for before in chosen.iter().rev().take(PLACES - 1) {
+            let tags = self.post(before.index, scratch).tags();
+            let common = post.tags().iter().filter(|tag| tags.contains(tag)).count();
+            let all = post.tags().len() + tags.len() - common;
+            most = most.max(common as f32 / all.max(1) as f32);
+        }
+        most
+    }
+}
+
+/// Adds the posts that few have seen to the candidates: of the newest, which the reader may see.
+pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratch: &mut Scratch) {
+    scratch.fresh.clear();
+    for slot in engine.newest.posts() {
+        let post = &engine.posts[slot as usize];
+        if post.shown >= SHOWN_ENOUGH || scratch.fresh.len() >= FRESH_MAX || !may_see(post) {
+            continue;
+        }
+        let next = scratch.candidates.len() as u16;
+        let index = scratch.map.get_or_insert(slot, next);
+        if index == EXCLUDED {
+            continue;
+        }
+        if index == next {
+            scratch.candidates.push(Candidate::new(slot, Source::Exploration, [1.0; 2]));
+        }
+        scratch.fresh.push(index);
+    }
+}
+
+/// Posts that compete for a place of exploration.
+const FRESH_MAX: usize = 16;

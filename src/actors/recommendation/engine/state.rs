@@ -1,0 +1,407 @@
+//! The state, and how events change it.
+
+use rustc_hash::FxHashMap;
+
+use crate::actors::recommendation::engine::event::{Event, Feedback};
+use crate::actors::recommendation::engine::gather::is_same_visit;
+use crate::actors::recommendation::engine::neighbours::{Neighbours, PAIR, SPEEDS};
+use crate::actors::recommendation::engine::pace::{self, Pace};
+use crate::actors::recommendation::engine::post::{NONE, Post, Status};
+use crate::actors::recommendation::engine::reader::{Reader, choose};
+use crate::actors::recommendation::engine::rows::Rows;
+use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
+use crate::actors::recommendation::engine::tag::{Tag, Tags};
+use crate::actors::recommendation::engine::top_list::TopList;
+use crate::actors::recommendation::engine::weights::Weights;
+use crate::actors::signature::Signature;
+use crate::ids::{PostId, Stamp, UserId};
+
+/// Places in the list of a trend.
+const TREND_PLACES: usize = 96;
+/// Places in the list of the newest posts.
+const NEWEST_PLACES: usize = 256;
+/// Places in the list of an author's newest posts.
+const AUTHOR_PLACES: usize = 16;
+/// How much nearer reads count in a pair: by place back in the history, in 1/64.
+const NEARNESS: [u16; 20] =
+    [64, 54, 46, 39, 33, 28, 24, 20, 17, 15, 13, 11, 9, 8, 7, 6, 5, 4, 3, 3];
+
+/// The recommendation engine: what is known of posts and readers, and the ranker's weights.
+///
+/// Everything but the weights follows from the events and their order, to the bit: there is no
+/// floating point in it, no clock, and no order of a hash map. Ids are interned: a *slot* is the
+/// place of a post, user or tag in its table, in the order in which they were first heard of.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) posts: Rows<Post>,
+    pub(super) post_slots: FxHashMap<PostId, u32>,
+    pub(super) readers: Rows<Reader>,
+    pub(super) reader_slots: FxHashMap<UserId, u32>,
+    pub(super) tags: Tags,
+    pub(super) newest: TopList,
+    pub(super) trends: [TopList; WINDOWS],
+    pub(super) pace: Pace,
+    pub(super) weights: Weights,
+    /// Posts that nobody published yet.
+    unknown: usize,
+    /// Sum of all pairs, fading with them.
+    pairs: Neighbours,
+}
+
+impl Engine {
+    /// An engine that knows nothing.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            posts: Rows::default(),
+            post_slots: FxHashMap::default(),
+            readers: Rows::default(),
+            reader_slots: FxHashMap::default(),
+            tags: Tags::default(),
+            newest: TopList::default(),
+            trends: std::array::from_fn(|_| TopList::default()),
+            pace: Pace::default(),
+            weights: Weights::default(),
+            unknown: 0,
+            pairs: Neighbours::default(),
+        }
+    }
+
+    /// Takes an event in. What is late, repeated or makes no sense has no effect.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::PostChanged {
+                post,
+                author,
+                version,
+                is_listed,
+                published_at,
+                tags,
+                signature,
+            } => {
+                let slot = self.post_slot(*post);
+                let known = &self.posts[slot as usize];
+                let is_old = known.status != Status::Unknown && known.version >= *version;
+                if is_old || known.status == Status::Deleted {
+                    return;
+                }
+                let author = author.map_or(NONE, |author| self.reader_slot(author));
+                let tags: Vec<u32> = tags.iter().map(|tag| self.tags.slot(tag)).collect();
+                self.unlist(slot);
+                let post = &mut self.posts[slot as usize];
+                let is_new = post.status == Status::Unknown;
+                self.unknown -= usize::from(is_new);
+                post.version = *version;
+                post.author = author;
+                post.born_ms = published_at.as_millis();
+                post.set_tags(tags.into_iter());
+                post.signature = *signature;
+                post.status = if *is_listed { Status::Listed } else { Status::Hidden };
+                if is_new && author != NONE {
+                    self.wrote(author, slot);
+                }
+                self.list(slot);
+            }
+            Event::PostDeleted { post } => {
+                let slot = self.post_slot(*post);
+                self.unlist(slot);
+                let post = &mut self.posts[slot as usize];
+                self.unknown -= usize::from(post.status == Status::Unknown);
+                post.status = Status::Deleted;
+                post.neighbours.clear();
+                post.signature = Signature::default();
+            }
+            Event::Interacted { reader, post, how: _, at } => self.read(*reader, *post, *at),
+            Event::ReadForgotten { reader, post } => {
+                if let Some((reader, post)) = self.known(*reader, *post) {
+                    self.readers[reader as usize].remove_read(post);
+                }
+            }
+            Event::ReaderErased { reader } => {
+                if let Some(slot) = self.reader_slots.get(reader) {
+                    // The slot stays: posts by the reader may be kept by their owner.
+                    self.readers[*slot as usize].erase();
+                }
+            }
+            Event::AuthorFollowed { reader, author, is_on } => {
+                let author = self.reader_slot(*author);
+                choose(&mut self.reader_mut(*reader).choices_mut().follows, author, *is_on);
+            }
+            Event::AuthorMuted { reader, author, is_on } => {
+                let author = self.reader_slot(*author);
+                choose(&mut self.reader_mut(*reader).choices_mut().muted, author, *is_on);
+            }
+            Event::TagFollowed { reader, tag, is_on } => {
+                let tag = self.tags.slot(tag);
+                choose(&mut self.reader_mut(*reader).choices_mut().followed_tags, tag, *is_on);
+            }
+            Event::TagMuted { reader, tag, is_on } => {
+                let tag = self.tags.slot(tag);
+                choose(&mut self.reader_mut(*reader).choices_mut().muted_tags, tag, *is_on);
+            }
+            Event::Feedback { reader, post, what } => self.feedback(*reader, *post, *what),
+            Event::Blocked { user, target, is_on } => {
+                let (user_slot, target_slot) = (self.reader_slot(*user), self.reader_slot(*target));
+                choose(&mut self.reader_mut(*user).choices_mut().blocks, target_slot, *is_on);
+                choose(&mut self.reader_mut(*target).choices_mut().blocked_by, user_slot, *is_on);
+            }
+            Event::Denied { post, version } => self.deny(*post, *version),
+            Event::FeedbackWithdrawn { reader, post } => {
+                if let Some((reader, post)) = self.known(*reader, *post) {
+                    choose(&mut self.readers[reader as usize].choices_mut().hidden, post, false);
+                }
+            }
+            Event::Shown { posts } => {
+                for post in posts {
+                    if let Some(slot) = self.post_slots.get(post) {
+                        let shown = &mut self.posts[*slot as usize].shown;
+                        *shown = shown.saturating_add(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The weights that [`Engine::recommend`] ranks with.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Sets the weights. Replicas take them from the log; an older version is ignored.
+    pub fn set_weights(&mut self, weights: Weights) {
+        if weights.version() >= self.weights.version() {
+            self.weights = weights;
+        }
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn read(&mut self, reader: UserId, post: PostId, at: Stamp) {
+        if !self.post_slots.contains_key(&post) && self.unknown >= self.settings.unknown_posts_max {
+            return;
+        }
+        let (slot, who) = (self.post_slot(post), self.reader_slot(reader));
+        let post = &mut self.posts[slot as usize];
+        let reader = &mut self.readers[who as usize];
+        let now_ms = at.as_millis();
+        post.active_ms = post.active_ms.max(now_ms);
+        if post.status == Status::Deleted || post.author == who || reader.has_read(slot) {
+            return;
+        }
+        if reader.may_count(&self.settings, now_ms) {
+            let last_s = reader.recent().next().map(|(_, at_s)| at_s);
+            let is_continued = last_s.is_some_and(|last_s| is_same_visit(last_s, now_ms / 1000));
+            self.pace.saw(&self.trends, slot);
+            self.pace.count(&self.settings, now_ms);
+            post.count(&self.settings, now_ms, is_continued);
+            self.pair(who, slot, now_ms);
+            self.list_trends(slot);
+            self.note_hot(slot, now_ms);
+            for tag in self.posts[slot as usize].tags() {
+                self.tags.count(*tag, &self.settings, now_ms);
+            }
+        }
+        let post = &self.posts[slot as usize];
+        let reader = &mut self.readers[who as usize];
+        reader.like(post.tags(), (post.author != NONE).then_some(post.author));
+        reader.add_read(&self.settings, slot, now_ms);
+    }
+
+    /// Notes when a post comes into the trend: who was here since and did not read it, passed it
+    /// over.
+    fn note_hot(&mut self, slot: u32, now_ms: u64) {
+        let mut hottest = self.trends[self.pace.best()].posts().take(pace::PLACES);
+        let post = &mut self.posts[slot as usize];
+        if post.hot_s == 0 && hottest.any(|hot| hot == slot) {
+            post.hot_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Pairs a post with the recent reads of a reader, in both directions.
+    fn pair(&mut self, reader: u32, slot: u32, now_ms: u64) {
+        let most = self.settings.neighbours_max;
+        let periods = self.settings.pair_half_lives_ms.map(|ms| (now_ms / (ms / 4).max(1)) as u32);
+        let recent = self.readers[reader as usize].recent();
+        for ((other, _), nearness) in recent.zip(NEARNESS) {
+            let together = nearness * PAIR / NEARNESS[0];
+            let next = if nearness == NEARNESS[0] { PAIR } else { 0 };
+            self.posts[other as usize].neighbours.add(slot, together, next, periods, most);
+            self.posts[slot as usize].neighbours.add(other, together, 0, periods, most);
+            self.pairs.add(0, 2 * together, next, periods, 0);
+        }
+    }
+
+    /// What somebody writes about, somebody is interested in.
+    fn wrote(&mut self, author: u32, slot: u32) {
+        let post = &self.posts[slot as usize];
+        let reader = &mut self.readers[author as usize];
+        if !reader.has_read(slot) {
+            reader.like(post.tags(), None);
+            reader.add_read(&self.settings, slot, post.born_ms);
+        }
+    }
+
+    fn feedback(&mut self, reader: UserId, post: PostId, what: Feedback) {
+        let Some(slot) = self.post_slots.get(&post).copied() else { return };
+        let who = self.reader_slot(reader);
+        let post = &self.posts[slot as usize];
+        let reader = &mut self.readers[who as usize];
+        let is_new = choose(&mut reader.choices_mut().hidden, slot, true);
+        if is_new && what == Feedback::Less {
+            reader.like_less(post.tags(), (post.author != NONE).then_some(post.author));
+        }
+    }
+
+    fn deny(&mut self, post: PostId, version: u64) {
+        let Some(slot) = self.post_slots.get(&post).copied() else { return };
+        let known = &self.posts[slot as usize];
+        if known.is_listed() && known.version == version {
+            self.unlist(slot);
+            self.posts[slot as usize].status = Status::Hidden;
+        }
+    }
+
+    /// Puts a post into the lists it belongs to.
+    fn list(&mut self, slot: u32) {
+        let post = &self.posts[slot as usize];
+        if !post.is_listed() {
+            return;
+        }
+        let born_ms = post.born_ms;
+        self.newest.set(slot, born_ms, NEWEST_PLACES);
+        if post.author != NONE {
+            self.readers[post.author as usize].newest.set(slot, born_ms, AUTHOR_PLACES);
+        }
+        for tag in post.tags() {
+            self.tags.list(*tag, slot, born_ms);
+        }
+        self.list_trends(slot);
+    }
+
+    fn list_trends(&mut self, slot: u32) {
+        let post = &self.posts[slot as usize];
+        if !post.is_listed() || post.readers == 0 {
+            return;
+        }
+        for (window, trend) in self.trends.iter_mut().enumerate() {
+            trend.set(slot, post.trend_order(&self.settings, window), TREND_PLACES);
+        }
+        for tag in post.tags() {
+            self.tags.list_trend(*tag, slot, post, &self.settings);
+        }
+    }
+
+    fn unlist(&mut self, slot: u32) {
+        let post = &self.posts[slot as usize];
+        if !post.is_listed() {
+            return;
+        }
+        self.newest.remove(slot);
+        self.trends.iter_mut().for_each(|trend| trend.remove(slot));
+        if post.author != NONE {
+            self.readers[post.author as usize].newest.remove(slot);
+        }
+        for tag in post.tags() {
+            self.tags.unlist(*tag, slot);
+        }
+    }
+
+    /// Whether a post was heard of.
+    pub fn knows(&self, post: PostId) -> bool {
+        self.post_slots.contains_key(&post)
+    }
+
+    /// How often a post was shown.
+    pub fn shown(&self, post: PostId) -> u32 {
+        self.post_slots.get(&post).map_or(0, |slot| self.posts[*slot as usize].shown)
+    }
+
+    /// Takes over how often a post was shown, if it is known.
+    pub fn set_shown(&mut self, post: PostId, shown: u32) {
+        if let Some(slot) = self.post_slots.get(&post) {
+            self.posts[*slot as usize].shown = shown;
+        }
+    }
+
+    /// What is known of a post: its version, and whether it is listed.
+    pub fn known_post(&self, post: PostId) -> Option<(u64, bool)> {
+        let post = &self.posts[*self.post_slots.get(&post)? as usize];
+        Some((post.version, post.is_listed()))
+    }
+
+    /// The post in a place, in the order in which they were first heard of.
+    pub fn post_at(&self, place: u32) -> Option<PostId> {
+        let is_there = (place as usize) < self.posts.len();
+        is_there.then(|| self.posts[place as usize].id)
+    }
+
+    /// Posts that were heard of, deleted ones included.
+    pub fn posts_known(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// Readers and authors that were heard of.
+    pub fn readers_known(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Whether anything is known that a reader read.
+    pub fn has_history(&self, reader: UserId) -> bool {
+        let slot = self.reader_slots.get(&reader);
+        slot.is_some_and(|slot| !self.readers[*slot as usize].reads().is_empty())
+    }
+
+    /// The latest read that was counted.
+    pub fn latest_read(&self) -> Stamp {
+        Stamp(self.pace.touched_ms().saturating_mul(1000))
+    }
+
+    fn known(&self, reader: UserId, post: PostId) -> Option<(u32, u32)> {
+        Some((*self.reader_slots.get(&reader)?, *self.post_slots.get(&post)?))
+    }
+
+    fn reader_mut(&mut self, reader: UserId) -> &mut Reader {
+        let slot = self.reader_slot(reader);
+        &mut self.readers[slot as usize]
+    }
+
+    fn post_slot(&mut self, post: PostId) -> u32 {
+        *self.post_slots.entry(post).or_insert_with(|| {
+            self.unknown += 1;
+            self.posts.push(Post::unknown(post))
+        })
+    }
+
+    fn reader_slot(&mut self, reader: UserId) -> u32 {
+        let new = || self.readers.push(Reader::new(reader));
+        *self.reader_slots.entry(reader).or_insert_with(new)
+    }
+
+    pub(super) fn pairs_words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pairs.words()
+    }
+
+    pub(super) fn pairs(&self) -> &Neighbours {
+        &self.pairs
+    }
+
+    /// Takes over what else was saved.
+    pub(super) fn restore(&mut self, unknown: usize, pairs: Neighbours) {
+        self.unknown = unknown;
+        self.pairs = pairs;
+    }
+
+    /// Weight of all pairs.
+    pub(super) fn pairs_total(&self) -> [u32; SPEEDS] {
+        self.pairs.sums().together
+    }
+
+    /// The state of a tag, where it has one.
+    pub(super) fn tag(&self, slot: u32) -> &Tag {
+        self.tags.get(slot)
+    }
+}

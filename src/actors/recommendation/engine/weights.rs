@@ -1,0 +1,134 @@
+//! The ranker: a small network over the features of a candidate, as values.
+
+use crate::actors::recommendation::engine::features::FEATURES;
+use crate::actors::recommendation::engine::scratch::Scratch;
+use crate::actors::signature::mix;
+
+/// Units of the hidden layer.
+pub(super) const HIDDEN: usize = 16;
+/// Normal values beyond this are cut: one odd post must not turn the ranker.
+const NORMAL_MAX: f32 = 4.0;
+/// Slope of a hidden unit below zero.
+pub(super) const LEAK: f32 = 0.1;
+
+/// Where each part begins in the values.
+pub(super) const MEAN: usize = 0;
+pub(super) const SCALE: usize = MEAN + FEATURES;
+pub(super) const LINEAR: usize = SCALE + FEATURES;
+pub(super) const INNER: usize = LINEAR + FEATURES;
+pub(super) const BIAS: usize = INNER + HIDDEN * FEATURES;
+pub(super) const OUTER: usize = BIAS + HIDDEN;
+pub(super) const VALUES: usize = OUTER + HIDDEN;
+
+/// Weights of the ranker with a version: a value that is logged, and set into every replica.
+///
+/// A score is a linear function of the normalised features plus one hidden layer. The linear part
+/// starts at a guess, so that the first reader is served; the layer starts without effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    version: u64,
+    values: Box<[f32]>,
+}
+
+impl Weights {
+    /// Weights from their values.
+    ///
+    /// Returns `None` when there are too few or too many, or one is not finite.
+    pub fn from_values(version: u64, values: &[f32]) -> Option<Self> {
+        let is_sound = values.len() == VALUES && values.iter().all(|value| value.is_finite());
+        is_sound.then(|| Self { version, values: values.into() })
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The values, to be logged.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    pub(super) fn raise_version(&mut self) {
+        self.version += 1;
+    }
+
+    /// How many of the candidates in `scratch` these weights prefer to the one with this index. One
+    /// that gets no number as its score comes last.
+    pub fn rank_of(&self, scratch: &mut Scratch, chosen: usize) -> usize {
+        self.normalise(&scratch.features, &mut scratch.normal);
+        self.score(&scratch.normal, &mut scratch.scores);
+        let score = scratch.scores[chosen];
+        if score.is_nan() {
+            return scratch.scores.len();
+        }
+        scratch.scores.iter().filter(|other| **other > score).count()
+    }
+
+    /// Writes normalised features: near 0 and of size 1 over the candidates seen so far.
+    pub(super) fn normalise(&self, features: &[f32], normal: &mut Vec<f32>) {
+        normal.clear();
+        let (mean, scale) = (&self.values[MEAN..SCALE], &self.values[SCALE..LINEAR]);
+        for row in features.chunks_exact(FEATURES) {
+            for ((value, mean), scale) in row.iter().zip(mean).zip(scale) {
+                normal.push(((value - mean) * scale).clamp(-NORMAL_MAX, NORMAL_MAX));
+            }
+        }
+    }
+
+    /// Scores of rows of normalised features.
+    pub(super) fn score(&self, normal: &[f32], scores: &mut Vec<f32>) {
+        scores.clear();
+        let mut units = [0.0; HIDDEN];
+        scores.extend(normal.chunks_exact(FEATURES).map(|row| self.score_row(row, &mut units)));
+    }
+
+    /// The score of a row; `units` are the sums that enter the hidden units.
+    #[inline]
+    pub(super) fn score_row(&self, row: &[f32], units: &mut [f32; HIDDEN]) -> f32 {
+        let mut score = dot(row, &self.values[LINEAR..INNER]);
+        let inner = self.values[INNER..BIAS].chunks_exact(FEATURES);
+        let (bias, outer) = (&self.values[BIAS..OUTER], &self.values[OUTER..VALUES]);
+        for ((unit, inner), (bias, outer)) in
+            units.iter_mut().zip(inner).zip(bias.iter().zip(outer))
+        {
+            *unit = bias + dot(row, inner);
+            score += outer * unit.max(LEAK * *unit);
+        }
+        score
+    }
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        let mut values = vec![0.0; VALUES];
+        values[SCALE..LINEAR].fill(1.0);
+        for (feature, weight) in crate::actors::recommendation::engine::features::GUESS {
+            values[LINEAR + feature] = weight;
+        }
+        // Different from each other, or the hidden units would learn the same.
+        for (n, value) in values[INNER..BIAS].iter_mut().enumerate() {
+            let unit = mix(n as u64) as u32 as f32 / u32::MAX as f32;
+            *value = (unit - 0.5) * 2.0 / (FEATURES as f32).sqrt();
+        }
+        Self { version: 0, values: values.into() }
+    }
+}
+
+/// A dot product in eight lanes, which the compiler turns into vector instructions.
+#[inline]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; 8];
+    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
+        for lane in 0..8 {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    lanes.iter().sum()
+}
+
+const _: () = assert!(FEATURES.is_multiple_of(8), "dot works in lanes of eight");

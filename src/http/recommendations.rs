@@ -1,0 +1,292 @@
+//! What to read next, as one viewer may see it. The recommendation service says which posts and why;
+//! whether the viewer may see them says the post service, each time, and it alone: what it does not
+//! show, or does not answer in time, is left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rustc_hash::FxHashMap;
+
+use crate::actors::post::message::{
+    Answer as PostAnswer, PostView, Query as PostQuery, Visibility,
+};
+use crate::actors::recommendation::message::{
+    Answer, EXCLUDE_MAX, Exposure, Item, LIMIT_MAX, Method, Query, Ranking, Reason,
+    Recommendations, ShownPost, Source, Wanted,
+};
+use crate::actors::router::Call;
+use crate::actors::user::message::Viewer;
+use crate::http::App;
+use crate::http::afterwards::Note;
+use crate::http::error::Answered;
+use crate::http::extract::Page;
+use crate::http::lists;
+use crate::ids::{PostId, UserId};
+
+/// How long the ranker may take before its answer is done without. It takes a tenth of a
+/// millisecond, or the second that a restart with much state needs.
+const RANK_TIME: Duration = Duration::from_millis(300);
+/// How long the owner of a post may take before the post is left out.
+const OWNER_TIME: Duration = Duration::from_millis(500);
+/// Places in ten for posts that few have seen.
+const EXPLORE: usize = 1;
+
+/// What somebody wants to know.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// What to read next. Of an anonymous viewer these reads are known, newest first.
+    Next(Arc<[PostId]>),
+    /// Posts like this one.
+    Related(PostId),
+    /// What is much read of late.
+    Trending {
+        /// With this tag only, in any case.
+        tag: Option<String>,
+        /// Which half-life, from 0; none: the one that fits.
+        window: Option<usize>,
+    },
+    /// The newest of what the viewer follows, and nothing else.
+    Following,
+}
+
+/// A question with all that goes with it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// What is asked.
+    pub question: Question,
+    /// For whom.
+    pub viewer: Option<Arc<Viewer>>,
+    /// Posts, at most.
+    pub limit: usize,
+    /// Posts that must not be in the answer.
+    pub exclude: Arc<[PostId]>,
+    /// Where the answer is shown, for the log of what was shown.
+    pub surface: String,
+    /// The id of the request, for the same.
+    pub request: String,
+}
+
+/// A post in its place.
+#[derive(Debug)]
+pub struct Recommended {
+    /// The post, as the viewer sees it.
+    pub view: PostView,
+    /// Why it stands here; none where that must not be said.
+    pub reason: Option<Reason>,
+    /// Where it came from.
+    pub source: Source,
+    /// Score of the ranker, comparable within one answer.
+    pub score: f32,
+    /// Probability of standing here.
+    pub propensity: f32,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct List {
+    /// Best first.
+    pub posts: Vec<Recommended>,
+    /// How they were found: what it fell back to, if it did.
+    pub method: Method,
+    /// Version of the weights that ranked them.
+    pub weights_version: u64,
+}
+
+/// Answers a question. It falls back before it fails: from the ranker to what is much read to what
+/// is new.
+///
+/// # Errors
+/// When not even the owner of the posts has an answer.
+pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
+    let (found, variant) = match ask(app, &asked).await {
+        Some(found) => found,
+        None => (latest(app, &asked).await?, String::new()),
+    };
+    let Recommendations { items, method, weights_version } = found;
+    let views = authorised(app, &items, asked.viewer.clone()).await;
+    let mut list = List { posts: Vec::new(), method, weights_version };
+    let mut shown = Vec::new();
+    for (position, item) in (0_u16..).zip(items) {
+        let Some(view) = views.get(&item.post) else { continue };
+        if list.posts.len() >= asked.limit || !is_for(view, asked.viewer.as_deref()) {
+            continue;
+        }
+        let Item { post, version: _, reason, score, source, propensity } = item;
+        shown.push(ShownPost { post, position, propensity });
+        let reason = may_say(&reason, asked.viewer.as_deref(), &views).then_some(reason);
+        list.posts.push(Recommended { view: view.clone(), reason, source, score, propensity });
+    }
+    note_shown(app, asked, variant, weights_version, shown);
+    Ok(list)
+}
+
+/// Asks the recommendation service for twice as many, so that enough are left. With the variant of
+/// the experiment that the reader is in.
+async fn ask(app: &App, asked: &Asked) -> Option<(Recommendations, String)> {
+    let reader = asked.viewer.as_ref().map(|viewer| viewer.id);
+    let query = query_of(app, asked, reader);
+    let call = Call::new().within(RANK_TIME);
+    match app.recommendations.query_shard(call, 0, query).await {
+        Ok(Answer::Recommendations(found)) => Some((found, String::new())),
+        Ok(Answer::Experiment { found, variant }) => Some((found, variant)),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::debug!(%error, "recommendations fall back to what is new");
+            None
+        }
+    }
+}
+
+fn query_of(app: &App, asked: &Asked, reader: Option<UserId>) -> Query {
+    let now = app.seams.clock.now();
+    let limit = (2 * asked.limit).min(LIMIT_MAX);
+    let wanted = Wanted { limit, exclude: asked.exclude.clone(), now };
+    let random = app.seams.random.any();
+    let ranking = Ranking { method: Method::Ranker, is_diverse: true, explore: EXPLORE, random };
+    match (&asked.question, reader) {
+        (Question::Next(_), Some(reader)) => Query::Recommend { reader, wanted, ranking },
+        (Question::Next(reads), None) => {
+            Query::RecommendSession { reads: reads.clone(), wanted, ranking }
+        }
+        (Question::Related(post), reader) => Query::Related { post: *post, reader, wanted },
+        (Question::Trending { tag, window }, reader) => {
+            let tag = tag.as_ref().map(|tag| tag.to_lowercase());
+            Query::Trending { tag, window: *window, reader, wanted }
+        }
+        // Nobody follows nothing.
+        (Question::Following, reader) => {
+            Query::Following { reader: reader.unwrap_or(UserId(0)), wanted }
+        }
+    }
+}
+
+/// What the owner of the posts can say without the recommendation service: the newest. What the
+/// viewer has read is known there alone, so it may come up.
+async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
+    let source = match (&asked.question, &asked.viewer) {
+        (Question::Following, Some(viewer)) => lists::Source::Feed(viewer.clone()),
+        (Question::Following, None) => {
+            return Ok(Recommendations::none(Method::Latest));
+        }
+        (Question::Trending { tag: Some(tag), .. }, viewer) => {
+            let tag = crate::actors::post::message::Filter::Tag(tag.clone());
+            lists::Source::Filtered(vec![tag], viewer.clone())
+        }
+        (Question::Next(_) | Question::Related(_) | Question::Trending { .. }, viewer) => {
+            lists::Source::Filtered(Vec::new(), viewer.clone())
+        }
+    };
+    let limit = LIMIT_MAX.min(crate::config::PAGE_MAX);
+    let (views, _) = lists::fetch(app, source, Page { offset: 0, limit }).await?;
+    let own = asked.viewer.as_ref().map(|viewer| viewer.id);
+    let wanted = views.into_iter().filter(|view| {
+        let id = view.summary.id;
+        let is_asked_about = match &asked.question {
+            Question::Next(reads) => reads.contains(&id),
+            Question::Related(post) => *post == id,
+            Question::Trending { .. } | Question::Following => false,
+        };
+        !is_asked_about && Some(view.summary.author) != own && !asked.exclude.contains(&id)
+    });
+    let mut found = Recommendations::none(Method::Latest);
+    found.items.extend(wanted.take(2 * asked.limit).map(|view| Item {
+        post: view.summary.id,
+        version: view.summary.version,
+        reason: Reason::New,
+        score: 0.0,
+        source: Source::Newest,
+        propensity: 1.0,
+    }));
+    Ok(found)
+}
+
+/// Asks the owner which of the posts, and of those that reasons name, this viewer may see. What is
+/// not answered in time is left out; what is denied is looked at afterwards.
+async fn authorised(
+    app: &App,
+    items: &[Item],
+    viewer: Option<Arc<Viewer>>,
+) -> FxHashMap<PostId, PostView> {
+    let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
+    for item in items {
+        let named = match &item.reason {
+            Reason::BecauseRead(post) => Some(*post),
+            Reason::Follows(_)
+            | Reason::FollowsTag(_)
+            | Reason::Interest(_)
+            | Reason::Trending
+            | Reason::New
+            | Reason::Exploring => None,
+        };
+        for post in [Some(item.post), named].into_iter().flatten() {
+            let shard = &mut shards[usize::from(app.posts.shard_of(post.bucket()))];
+            if !shard.contains(&post) {
+                shard.push(post);
+            }
+        }
+    }
+    let asked = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
+    let answers = join_all(asked.map(|(shard, posts)| {
+        let query = PostQuery::GetPosts { posts: posts.clone(), viewer: viewer.clone() };
+        let call = Call::new().within(OWNER_TIME);
+        async move { (posts, app.posts.query_shard(call, shard as u16, query).await) }
+    }));
+    let mut views = FxHashMap::default();
+    let mut denied = Vec::new();
+    for (posts, answer) in answers.await {
+        let Ok(PostAnswer::Posts(found)) = answer else { continue };
+        views.extend(found.into_iter().map(|view| (view.summary.id, view)));
+        denied.extend(posts.into_iter().filter(|post| !views.contains_key(post)));
+    }
+    for item in items.iter().filter(|item| denied.contains(&item.post)) {
+        app.shared().afterwards.take(Note::Denied(item.post, item.version));
+    }
+    views
+}
+
+/// Whether a post that the viewer may see at its address belongs into a list for him: it is public,
+/// and not by an author he mutes.
+fn is_for(view: &PostView, viewer: Option<&Viewer>) -> bool {
+    let author = view.summary.author;
+    let is_muted = viewer.is_some_and(|viewer| viewer.mutes.binary_search(&author).is_ok());
+    view.summary.visibility == Visibility::Public && !is_muted
+}
+
+/// Whether a reason may be given: it names nothing that is hidden, and is still so.
+fn may_say(reason: &Reason, viewer: Option<&Viewer>, views: &FxHashMap<PostId, PostView>) -> bool {
+    match reason {
+        Reason::BecauseRead(post) => views.get(post).is_some_and(|view| is_for(view, viewer)),
+        Reason::Follows(author) => viewer.is_some_and(|viewer| viewer.follows(*author)),
+        Reason::FollowsTag(_)
+        | Reason::Interest(_)
+        | Reason::Trending
+        | Reason::New
+        | Reason::Exploring => true,
+    }
+}
+
+fn note_shown(
+    app: &App,
+    asked: Asked,
+    variant: String,
+    weights_version: u64,
+    posts: Vec<ShownPost>,
+) {
+    if posts.is_empty() {
+        return;
+    }
+    let Asked { question: _, viewer, limit: _, exclude: _, surface, request } = asked;
+    let exposure = Exposure {
+        request,
+        reader: viewer.map(|viewer| viewer.id),
+        surface,
+        variant,
+        weights_version,
+        posts,
+    };
+    app.shared().afterwards.take(Note::Shown(exposure));
+}
+
+/// The posts that may be excluded, or named as read, at most.
+pub const POSTS_NAMED_MAX: usize = EXCLUDE_MAX;
