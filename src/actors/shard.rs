@@ -132,7 +132,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         myself: ActorRef<Self::Msg>,
         Arguments { cell, heartbeat }: Arguments<S>,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let generation = cell.store.claim();
+        let generation = cell.store.claim()?;
         let (service, outgoing) = {
             let guard = cell.store.owned(generation)?;
             let service = S::load(&guard.read()).map_err(|error| cell.named(error))?;

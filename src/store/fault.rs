@@ -34,6 +34,7 @@ struct Disk {
     /// Backends of an earlier boot are dead.
     boot: u64,
     plan: Option<Plan>,
+    fails_a_read: bool,
     syncs: u64,
     sync_delay: Duration,
 }
@@ -71,6 +72,11 @@ impl FaultDisk {
     /// fail with an error of this kind, until the next cut.
     pub(crate) fn fail_after(&self, operations: u64, kind: io::ErrorKind) {
         self.lock().plan = Some(Plan { operations_left: operations, kind });
+    }
+
+    /// Has the next read fail, and only that.
+    pub(crate) fn fail_a_read(&self) {
+        self.lock().fails_a_read = true;
     }
 
     /// How many syncs succeeded.
@@ -188,7 +194,10 @@ impl StorageBackend for FaultBackend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let disk = self.alive()?;
+        let mut disk = self.alive()?;
+        if std::mem::take(&mut disk.fails_a_read) {
+            return Err(io::Error::other("planned by the test"));
+        }
         let from = offset as usize;
         let bytes = disk.current.get(from..from + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);

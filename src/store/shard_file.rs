@@ -23,9 +23,10 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LogIndex, Stamp};
+use crate::seams::tasks;
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
-use crate::store::file::{self, Storage};
+use crate::store::file::{self, Storage, unreadable};
 use crate::store::memtable::RUNTIME_TABLES;
 use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
@@ -136,9 +137,26 @@ impl ShardStore {
     }
 
     /// Makes the caller the only one who may write, and returns its generation. A memory-kept service
-    /// finds the shard at its last checkpoint.
-    pub(crate) fn claim(&self) -> u64 {
-        self.lock().claim()
+    /// finds the shard at its last checkpoint. A file that its predecessor could not read is opened
+    /// again.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(crate) fn claim(&self) -> Result<u64, StoreError> {
+        if self.lock().has_failed() {
+            let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+            // A checkpoint may have opened it meanwhile.
+            if self.lock().has_failed() {
+                tracing::warn!(file = %self.path.display(), "opening a file again after a failed read");
+                // redb panics over some kinds of damage.
+                let slot = &mut *slot;
+                let opened = tasks::apart(std::iter::once(|| self.open_again(slot))).remove(0);
+                opened
+                    .unwrap_or_else(|_panic| Err(unreadable(&self.path)))
+                    .map_err(|error| file::named(&self.path, error))?;
+            }
+        }
+        Ok(self.lock().claim())
     }
 
     /// The state, for the owner of `generation`.
@@ -346,7 +364,7 @@ fn open_view(db: &Database, tables: &[&'static str]) -> Result<FileView, StoreEr
         let definition: TableDefinition<&'static [u8], &'static [u8]> = TableDefinition::new(name);
         opened.push(read.open_table(definition).map_err(io_error)?);
     }
-    Ok(FileView { tables: opened })
+    Ok(FileView::new(opened))
 }
 
 /// Any failure of redb, where the path is not at hand.

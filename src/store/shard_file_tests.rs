@@ -50,8 +50,8 @@ fn all_layers_are_one_ordered_table() {
 #[test]
 fn an_older_generation_is_refused() {
     let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
-    let old = store.claim();
-    let new = store.claim();
+    let old = store.claim().unwrap();
+    let new = store.claim().unwrap();
     assert!(matches!(store.owned(old), Err(StoreError::Fenced)));
     assert!(store.owned(new).is_ok());
 }
@@ -196,4 +196,33 @@ fn a_file_that_vanished_is_not_replaced_by_an_empty_one() {
     assert!(!path.exists());
     std::fs::rename(&other, &path).unwrap();
     assert!(matches!(store.open_again(&mut slot), Err(StoreError::Damaged { .. })));
+}
+
+/// redb refuses everything after a failed read; the shard actor's successor must not meet that.
+#[test]
+fn a_file_that_could_not_be_read_once_is_opened_again_for_the_next_owner() {
+    let (storage, path) = (Storage::in_memory(), Path::new("post-0.redb"));
+    let store = ShardStore::open(&storage, path, TABLES, 0).unwrap();
+    let rows: Vec<[u8; 2]> = (0..2_000_u16).map(u16::to_be_bytes).collect();
+    let value = [7_u8; 100];
+    let rows: Vec<(&[u8], Option<&[u8]>)> =
+        rows.iter().map(|key| (&key[..], Some(&value[..]))).collect();
+    write(&store, 1, &rows);
+    store.checkpoint().unwrap();
+    write(&store, 2, &[(b"in memory", Some(b"stays"))]);
+    let first = store.claim().unwrap();
+    storage.disk(path).fail_a_read();
+    let read = |generation| {
+        let guard = store.owned(generation).unwrap();
+        guard.read().get(A, &1_234_u16.to_be_bytes())
+    };
+    let failed = read(first);
+    assert!(matches!(failed, Err(StoreError::Io(_))), "{failed:?}");
+    assert!(read(first).is_err(), "redb remembers the failure");
+    let second = store.claim().unwrap();
+    assert_eq!(read(second).unwrap().as_deref(), Some(&value[..]));
+    let found = store.owned(second).unwrap().read().get(A, b"in memory").unwrap();
+    assert_eq!(found.as_deref(), Some(&b"stays"[..]));
+    assert_eq!(store.applied().index, LogIndex(2));
+    assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(2));
 }

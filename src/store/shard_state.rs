@@ -121,6 +121,11 @@ impl ShardState {
         }
     }
 
+    /// Whether the file could not be read since it was opened.
+    pub(super) fn has_failed(&self) -> bool {
+        self.view.as_ref().is_some_and(FileView::has_failed)
+    }
+
     /// A new owner: it finds no half of a command, and what a memory-kept service had in memory is
     /// gone with its predecessor.
     pub(super) fn claim(&mut self) -> u64 {

@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use redb::ReadOnlyTable;
@@ -16,10 +18,25 @@ use crate::store::shard_file::io_error;
 
 /// A read transaction of the shard file as of the last checkpoint, with its tables opened once.
 pub(crate) struct FileView {
-    pub(crate) tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    has_failed: AtomicBool,
 }
 
 impl FileView {
+    pub(crate) fn new(tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>) -> Self {
+        Self { tables, has_failed: AtomicBool::new(false) }
+    }
+
+    /// Whether the file could not be read once: redb may refuse everything since.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Relaxed)
+    }
+
+    fn failed(&self, error: redb::StorageError) -> StoreError {
+        self.has_failed.store(true, Relaxed);
+        io_error(error)
+    }
+
     fn table(&self, table: Table) -> &ReadOnlyTable<&'static [u8], &'static [u8]> {
         &self.tables[table.slot(self.tables.len())]
     }
@@ -50,7 +67,8 @@ impl<'a> ReadTables<'a> {
                 return Ok(known);
             }
         }
-        let found = self.file()?.table(table).get(key).map_err(io_error)?;
+        let file = self.file()?;
+        let found = file.table(table).get(key).map_err(|error| file.failed(error))?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -102,11 +120,11 @@ impl<'a> ReadTables<'a> {
         way: Way,
     ) -> Result<Range<'a>, StoreError> {
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let file = self
-            .file()?
+        let view = self.file()?;
+        let rows = view
             .table(table)
             .range::<&[u8]>((Bound::Included(start), upper))
-            .map_err(io_error)?;
+            .map_err(|error| view.failed(error))?;
         let mut sources = Vec::with_capacity(4);
         for layer in [self.staged, Some(self.active), self.sealed].into_iter().flatten() {
             let mut rows = layer.range(table, start, end);
@@ -115,7 +133,7 @@ impl<'a> ReadTables<'a> {
                 sources.push(Source { head, rest: Rest::Memory(rows) });
             }
         }
-        let mut file = Rest::File(Box::new(file));
+        let mut file = Rest::File(Box::new(rows), view);
         if let Some(head) = file.next(way)? {
             sources.push(Source { head, rest: file });
         }
@@ -192,19 +210,20 @@ struct Source<'a> {
 
 enum Rest<'a> {
     Memory(std::collections::btree_map::Range<'a, Bytes, Option<Bytes>>),
-    File(Box<redb::Range<'static, &'static [u8], &'static [u8]>>),
+    File(Box<redb::Range<'static, &'static [u8], &'static [u8]>>, &'a FileView),
 }
 
 impl Rest<'_> {
     fn next(&mut self, way: Way) -> Result<Option<(Bytes, Option<Bytes>)>, StoreError> {
         match self {
             Self::Memory(rows) => Ok(way.of(rows).map(|(key, value)| (key.clone(), value.clone()))),
-            Self::File(rows) => way.of(&mut **rows).transpose().map_err(io_error).map(|row| {
-                row.map(|(key, value)| {
+            Self::File(rows, view) => {
+                let row = way.of(&mut **rows).transpose().map_err(|error| view.failed(error))?;
+                Ok(row.map(|(key, value)| {
                     let value = Bytes::copy_from_slice(value.value());
                     (Bytes::copy_from_slice(key.value()), Some(value))
-                })
-            }),
+                }))
+            }
         }
     }
 }
