@@ -19,6 +19,8 @@ pub struct Answers {
     pub feed: Bytes,
     /// All tags.
     pub tags: Bytes,
+    /// A page of recommendations.
+    pub recommendations: Bytes,
 }
 
 impl Answers {
@@ -33,6 +35,7 @@ impl Answers {
             list: read("list")?,
             feed: read("feed")?,
             tags: read("tags")?,
+            recommendations: read("recommendations")?,
         })
     }
 
@@ -42,9 +45,14 @@ impl Answers {
     /// When the folder cannot be written.
     pub fn write(&self, folder: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        let Self { article, list, feed, tags } = self;
-        for (name, bytes) in [("article", article), ("list", list), ("feed", feed), ("tags", tags)]
-        {
+        let Self { article, list, feed, tags, recommendations } = self;
+        for (name, bytes) in [
+            ("article", article),
+            ("list", list),
+            ("feed", feed),
+            ("tags", tags),
+            ("recommendations", recommendations),
+        ] {
             std::fs::write(folder.join(name), bytes)?;
         }
         Ok(())
@@ -63,7 +71,7 @@ pub const HEADERS: [(HeaderName, HeaderValue); 3] = [
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<()> {
-    let Answers { article, list, feed, tags } = answers;
+    let Answers { article, list, feed, tags, recommendations } = answers;
     let created = article.clone();
     let favored = article.clone();
     let write = move |_read: Bytes| {
@@ -85,6 +93,7 @@ pub async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<(
         .route("/api/articles/feed", get(bytes(feed)))
         .route("/api/articles/{slug}", get(bytes(article)))
         .route("/api/articles/{slug}/favorite", axum::routing::post(write.clone()).delete(write))
-        .route("/api/tags", get(bytes(tags)));
+        .route("/api/tags", get(bytes(tags)))
+        .route("/v1/recommendations", get(bytes(recommendations)));
     super::serve_plainly(listener, routes).await
 }

@@ -15,6 +15,7 @@ mod machine;
 mod process;
 mod quire_server;
 mod random;
+mod recommending;
 mod report;
 mod sections;
 mod workload;
@@ -68,6 +69,9 @@ pub struct Options {
     /// Reads that clients report, in batches
     #[arg(long)]
     reads: bool,
+    /// Recommendations beside a bare handler, and how soon they show what is new
+    #[arg(long)]
+    recommendations: bool,
     /// Serve one set and wait, to profile: load it with `--profile feed`
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -140,8 +144,15 @@ impl Options {
     }
 
     fn is_table(&self) -> bool {
-        let sections =
-            [self.scale, self.startup, self.memory, self.offset, self.checkpoint, self.reads];
+        let sections = [
+            self.scale,
+            self.startup,
+            self.memory,
+            self.offset,
+            self.checkpoint,
+            self.reads,
+            self.recommendations,
+        ];
         self.profile.is_none() && !sections.contains(&true)
     }
 }

@@ -9,16 +9,16 @@ use crate::load::{self, Outcome, Plan, Source};
 use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio, verdict};
 use crate::workload::{Batches, Keys, Mix, Operation, Walk};
-use crate::{Failed, Options, folder, machine};
+use crate::{Failed, Options, folder, machine, recommending};
 
 /// Connections of the read tests.
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 /// Connections of the write tests.
 const WRITE_CONNECTIONS: [usize; 2] = [64, 512];
 /// Sets are made anew when they are older: their tokens live for 30 days.
 const SET_AGE_MAX: Duration = Duration::from_secs(20 * 24 * 60 * 60);
 /// How long a server may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the making of a set may take.
 const FILL_PATIENCE: Duration = Duration::from_secs(45 * 60);
 /// Answers of which the one of median length is what the bare server returns.
@@ -73,19 +73,23 @@ pub fn run(options: &Options) -> Result<(), Failed> {
     if options.all || options.reads {
         reads(options)?;
     }
+    if options.all || options.recommendations {
+        recommending::speed(options)?;
+        recommending::freshness(options)?;
+    }
     Ok(())
 }
 
 /// A running node and what requests to it can name.
-struct Target {
-    server: Server,
-    keys: Keys,
+pub struct Target {
+    pub server: Server,
+    pub keys: Keys,
     folder: PathBuf,
 }
 
 impl Target {
     /// Starts a node on a fresh copy of a set, which is made if it is not there yet.
-    fn start(sizes: Sizes, shards: u16, checkpoints: bool) -> Result<Self, Failed> {
+    pub fn start(sizes: Sizes, shards: u16, checkpoints: bool) -> Result<Self, Failed> {
         let set = set(sizes, shards)?;
         let run = folder().join(format!("run-{}-{shards}", sizes.folder()));
         process::copy(&set, &run)?;
@@ -103,7 +107,7 @@ impl Target {
         Ok(Self { server, keys, folder })
     }
 
-    fn plan(&self, options: &Options) -> Plan {
+    pub fn plan(&self, options: &Options) -> Plan {
         plan(&self.server, options)
     }
 }
@@ -115,7 +119,7 @@ impl Drop for Target {
     }
 }
 
-fn plan(server: &Server, options: &Options) -> Plan {
+pub fn plan(server: &Server, options: &Options) -> Plan {
     Plan {
         address: server.address,
         pid: server.pid,
@@ -126,7 +130,7 @@ fn plan(server: &Server, options: &Options) -> Plan {
     }
 }
 
-fn role(name: &str, folder: &std::path::Path) -> Vec<String> {
+pub fn role(name: &str, folder: &std::path::Path) -> Vec<String> {
     vec!["--role".into(), name.into(), "--folder".into(), folder.display().to_string()]
 }
 
@@ -217,7 +221,7 @@ fn table(options: &Options) -> Result<(), Failed> {
 }
 
 /// A run that tells of answers that failed.
-fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Failed> {
+pub fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Failed> {
     let outcome = load::run(plan, source)?;
     if let Some(failure) = &outcome.failure {
         println!("\n{} answers failed, the first: {failure:?}\n", outcome.failed);
@@ -269,7 +273,7 @@ fn mix<'a>(options: &Options, keys: &'a Keys, operation: Operation, seed: u64) -
 }
 
 /// Real answers for the bare server: of many the one of median length.
-fn record(target: &Target) -> Result<Answers, Failed> {
+pub fn record(target: &Target) -> Result<Answers, Failed> {
     let sample = |operation| -> Result<axum::body::Bytes, Failed> {
         let mut mix = Mix::new(&target.keys, operation, 99);
         let mut bodies = Vec::new();
@@ -289,13 +293,15 @@ fn record(target: &Target) -> Result<Answers, Failed> {
         list: sample(Operation::List { signed_in: true })?,
         feed: sample(Operation::Feed)?,
         tags: sample(Operation::Tags)?,
+        recommendations: sample(Operation::Recommendations)?,
     };
     println!(
-        "- bytes of the answers: article {}, list {}, feed {}, tags {}",
+        "- bytes of the answers: article {}, list {}, feed {}, tags {}, recommendations {}",
         answers.article.len(),
         answers.list.len(),
         answers.feed.len(),
-        answers.tags.len()
+        answers.tags.len(),
+        answers.recommendations.len()
     );
     Ok(answers)
 }
@@ -368,12 +374,12 @@ fn memory(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// CPU per request with many more posts.
 /// Whether another operation is asked for.
 fn is_left_out(options: &Options, operation: Operation) -> bool {
     options.only.as_ref().is_some_and(|only| !operation.name().contains(only.as_str()))
 }
 
+/// CPU per request with many more posts.
 fn scale(options: &Options) -> Result<(), Failed> {
     let (few, many) = (options.sizes(), options.scaled());
     println!("\n## {} posts instead of {}\n", many.posts, few.posts);

@@ -33,6 +33,8 @@ pub enum Operation {
     Feed,
     /// All tags.
     Tags,
+    /// 10 recommended posts with the cards of their authors.
+    Recommendations,
     /// A new article.
     Create,
     /// A reader favors an article.
@@ -49,6 +51,7 @@ impl Operation {
             Self::List { signed_in: true } => "list of 20, signed in",
             Self::Feed => "feed",
             Self::Tags => "tags",
+            Self::Recommendations => "recommendations",
             Self::Create => "create",
             Self::Favorite => "favorite",
         }
@@ -105,7 +108,8 @@ impl<'a> Mix<'a> {
             Operation::Article { .. }
             | Operation::List { .. }
             | Operation::Feed
-            | Operation::Tags => WRITES,
+            | Operation::Tags
+            | Operation::Recommendations => WRITES,
         };
         let mut random = Random::new(seed);
         let articles = (0..ARTICLES).map(|_| content::article_json(&mut random)).collect();
@@ -154,6 +158,10 @@ impl<'a> Mix<'a> {
             Operation::Tags => {
                 head(request, &["GET /api/tags"]);
                 token(request, None);
+            }
+            Operation::Recommendations => {
+                head(request, &["GET /v1/recommendations?limit=10"]);
+                token(request, Some(reader(keys, random)));
             }
             Operation::Create => {
                 let body = &self.articles[random.below(ARTICLES)];
@@ -207,6 +215,28 @@ impl Source for Mix<'_> {
         self.write(self.operation, request);
         Some(Class::Measured)
     }
+}
+
+impl Keys {
+    /// The token of a user.
+    pub fn token(&self, user: usize) -> &str {
+        &self.tokens[user]
+    }
+}
+
+/// Any request.
+pub fn request(line: &str, bearer: &str, body: Option<&str>) -> Vec<u8> {
+    let mut request = Vec::new();
+    head(&mut request, &[line]);
+    if let Some(body) = body {
+        let length = body.len().to_string();
+        for part in ["content-type: application/json\r\ncontent-length: ", &length, "\r\n"] {
+            request.extend_from_slice(part.as_bytes());
+        }
+    }
+    token(&mut request, Some(bearer));
+    request.extend_from_slice(body.unwrap_or_default().as_bytes());
+    request
 }
 
 /// Every article in turn, once.
