@@ -6,6 +6,7 @@ mod keyed;
 mod pauses;
 mod shard;
 mod simulation;
+mod wake;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -44,7 +44,7 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::BATCH_COMMANDS_MAX;
-use crate::ids::Stamp;
+use crate::ids::{CommandId, Stamp};
 use crate::seams::tasks::Tasks;
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
@@ -108,7 +108,11 @@ pub(crate) struct State<S: StateMachine> {
     queries: usize,
     in_flight: Option<InFlight<S>>,
     batches: u64,
+    /// When the service is woken.
     wake_at: Option<Stamp>,
+    wake_timer: Option<AbortHandle>,
+    /// The last tick that was proposed, or is to be.
+    tick: Option<CommandId>,
     outgoing: Outgoing,
     /// Ends with the actor, so that no task outlives it.
     tasks: Tasks,
@@ -166,6 +170,8 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             in_flight: None,
             batches: 0,
             wake_at: None,
+            wake_timer: None,
+            tick: None,
             outgoing,
             tasks,
         };
@@ -478,6 +484,7 @@ impl<S: StateMachine> State<S> {
             }
             self.declare_subscribers(myself);
             self.queue_flush(myself);
+            self.schedule_wake(myself);
             for envelope in std::mem::take(&mut self.early) {
                 let _ = myself.cast(ShardMessage::Query(envelope));
             }

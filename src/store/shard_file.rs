@@ -225,6 +225,7 @@ impl ShardStore {
         let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.lock();
         state.generation += 1;
+        state.is_closed = true;
         state.view = None;
         *slot = None;
     }

@@ -219,6 +219,8 @@ fn a_file_that_could_not_be_read_once_is_opened_again_for_the_next_owner() {
     let failed = read(first);
     assert!(matches!(failed, Err(StoreError::Io(_))), "{failed:?}");
     assert!(read(first).is_err(), "redb remembers the failure");
+    storage.disk(path).fail_a_read();
+    assert!(store.claim().is_err(), "it cannot be opened");
     let second = store.claim().unwrap();
     assert_eq!(read(second).unwrap().as_deref(), Some(&value[..]));
     let found = store.owned(second).unwrap().read().get(A, b"in memory").unwrap();

@@ -62,6 +62,8 @@ pub(crate) struct ShardState {
     pub(crate) remembered: Remembered,
     /// Of a memory-kept service alone.
     base: Option<Base>,
+    /// For good: the node has ended.
+    pub(super) is_closed: bool,
 }
 
 /// Where a shard goes back to whose service has lost its memory: what was sealed last.
@@ -101,6 +103,7 @@ impl ShardState {
             progress,
             remembered,
             base: None,
+            is_closed: false,
         }
     }
 
@@ -121,9 +124,9 @@ impl ShardState {
         }
     }
 
-    /// Whether the file could not be read since it was opened.
+    /// Whether the file could not be read since it was opened, or not be opened again.
     pub(super) fn has_failed(&self) -> bool {
-        self.view.as_ref().is_some_and(FileView::has_failed)
+        !self.is_closed && self.view.as_ref().is_none_or(FileView::has_failed)
     }
 
     /// A new owner: it finds no half of a command, and what a memory-kept service had in memory is

@@ -54,6 +54,8 @@ pub enum ReplicaMessage {
     Checkpointed(LogIndex),
     /// Raft has stopped by itself.
     RaftStopped(StoreError),
+    /// The lane is another one now, or none.
+    LaneReplaced,
 }
 
 /// A Raft group that is ready to serve.
@@ -175,6 +177,7 @@ impl Actor for ReplicaActor {
             ReplicaMessage::Opened(Err(error)) => return Err(state.failure(error)),
             ReplicaMessage::Checkpointed(index) => return state.checkpointed(index).await,
             ReplicaMessage::RaftStopped(error) => return Err(state.failure(error)),
+            ReplicaMessage::LaneReplaced => return Err(lane_failed().into()),
         }
         Ok(())
     }
@@ -207,11 +210,20 @@ impl State {
             incarnation: self.incarnation,
         };
         let durable = self.arguments.applier.durable().index;
+        let (ours, mut lane) = (self.lane.clone(), self.arguments.lane.clone());
         self.task = tasks::spawn(async move {
             // What was checkpointed while there was no replica.
             let _ = myself.cast(ReplicaMessage::Checkpointed(durable));
-            let stopped = watcher.run().await;
-            let _ = myself.cast(ReplicaMessage::RaftStopped(stopped));
+            let is_other = |lane: &Option<Arc<LogLane>>| {
+                !lane.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, &ours))
+            };
+            // A replica that writes nothing would not notice, and its log could not be read.
+            let end = tokio::select! {
+                biased;
+                stopped = watcher.run() => ReplicaMessage::RaftStopped(stopped),
+                _ = lane.wait_for(is_other) => ReplicaMessage::LaneReplaced,
+            };
+            let _ = myself.cast(end);
         });
         self.replica = Some(replica.clone());
         self.arguments.published.send_replace(Some(replica));
@@ -236,9 +248,13 @@ impl State {
     fn withdraw(&mut self) -> Option<Arc<RaftReplica>> {
         self.stop.send_replace(true);
         self.task.abort();
+        let replica = self.replica.take();
+        // Before the log: who sees a replica may rely on that.
+        if let Some(replica) = &replica {
+            withdraw(&self.arguments.published, replica);
+        }
         self.arguments.applier.closed(self.incarnation);
-        let replica = self.replica.take()?;
-        withdraw(&self.arguments.published, &replica);
+        let replica = replica?;
         self.arguments.status.send_if_modified(|status| {
             let ours = status.incarnation == self.incarnation;
             if ours {

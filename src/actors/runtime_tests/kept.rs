@@ -253,6 +253,27 @@ async fn a_panic_takes_a_memory_kept_service_back_and_its_log_on() {
     assert_eq!(told_again(crashed.path(), NEVER).await, (later, chain));
 }
 
+/// The replica of a shard that writes nothing must notice that its lane is another one: from the old
+/// one nothing can be read.
+#[tokio::test]
+async fn an_idle_memory_kept_service_finds_its_log_on_another_lane() {
+    const REPLICA: &str = "test/services/memo/0/replica";
+    let folder = tempfile::tempdir().unwrap();
+    let world = start(folder.path(), NEVER).await;
+    for count in 1..=2 {
+        assert_eq!(world.send(Command::Add { key: 1 }).await, Ok(count));
+        world.tree.restart_child(LANE, RestartCause::Operator).unwrap();
+        eventually("the replica has the new lane", async || {
+            world.restarts(REPLICA, RestartCause::Dependency) == count
+        })
+        .await;
+    }
+    world.router.crash(0);
+    assert_eq!(world.get(1).await, 2);
+    assert_eq!(world.restarts("test/services/memo/0/shard", RestartCause::StartFailure), 0);
+    world.end().await;
+}
+
 /// The poison is met while openraft replays the log of an earlier process, before anybody leads.
 #[tokio::test]
 async fn poison_in_the_log_of_an_earlier_process_stays_poison() {

@@ -25,7 +25,9 @@ impl<S: StateMachine> State<S> {
     /// actor speaks for the shard, as far as it knows (S7).
     pub(super) fn recover(&mut self) -> Result<bool, ActorProcessingErr> {
         let Some(replica) = self.replica.clone() else { return Ok(false) };
-        self.catch_up(LogIndex(u64::MAX))?;
+        if !self.catch_up(LogIndex(u64::MAX))? {
+            return Ok(false);
+        }
         // If it has ended meanwhile, that was another log, which may know less; its successor is told
         // of.
         let is_current = |current: Arc<dyn Replica>| Arc::ptr_eq(&current, &replica);
@@ -39,18 +41,25 @@ impl<S: StateMachine> State<S> {
     }
 
     /// Pulls committed entries before `next` that this actor lacks (its predecessor may have died
-    /// between commit and apply, or a service has lost its memory).
-    pub(super) fn catch_up(&mut self, next: LogIndex) -> Result<(), ActorProcessingErr> {
+    /// between commit and apply, or a service has lost its memory). Whether it could: a log that was
+    /// closed, or fails, has a successor soon, and is no fault of this actor.
+    pub(super) fn catch_up(&mut self, next: LogIndex) -> Result<bool, ActorProcessingErr> {
         loop {
             let applied = self.cell.store.applied().index;
             if applied.next() >= next {
-                return Ok(());
+                return Ok(true);
             }
-            let Some(log) = self.cell.current_log() else { return Ok(()) };
-            let entries = log.committed_after(applied, CATCH_UP_BYTES);
-            let entries = entries.map_err(|error| self.cell.named(error))?;
+            let Some(log) = self.cell.current_log() else { return Ok(false) };
+            let entries = match log.committed_after(applied, CATCH_UP_BYTES) {
+                Ok(entries) => entries,
+                Err(error) if error.is_lasting() => return Err(self.cell.named(error).into()),
+                Err(error) => {
+                    tracing::warn!(shard = %self.cell.id, %error, "the log cannot be read now");
+                    return Ok(false);
+                }
+            };
             if entries.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             for entry in &entries {
                 self.heartbeat.goes_on();

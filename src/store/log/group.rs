@@ -183,16 +183,27 @@ impl GroupLog {
         // What the tail does not hold is durable. The snapshot is taken under the lock, so that
         // no truncation comes between.
         let in_file = from < to.min(tail_start);
-        let snapshot = in_file.then(|| self.snapshot()).transpose()?;
+        let snapshot = in_file.then(|| self.snapshot());
         drop(state);
         let complete = match snapshot {
-            Some(snapshot) => self.read_file(&mut page, to.min(tail_start), &snapshot)?,
+            Some(snapshot) => snapshot
+                .and_then(|snapshot| self.read_file(&mut page, to.min(tail_start), &snapshot))
+                .inspect_err(|error| self.fail_lane(error))?,
             None => true,
         };
         if complete {
             let _ = tail.into_iter().all(|bytes| page.push(bytes));
         }
         Ok(page.entries)
+    }
+
+    /// redb refuses everything after an I/O error until the file is opened again, and on an idle lane
+    /// nobody else would meet it.
+    fn fail_lane(&self, error: &StoreError) {
+        if matches!(error, StoreError::Io(_)) && self.lane.failure.get().is_none() {
+            drop(self.lane.submit(Request::Fail(error.clone())));
+            self.lane.work_inline();
+        }
     }
 
     fn snapshot(&self) -> Result<ReadTransaction, StoreError> {

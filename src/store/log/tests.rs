@@ -287,6 +287,27 @@ fn a_failed_lane_says_so_and_answers_everything() {
     }
 }
 
+/// redb refuses everything after a failed read; on an idle lane nobody else would meet that.
+#[test]
+fn a_lane_that_could_not_be_read_has_failed_and_its_successor_reads() {
+    let disk = FaultDisk::new();
+    let options = || LaneOptions { cache_bytes: 0, ..LaneOptions::default() };
+    let lane = on_disk(&disk, options());
+    let log = lane.group(GroupId(1)).unwrap();
+    wait(&append(&log, 1..=300, 1000)).unwrap();
+    lane.close();
+    // Its tail is empty, so it must read.
+    let lane = on_disk(&disk, options());
+    let log = lane.group(GroupId(1)).unwrap();
+    disk.fail_a_read();
+    assert!(log.read(LogIndex(1)..LogIndex(301), usize::MAX).is_err());
+    lane.close();
+    assert!(lane.is_failed());
+    let lane = on_disk(&disk, options());
+    let log = lane.group(GroupId(1)).unwrap();
+    assert_eq!(indexes(&log, 1, 301, usize::MAX).len(), 300);
+}
+
 #[test]
 fn a_closed_lane_answers_that_it_stopped() {
     let lane = on_disk(&FaultDisk::new(), LaneOptions::default());

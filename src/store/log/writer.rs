@@ -64,6 +64,8 @@ pub(super) enum Request {
     Truncate { group: Arc<GroupShared>, from: u64, done: Answer },
     /// Write the group's record (a vote, a purge).
     Record { group: Arc<GroupShared>, done: Answer },
+    /// A reader has met this error; redb latches it, so the lane must be opened again.
+    Fail(StoreError),
     /// Answer when all that was asked before is durable.
     Barrier { group: Arc<GroupShared>, done: Answer },
     /// Stop.
@@ -74,7 +76,11 @@ impl Request {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Append { bytes, .. } => *bytes,
-            Self::Truncate { .. } | Self::Record { .. } | Self::Barrier { .. } | Self::Close => 0,
+            Self::Truncate { .. }
+            | Self::Record { .. }
+            | Self::Fail(_)
+            | Self::Barrier { .. }
+            | Self::Close => 0,
         }
     }
 
@@ -84,7 +90,7 @@ impl Request {
             | Self::Truncate { group, .. }
             | Self::Record { group, .. }
             | Self::Barrier { group, .. } => Some(group),
-            Self::Close => None,
+            Self::Fail(_) | Self::Close => None,
         }
     }
 
@@ -94,7 +100,7 @@ impl Request {
             | Self::Truncate { done, .. }
             | Self::Record { done, .. }
             | Self::Barrier { done, .. } => done.send(result),
-            Self::Close => {}
+            Self::Fail(_) | Self::Close => {}
         }
     }
 }
@@ -192,6 +198,13 @@ impl Writer {
 
     /// Makes the batch durable and answers it. Leaves it untouched on failure.
     fn commit(&mut self, batch: &mut Vec<Request>, open: bool) -> Result<(), StoreError> {
+        let failed = |request: &Request| match request {
+            Request::Fail(error) => Some(error.clone()),
+            _ => None,
+        };
+        if let Some(error) = batch.iter().find_map(failed) {
+            return Err(error);
+        }
         let mut groups: BTreeMap<GroupId, Arc<GroupShared>> = batch
             .iter()
             .filter_map(|request| request.group())
@@ -344,7 +357,7 @@ fn apply(entries: &mut Table<'_, &[u8], &[u8]>, request: &Request) -> Result<(),
             let (low, high) = (entry_key(group.id, *from), entry_key(group.id, u64::MAX));
             entries.retain_in(low.as_slice()..=high.as_slice(), |_, _| false)?;
         }
-        Request::Record { .. } | Request::Barrier { .. } | Request::Close => {}
+        Request::Record { .. } | Request::Barrier { .. } | Request::Fail(_) | Request::Close => {}
     }
     Ok(())
 }

@@ -1,0 +1,131 @@
+//! A service is woken at the time that it asked for: once, however often it changed its mind.
+
+use super::*;
+use crate::seams::Clock;
+
+/// Rings at the time that was set last, and counts that. The time and the count are in the tables.
+struct Alarm {
+    at: Option<u64>,
+    next: Option<u64>,
+}
+
+const AT: u64 = 0;
+const RUNG: u64 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Order {
+    Set { at: u64 },
+    Ring,
+}
+
+impl Record for Order {
+    const KIND: u8 = 203;
+}
+
+impl StateMachine for Alarm {
+    const NAME: &'static str = "alarm";
+    const TABLES: &'static [&'static str] = &["counts"];
+    type Command = Order;
+    type Query = ();
+    type Reply = Count;
+    type Answer = u64;
+    type Refusal = No;
+    type Event = Count;
+
+    fn bucket(_command: &Order) -> Bucket {
+        Bucket::new(0)
+    }
+
+    fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
+        let at = Some(count(tables, AT)?).filter(|at| *at > 0);
+        Ok(Self { at, next: at })
+    }
+
+    fn apply(
+        &mut self,
+        tables: &mut Tables<'_>,
+        _stamp: Stamp,
+        order: Order,
+    ) -> Result<Outcome<Count, Count>, Stop<No>> {
+        let rung = count(&tables.view(), RUNG)?;
+        match order {
+            Order::Set { at } => {
+                put_count(tables, AT, at);
+                self.next = Some(at);
+                Ok(Outcome::reply(Count(rung)))
+            }
+            Order::Ring => {
+                put_count(tables, AT, 0);
+                put_count(tables, RUNG, rung + 1);
+                self.next = None;
+                Ok(Outcome::reply(Count(rung + 1)))
+            }
+        }
+    }
+
+    fn committed(&mut self) {
+        self.at = self.next;
+    }
+
+    fn query(&mut self, tables: &ReadTables<'_>, _query: &mut ()) -> Result<Step<u64>, Stop<No>> {
+        Ok(Step::Done(count(tables, RUNG)?))
+    }
+
+    fn next_wake(&self) -> Option<Stamp> {
+        self.at.map(Stamp)
+    }
+
+    fn tick(&self) -> Option<Order> {
+        Some(Order::Ring)
+    }
+}
+
+async fn start(folder: &Path) -> World<Alarm> {
+    let seams = Seams { clock: Clock::system(), random: Random::system() };
+    let options = CheckpointOptions { bytes: 1 << 20, age: Duration::from_secs(60) };
+    let ground = ground(seams, LaneOptions::default(), options);
+    World::start_on(folder, ground, TreeOptions::default()).await
+}
+
+async fn set(world: &World<Alarm>, at: u64) {
+    world.router.command(Call::new(), Order::Set { at }).await.unwrap();
+}
+
+async fn wait_rung(world: &World<Alarm>, times: u64) {
+    eventually("it rings", async || {
+        world.router.query_shard(Call::new(), 0, ()).await == Ok(times)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_that_changes_its_mind_is_woken_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = start(folder.path()).await;
+    let soon = Clock::system().now().0 + 500_000;
+    // Each time another one, all within the millisecond that a timer can tell.
+    for number in 0..200 {
+        set(&world, soon + number % 2).await;
+    }
+    wait_rung(&world, 1).await;
+    // Were there more ticks, they would be before this in the log.
+    set(&world, u64::MAX).await;
+    assert_eq!(world.router.query_shard(Call::new(), 0, ()).await, Ok(1));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_time_that_came_while_nobody_ran_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = start(folder.path()).await;
+    let soon = Clock::system().now().0 + 100_000;
+    set(&world, soon).await;
+    world.end().await;
+    eventually("its time has come", async || Clock::system().now().0 > soon).await;
+    let world = start(folder.path()).await;
+    wait_rung(&world, 1).await;
+    world.router.crash(0);
+    set(&world, Clock::system().now().0).await;
+    wait_rung(&world, 2).await;
+    world.end().await;
+}
