@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use quire::actors::post::message as post;
@@ -15,6 +16,7 @@ use quire::seams::{Clock, Seams};
 
 use crate::Failed;
 use crate::content::{Content, Sizes, user_name};
+use crate::load;
 use crate::process::READY;
 
 /// The seed of every set.
@@ -52,8 +54,9 @@ fn config(folder: &Path) -> Config {
 pub fn fill(folder: &Path, sizes: Sizes, shards: u16) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let config = Config { shards, ..config(folder) };
-        let node = Node::start_offline(&config, Seams::system()).await?;
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config { shards, listen: anywhere, ops_listen: anywhere, ..config(folder) };
+        let node = Node::start(&config, Seams::system()).await?;
         node.wait_ready().await?;
         let users = make_users(&node, sizes).await?;
         let (users, tokens): (Vec<UserId>, Vec<String>) = users.into_iter().unzip();
@@ -63,8 +66,24 @@ pub fn fill(folder: &Path, sizes: Sizes, shards: u16) -> Result<(), Failed> {
         let (posts, slugs) = make_posts(&node, &mut content, &users, sizes).await?;
         std::fs::write(folder.join("slugs"), lines(slugs.into_iter()))?;
         favor(&node, &mut content, &users, &posts, sizes).await?;
+        delivered(&node).await?;
         Ok(node.stop().await?)
     })
+}
+
+/// Waits until every subscriber has every event: what is measured later does not include that.
+async fn delivered(node: &Node) -> Result<(), Failed> {
+    let address = node.ops_address.ok_or("the node has no operations listener")?;
+    let mut quiet = 0;
+    while quiet < 3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let (_, body) = tokio::task::spawn_blocking(move || load::ask(address, request)).await??;
+        let text = String::from_utf8(body)?;
+        let mut lags = text.lines().filter(|line| line.starts_with("quire_feed_lag_events{"));
+        quiet = if lags.all(|line| line.ends_with(" 0")) { quiet + 1 } else { 0 };
+    }
+    Ok(())
 }
 
 fn lines(items: impl Iterator<Item = String>) -> String {

@@ -68,8 +68,8 @@ pub fn freshness(options: &Options) -> Result<(), Failed> {
     let rate = most.rate() * LOAD;
     for probe in 0..PROBES {
         // New followers of authors who have none of these.
-        let path = format!("POST /v1/users/{}/follow", user_name(author(probe)));
-        expect(&target, &request(&path, target.keys.token(follower(probe)), Some("")), 200)?;
+        let path = format!("PUT /v1/users/{}/follow", user_name(author(probe)));
+        expect(&target, &request(&path, target.keys.token(follower(probe)), None), 204)?;
     }
     let is_over = AtomicBool::new(false);
     let probed = std::thread::scope(|scope| -> Result<_, Failed> {
@@ -124,7 +124,8 @@ fn probe(target: &Target) -> Result<[Vec<f64>; 2], Failed> {
         let written: serde_json::Value = serde_json::from_slice(&written)?;
         let id = written["id"].as_str().ok_or("no id")?.to_owned();
         times[0].push(until(target, reader, |list| list.contains(&id))?);
-        let body = format!("{{\"reads\":[{{\"post\":\"{id}\"}}]}}");
+        let now = jiff::Timestamp::now();
+        let body = format!("{{\"reads\":[{{\"post\":\"{id}\",\"at\":\"{now}\"}}]}}");
         expect(target, &request("POST /v1/reads", reader, Some(&body)), 200)?;
         times[1].push(until(target, reader, |list| !list.contains(&id))?);
     }
