@@ -182,8 +182,9 @@ pub fn routes(app: App) -> Routes {
         routes = routes.route(path, methods.layer(edge.route(path)));
     }
     for (path, (_, _, methods)) in v1::table() {
-        let limited = guarded(methods).layer(from_fn_with_state(app.clone(), v1::rate::limit));
-        routes = routes.route(path, limited.layer(edge.route(path)));
+        // The guard is outside: who has to wait there asks nothing more of a service.
+        let limited = methods.layer(from_fn_with_state(app.clone(), v1::rate::limit));
+        routes = routes.route(path, guarded(limited).layer(edge.route(path)));
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(app.clone())).with_state(app)

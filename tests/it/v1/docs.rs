@@ -1,6 +1,6 @@
 //! The built-in documentation, and the limit of requests.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::assert_problem;
 use crate::support::{HttpClient, TestNode, register};
@@ -71,6 +71,41 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
         // The other API has no such limit.
         client.get("/api/articles").await.expect(200);
     }
+}
+
+/// Else whoever found it would keep its user out.
+#[tokio::test]
+async fn a_withdrawn_token_spends_the_quota_of_its_address_and_not_of_its_user() {
+    let node = TestNode::builder()
+        .set("user_requests_max", 5)
+        .set("anonymous_requests_max", 4)
+        .start()
+        .await;
+    let mut jake = register(&node, "jake").await;
+    let mut thief = node.client();
+    thief.set_token(jake.token());
+    let change = json!({"user": {"password": "another one"}});
+    let changed = jake.ask("PUT", "/api/user", &[], Some(&change)).await.expect(200).json();
+    jake.set_token(changed["user"]["token"].as_str().unwrap());
+    // The last is refused before anybody asks for its token.
+    for (method, path, status) in [
+        ("GET", "/v1/posts", 401),
+        ("GET", "/v1/me/history", 401),
+        ("PUT", "/v1/users/jake/follow", 401),
+        ("PATCH", "/v1/trending", 405),
+    ] {
+        let answer = thief.ask(method, path, &[], None).await.expect(status);
+        assert!(answer.header("ratelimit").unwrap().starts_with("\"anonymous\";r="));
+    }
+    for _ in 0..7 {
+        assert_problem(&thief.get("/v1/posts").await, 429, "rate_limited", &[]);
+    }
+    for left in (0..5).rev() {
+        let answer = jake.get("/v1/posts").await.expect(200);
+        let now = answer.header("ratelimit").unwrap();
+        assert!(now.starts_with(&format!("\"user\";r={left};t=")), "{now}");
+    }
+    assert_problem(&jake.get("/v1/posts").await, 429, "rate_limited", &[]);
 }
 
 #[tokio::test]
