@@ -106,6 +106,7 @@ impl Service {
             Command::WithdrawFeedback { user, post } => {
                 choices::withdraw_feedback(tables, user, post)
             }
+            Command::RefuseUnseen { user: _ } => refuse(Error::PostNotFound),
         }
     }
 }

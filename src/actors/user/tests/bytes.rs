@@ -97,6 +97,8 @@ fn golden_bytes_of_commands_and_replies_stay() {
     golden(&Reply::Forgotten { more: true }, &[17, 1, 5, 1]);
     golden(&Error::TooManyTags(500), &[18, 1, 8, 251, 244, 1]);
     golden(&Error::TooManyReads(1_000), &[18, 1, 9, 251, 232, 3]);
+    golden(&Command::RefuseUnseen { user }, &[16, 1, 17, 1]);
+    golden(&Error::PostNotFound, &[18, 1, 10]);
 }
 
 #[test]
