@@ -108,7 +108,7 @@ pub enum Command {
         /// Mute or unmute.
         on: bool,
     },
-    /// First half of a block, in the blocker's shard. Replies [`Reply::Done`].
+    /// A block, in the blocker's shard: this end says what is so. Replies [`Reply::Done`].
     SetBlock {
         /// Who blocks.
         user: UserId,
