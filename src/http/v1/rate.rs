@@ -1,4 +1,6 @@
-//! The limit of requests around every route of `/v1`.
+//! The limit of requests around every route of `/v1`, and around the writes of the other API: what a
+//! stranger can pile up there, accounts first, has the same bound. Signing in counts its failures
+//! itself.
 
 use axum::extract::{Request, State};
 use axum::http::header;
