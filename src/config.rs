@@ -81,7 +81,7 @@ pub struct Config {
     /// Times that signing in may fail in a quarter of an hour: so often for an account, three times
     /// as often for the address of a client. 0: any number.
     pub signin_failures_max: u32,
-    /// Requests to `/v1` that a user may make in a minute. 0: any number.
+    /// Requests to `/v1`, and writes to `/api`, that a user may make in a minute. 0: any number.
     pub user_requests_max: u32,
     /// The same of an address that is nobody's. Behind a proxy, which is one address for everybody,
     /// let the proxy count and set this to 0: any number.

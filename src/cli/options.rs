@@ -80,7 +80,7 @@ pub(super) struct NodeOptions {
     /// Failed sign-ins of an account in 15 minutes; 0: any number
     #[arg(long, value_name = "N", hide_short_help = true)]
     signin_failures_max: Option<String>,
-    /// Requests to `/v1` that a user may make in a minute; 0: any number
+    /// Requests to `/v1`, and writes to `/api`, that a user may make in a minute; 0: any number
     #[arg(long, value_name = "N", hide_short_help = true)]
     user_requests_max: Option<String>,
     /// The same of an address that is nobody's

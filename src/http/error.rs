@@ -381,6 +381,7 @@ impl From<CallError<user::Error>> for Failure {
         let code = refusal.code();
         match refusal {
             user::Error::NotFound => Self::not_found("profile"),
+            user::Error::PostNotFound => Self::not_found("article"),
             user::Error::Taken(kind) => taken(*kind),
             user::Error::Yourself => Self::field(code, "username", "is your own"),
             user::Error::TooManyEdges(_) => Self::field(code, "username", refusal.to_string()),

@@ -28,7 +28,7 @@ impl FromRequestParts<App> for Reader {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Answered<Self> {
-        sign_in(app, &parts.headers).await.map(Self)
+        viewer_of(parts, app).await.map(Self)
     }
 }
 
@@ -36,10 +36,33 @@ impl FromRequestParts<App> for SignedIn {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Answered<Self> {
-        match sign_in(app, &parts.headers).await? {
+        match viewer_of(parts, app).await? {
             Some(viewer) => Ok(Self(viewer)),
             None => Err(Failure::field(ErrorCode::Unauthenticated, "token", "is missing")),
         }
+    }
+}
+
+/// Who a request is from, found out by a layer around its handler: it is not asked again.
+#[derive(Clone)]
+pub(crate) struct SignIn(Answered<Option<Arc<Viewer>>>);
+
+impl SignIn {
+    /// Who a request with these headers is from.
+    pub(crate) async fn of(app: &App, headers: &HeaderMap) -> Self {
+        Self(sign_in(app, headers).await)
+    }
+
+    /// Whether the token is nobody's, or nobody's any more.
+    pub(crate) fn is_void(&self) -> bool {
+        matches!(&self.0, Err(failure) if failure.code() == ErrorCode::Unauthenticated)
+    }
+}
+
+async fn viewer_of(parts: &Parts, app: &App) -> Answered<Option<Arc<Viewer>>> {
+    match parts.extensions.get() {
+        Some(SignIn(known)) => known.clone(),
+        None => sign_in(app, &parts.headers).await,
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Times that signing in to one account may fail in a quarter of an hour; 0: any number.
     pub signin_failures: u32,
-    /// Requests to `/v1` that a user may make in a minute; 0: any number.
+    /// Requests to `/v1`, and writes to `/api`, that a user may make in a minute; 0: any number.
     pub user_requests: u32,
     /// The same of an address that is nobody's.
     pub anonymous_requests: u32,

@@ -147,8 +147,10 @@ impl Deref for App {
 /// The public API: the whole route table; that of `/v1` is [`v1::table`].
 pub fn routes(app: App) -> Routes {
     let edge = Edge::new(&app.limits, app.metrics.clone());
-    let guarded = |commands: MethodRouter<App>| {
-        commands.layer(from_fn_with_state(app.clone(), fault_guard::guard))
+    // The guard is outside: who has to wait there asks nothing more of a service.
+    let guarded = |methods: MethodRouter<App>| {
+        let limited = methods.layer(from_fn_with_state(app.clone(), v1::rate::limit));
+        limited.layer(from_fn_with_state(app.clone(), fault_guard::guard))
     };
     let table: [(&'static str, MethodRouter<App>); 19] = [
         ("/api/users", guarded(post(users::register))),
@@ -182,8 +184,7 @@ pub fn routes(app: App) -> Routes {
         routes = routes.route(path, methods.layer(edge.route(path)));
     }
     for (path, (_, _, methods)) in v1::table() {
-        let limited = guarded(methods).layer(from_fn_with_state(app.clone(), v1::rate::limit));
-        routes = routes.route(path, limited.layer(edge.route(path)));
+        routes = routes.route(path, guarded(methods).layer(edge.route(path)));
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(app.clone())).with_state(app)

@@ -60,7 +60,7 @@ impl RateLimit {
     /// Counts a request. `None`: its caller is not counted.
     pub fn take(&self, user: Option<UserId>, peer: Option<Peer>) -> Option<Quota> {
         let (policy, max, key) = match user {
-            Some(user) => ("user", self.user_max, self.hasher.hash_one((0, user.0))),
+            Some(user) => ("user", self.user_max, self.user_key(user)),
             None => {
                 let key = self.hasher.hash_one((1, network(peer?)));
                 ("anonymous", self.anonymous_max, key)
@@ -78,11 +78,25 @@ impl RateLimit {
         let reset_s = count.left_s(now).unwrap_or(WINDOW_S);
         Some(Quota { policy, max, left: max.checked_sub(count.requests), reset_s })
     }
+
+    /// What a user is told who has nothing left. Counts nothing.
+    pub fn spent(&self, user: UserId) -> Option<Quota> {
+        let max = self.user_max;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get(&self.user_key(user))?;
+        let reset_s = count.left_s(self.clock.now())?;
+        let is_spent = max > 0 && count.requests >= max;
+        is_spent.then_some(Quota { policy: "user", max, left: None, reset_s })
+    }
+
+    fn user_key(&self, user: UserId) -> u64 {
+        self.hasher.hash_one((0, user.0))
+    }
 }
 
 impl Quota {
     /// Seconds to wait, if this request was one too many.
-    pub fn wait_s(&self) -> Option<u64> {
+    pub fn wait_s(self) -> Option<u64> {
         self.left.is_none().then_some(self.reset_s)
     }
 
@@ -152,6 +166,22 @@ mod tests {
         assert_eq!(limit.take(Some(UserId(2)), home).unwrap().wait_s(), None);
         time.fetch_add(SECOND, Ordering::Relaxed);
         assert_eq!(limit.take(jake, home).unwrap().left, Some(2), "a new window");
+    }
+
+    #[test]
+    fn who_has_nothing_left_is_told_so_uncounted() {
+        let (limit, time) = limit(2, 2);
+        let jake = UserId(1);
+        for left in [1, 0] {
+            assert_eq!(limit.spent(jake), None);
+            assert_eq!(limit.take(Some(jake), None).unwrap().left, Some(left));
+        }
+        assert_eq!(limit.spent(jake), limit.take(Some(jake), None));
+        time.fetch_add(60 * SECOND, Ordering::Relaxed);
+        assert_eq!(limit.spent(jake), None);
+        let (off, _) = self::limit(0, 2);
+        off.take(Some(jake), None);
+        assert_eq!(off.spent(jake), None);
     }
 
     #[test]

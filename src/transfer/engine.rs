@@ -157,8 +157,8 @@ impl Engine {
             bucket: Bucket::of_key(&key.0),
             author,
             title: fields::title(post.title.clone()).map_err(wrong("title"))?,
-            description: fields::description(post.description.clone())
-                .map_err(wrong("description"))?,
+            // May be empty, as `/v1` lets it be: what is exported comes back.
+            description: fields::summary(post.description.clone()).map_err(wrong("description"))?,
             body: fields::body(post.body.clone()).map_err(wrong("body"))?,
             tags: fields::tags(post.tags.clone()).map_err(wrong("tags"))?,
             visibility,

@@ -96,14 +96,14 @@ impl Fixture {
         update(&app.users, &app.seams, &account, change).await.unwrap();
     }
 
-    /// Writes a post here, as the API does.
+    /// Writes a post here, as the API does: `/v1` asks for no description.
     async fn write(&self, author: &str, title: &str, visibility: Visibility) -> PostId {
         let (author, _) = people::by_name(&self.node.app, author).await.unwrap().unwrap();
         let command = Command::CreatePost {
             bucket: Bucket::new(Random::system().any()),
             author,
             title: title.to_owned(),
-            description: "d".to_owned(),
+            description: String::new(),
             body: "b".to_owned(),
             tags: vec!["t".to_owned()],
             visibility,

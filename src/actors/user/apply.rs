@@ -6,8 +6,8 @@ use crate::actors::state_machine::{Outcome, ReadTables, Stop, Table, Tables, ref
 use crate::actors::user::event::Event;
 use crate::actors::user::message::{Attempt, ClaimKind, Claimed, Command, Error, Reply};
 use crate::actors::user::tables::{
-    BLOCKED_BY, BLOCKS, CLAIMS, ClaimRow, FOLLOWS, MUTES, TAG_FOLLOWS, TAG_MUTES, USERS, UserRow,
-    VOID_CLAIMS, claim_key, edge_key, empty, user_key,
+    BLOCKED_BY, BLOCKS, CLAIMS, ClaimRow, EDGE_COUNTS, EdgeCountRow, FOLLOWS, MUTES, TAG_FOLLOWS,
+    TAG_MUTES, USERS, UserRow, VOID_CLAIMS, claim_key, edge_count_key, edge_key, empty, user_key,
 };
 use crate::actors::user::{Service, choices, history};
 use crate::config::CLAIM_EXPIRY;
@@ -106,6 +106,7 @@ impl Service {
             Command::WithdrawFeedback { user, post } => {
                 choices::withdraw_feedback(tables, user, post)
             }
+            Command::RefuseUnseen { user: _ } => refuse(Error::PostNotFound),
         }
     }
 }
@@ -280,17 +281,34 @@ fn set_edge(
     if tables.get(table, &key)?.is_some() == on {
         return Ok(Outcome::reply(Reply::Done));
     }
-    if on {
-        // The walk is bounded by what it enforces, and edges are set far less often than read.
-        let edges = tables.view().prefix(table, &user_key(user), &user_key(user))?;
-        if edges.take(EDGES_MAX as usize).count() >= EDGES_MAX as usize {
+    let before = edge_count(&tables.view(), table, user)?;
+    let edges = if on {
+        if before >= EDGES_MAX {
             return refuse(Error::TooManyEdges(EDGES_MAX));
         }
         tables.put(table, key, empty());
+        before + 1
     } else {
         tables.delete(table, key);
-    }
+        before.saturating_sub(1)
+    };
+    tables.put(EDGE_COUNTS, edge_count_key(user, table), encode(&EdgeCountRow { edges }));
     Ok(Outcome { reply: Reply::Done, events: vec![event] })
+}
+
+/// How many edges of a kind a user has. Those from before there was a count are counted once, which
+/// is bounded by what the count enforces.
+fn edge_count(tables: &ReadTables<'_>, table: Table, user: UserId) -> Result<u32, StoreError> {
+    if let Some(bytes) = tables.get(EDGE_COUNTS, &edge_count_key(user, table))? {
+        return Ok(decode::<EdgeCountRow>(&bytes)?.edges);
+    }
+    let edges = tables.prefix(table, &user_key(user), &user_key(user))?;
+    let mut count = 0;
+    for edge in edges.take(EDGES_MAX as usize) {
+        edge?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// No limit here: the number of those who block somebody is not in that user's hands, and leaving

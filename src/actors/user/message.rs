@@ -108,7 +108,7 @@ pub enum Command {
         /// Mute or unmute.
         on: bool,
     },
-    /// First half of a block, in the blocker's shard. Replies [`Reply::Done`].
+    /// A block, in the blocker's shard: this end says what is so. Replies [`Reply::Done`].
     SetBlock {
         /// Who blocks.
         user: UserId,
@@ -117,7 +117,7 @@ pub enum Command {
         /// Block or unblock.
         on: bool,
     },
-    /// Second half of a block, in the shard of the blocked. Replies [`Reply::Done`].
+    /// The same block in the shard of the blocked: this end hides. Replies [`Reply::Done`].
     SetBlockedBy {
         /// Who is blocked.
         user: UserId,
@@ -195,6 +195,12 @@ pub enum Command {
         /// About which post.
         post: PostId,
     },
+    /// Stands for a command about a post that the reader may not see, so that an idempotency key is
+    /// looked at before that is answered. Refuses `PostNotFound`, always.
+    RefuseUnseen {
+        /// The reader.
+        user: UserId,
+    },
 }
 
 impl std::fmt::Debug for Command {
@@ -217,6 +223,7 @@ impl std::fmt::Debug for Command {
             Self::SetTagMute { user, .. } => ("SetTagMute", user),
             Self::GiveFeedback { user, .. } => ("GiveFeedback", user),
             Self::WithdrawFeedback { user, .. } => ("WithdrawFeedback", user),
+            Self::RefuseUnseen { user } => ("RefuseUnseen", user),
         };
         f.debug_struct(name).field("user", user).finish_non_exhaustive()
     }
@@ -247,7 +254,8 @@ impl Command {
             | Self::SetTagFollow { user, .. }
             | Self::SetTagMute { user, .. }
             | Self::GiveFeedback { user, .. }
-            | Self::WithdrawFeedback { user, .. } => user.bucket(),
+            | Self::WithdrawFeedback { user, .. }
+            | Self::RefuseUnseen { user } => user.bucket(),
         }
     }
 }
@@ -477,6 +485,9 @@ pub enum Error {
     /// More reads in one command than allowed.
     #[error("not more than {0} reads at a time")]
     TooManyReads(u32),
+    /// No such post that the reader may see.
+    #[error("there is no such post")]
+    PostNotFound,
 }
 
 impl Record for Error {
@@ -486,7 +497,7 @@ impl Record for Error {
 impl Refusal for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::NotFound => ErrorCode::NotFound,
+            Self::NotFound | Self::PostNotFound => ErrorCode::NotFound,
             Self::Taken(_) => ErrorCode::Conflict,
             Self::Stale { .. } | Self::ClaimVoid | Self::IdTaken => ErrorCode::Unavailable,
             Self::Yourself

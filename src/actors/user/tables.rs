@@ -22,6 +22,7 @@ pub(super) const TABLES: &[&str] = &[
     "tag_follows",
     "tag_mutes",
     "feedback",
+    "edge_counts",
 ];
 
 /// User → [`UserRow`].
@@ -48,6 +49,8 @@ pub(super) const TAG_FOLLOWS: Table = Table(9);
 pub(super) const TAG_MUTES: Table = Table(10);
 /// (user, post) → [`FeedbackRow`].
 pub(super) const FEEDBACK: Table = Table(11);
+/// (user, table of edges) → [`EdgeCountRow`]; absent: the edges were not counted yet.
+pub(super) const EDGE_COUNTS: Table = Table(12);
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +153,16 @@ impl Record for FeedbackRow {
     const KIND: u8 = 25;
 }
 
+/// How many edges of one kind a user has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EdgeCountRow {
+    pub(super) edges: u32,
+}
+
+impl Record for EdgeCountRow {
+    const KIND: u8 = 26;
+}
+
 pub(super) fn user_key(user: UserId) -> [u8; 8] {
     user.0.to_be_bytes()
 }
@@ -172,6 +185,13 @@ fn pair_key(user: UserId, end: u64) -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&user.0.to_be_bytes());
     key[8..].copy_from_slice(&end.to_be_bytes());
+    key
+}
+
+pub(super) fn edge_count_key(user: UserId, Table(edges): Table) -> [u8; 9] {
+    let mut key = [0; 9];
+    key[..8].copy_from_slice(&user.0.to_be_bytes());
+    key[8] = edges as u8;
     key
 }
 

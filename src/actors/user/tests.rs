@@ -5,6 +5,7 @@ mod history;
 use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser, Read};
 use super::*;
 use crate::ids::PostId;
+use crate::store::codec::{decode, encode};
 use crate::store::tables::TestTables;
 
 const DAVE: UserId = UserId(4096);
@@ -189,7 +190,7 @@ fn edges_are_idempotent_and_seen_at_once() {
 fn a_user_has_only_so_many_edges() {
     let mut world = World::new();
     world.run(create(DAVE, "Dave", 1)).unwrap();
-    // One command per edge would check the limit ten thousand times: stage them at once instead.
+    // As a program left them that did not count.
     world
         .tables
         .apply(|tables| {
@@ -205,6 +206,47 @@ fn a_user_has_only_so_many_edges() {
     world.done(one_more);
     let too_many = Command::SetFollow { user: DAVE, target: UserId(1), on: true };
     assert_eq!(world.run(too_many).unwrap_err(), Error::TooManyEdges(EDGES_MAX));
+}
+
+#[test]
+fn edges_are_counted_and_not_walked_over() {
+    let mut world = World::new();
+    world.run(create(DAVE, "Dave", 1)).unwrap();
+    let count = |world: &World, table| {
+        let key = tables::edge_count_key(DAVE, table);
+        let row = world.tables.read(|tables| tables.get(tables::EDGE_COUNTS, &key)).unwrap();
+        row.map(|row| decode::<tables::EdgeCountRow>(&row).unwrap().edges)
+    };
+    let follow = |target, on| Command::SetFollow { user: DAVE, target: UserId(target), on };
+    assert_eq!(count(&world, tables::FOLLOWS), None);
+    for (target, on, follows) in
+        [(1, true, 1), (2, true, 2), (2, true, 2), (3, false, 2), (1, false, 1), (3, true, 2)]
+    {
+        world.done(follow(target, on));
+        assert_eq!(count(&world, tables::FOLLOWS), Some(follows));
+    }
+    world.done(Command::SetMute { user: DAVE, target: EVE, on: true });
+    assert_eq!(count(&world, tables::MUTES), Some(1), "each kind by itself");
+    // A count is believed, and one that is missing is made up for.
+    let key = || tables::edge_count_key(DAVE, tables::FOLLOWS);
+    let set = |world: &mut World, edges| {
+        let row = encode(&tables::EdgeCountRow { edges });
+        let put = |tables: &mut Tables<'_>| {
+            tables.put(tables::EDGE_COUNTS, key(), row);
+            Ok::<_, ()>(())
+        };
+        world.tables.apply(put).unwrap();
+    };
+    set(&mut world, EDGES_MAX);
+    let refused = world.run(follow(9, true)).unwrap_err();
+    assert_eq!(refused, Error::TooManyEdges(EDGES_MAX));
+    let forget = |tables: &mut Tables<'_>| {
+        tables.delete(tables::EDGE_COUNTS, key());
+        Ok::<_, ()>(())
+    };
+    world.tables.apply(forget).unwrap();
+    world.done(follow(2, false));
+    assert_eq!(count(&world, tables::FOLLOWS), Some(1));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::actors::user::message::{Command, Feedback, Viewer};
+use crate::error::ErrorCode;
 use crate::http::App;
 use crate::http::checks::Checks;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
@@ -97,16 +98,18 @@ pub async fn give(
         (_, _, Some(_)) => return Err(Failure::invalid("tag", "is for mute_tag")),
         (_, None, None) => return Err(Failure::invalid("post", "can't be blank")),
         (Wish::Less, Some(post), None) => {
-            let (post, _) = seen(&app, viewer, &post).await?;
-            Command::GiveFeedback { user, post, what: Feedback::Less }
+            let what = Feedback::Less;
+            if_seen(&app, viewer, &post, |post, _| Command::GiveFeedback { user, post, what })
+                .await?
         }
         (Wish::Hide, Some(post), None) => {
-            let (post, _) = seen(&app, viewer, &post).await?;
-            Command::GiveFeedback { user, post, what: Feedback::Hide }
+            let what = Feedback::Hide;
+            if_seen(&app, viewer, &post, |post, _| Command::GiveFeedback { user, post, what })
+                .await?
         }
         (Wish::MuteAuthor, Some(post), None) => {
-            let (_, target) = seen(&app, viewer, &post).await?;
-            Command::SetMute { user, target, on: true }
+            let mute = |_, target| Command::SetMute { user, target, on: true };
+            if_seen(&app, viewer, &post, mute).await?
         }
         // Not asked: whether the post can be seen. What was said of it is the reader's own.
         (Wish::Withdraw, Some(post), None) => {
@@ -117,8 +120,18 @@ pub async fn give(
     Ok(once.answer(StatusCode::NO_CONTENT.into_response()))
 }
 
-/// A post that the viewer may see, and its author.
-async fn seen(app: &App, viewer: Arc<Viewer>, post: &str) -> Answered<(PostId, UserId)> {
-    let (view, _) = fetch(app, named(post)?, Some(viewer), None).await?;
-    Ok((view.summary.id, view.summary.author))
+/// The command about a post that the viewer may see, and its author. That it may not be seen is said
+/// by the viewer's shard, too: a repetition of what was done while it could be is answered as then.
+async fn if_seen(
+    app: &App,
+    viewer: Arc<Viewer>,
+    post: &str,
+    command: impl FnOnce(PostId, UserId) -> Command,
+) -> Answered<Command> {
+    let user = viewer.id;
+    match fetch(app, named(post)?, Some(viewer), None).await {
+        Ok((view, _)) => Ok(command(view.summary.id, view.summary.author)),
+        Err(failure) if failure.code() == ErrorCode::NotFound => Ok(Command::RefuseUnseen { user }),
+        Err(failure) => Err(failure),
+    }
 }

@@ -15,13 +15,18 @@ use crate::http::error::{Answered, Failure};
 use crate::seams::{tasks, time};
 
 /// Moves whenever the same text gives other HTML: it is part of the entity tags.
-pub const RENDERING: u8 = 1;
-/// A body up to here is rendered at once: a fraction of a millisecond.
+pub const RENDERING: u8 = 2;
+/// A body up to here is rendered at once: a fraction of a millisecond, and two at the worst.
 const AT_ONCE_BYTES: usize = 8 * 1024;
 /// Large bodies that are rendered at the same time.
 const AT_A_TIME: usize = 2;
 /// How long a large body waits for its turn.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Cells that tables may need beside those that are written: short rows are filled up to the width of
+/// their table, so that a thousand columns make a row of two bytes cost as much as one of kilobytes.
+/// So many take a millisecond, as does a table of [`AT_ONCE_BYTES`] that is all written out; tables that
+/// people write need hardly any.
+const PADDED_CELLS_MAX: usize = 10_000;
 /// Largest HTML of a body: many times what prose gives, so that it only meets who aims for it.
 const HTML_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -46,7 +51,7 @@ pub async fn html(body: &[u8]) -> Answered<String> {
 fn render(text: &str) -> String {
     let mut options = Options::default();
     options.extension.strikethrough = true;
-    options.extension.table = true;
+    options.extension.table = padded_cells(text) <= PADDED_CELLS_MAX;
     options.extension.autolink = true;
     options.render.escape = true;
     let arena = Arena::new();
@@ -56,6 +61,24 @@ fn render(text: &str) -> String {
         Ok(()) => html.0,
         Err(fmt::Error) => "<p>This text is too large to be shown.</p>\n".to_owned(),
     }
+}
+
+/// How many cells short rows would be filled up with, at most: as if every stretch of lines were a
+/// table as wide as its widest line. No table goes on beyond a blank line.
+fn padded_cells(text: &str) -> usize {
+    let (mut cells, mut rows, mut written, mut widest) = (0_usize, 0, 0, 0);
+    let lines =
+        text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
+    for line in lines.chain([""]) {
+        if line.bytes().all(|byte| matches!(byte, b' ' | b'\t')) {
+            cells += rows * widest - written;
+            (rows, written, widest) = (0, 0, 0);
+            continue;
+        }
+        let pipes = line.bytes().filter(|byte| *byte == b'|').count();
+        (rows, written, widest) = (rows + 1, written + pipes, widest.max(pipes));
+    }
+    cells
 }
 
 /// Text that does not grow past [`HTML_BYTES_MAX`].
@@ -122,6 +145,37 @@ mod tests {
                 "{start:?} took {:?}",
                 began.elapsed()
             );
+        }
+    }
+
+    #[test]
+    fn short_rows_do_not_make_a_small_body_much_work() {
+        let table = |columns: usize, row: &str, rows: usize| {
+            let (head, line) = ("|a".repeat(columns), "|-".repeat(columns));
+            format!("{head}|\n{line}|\n{}", row.repeat(rows))
+        };
+        let ends = table(1_000, "a\n", 500);
+        for text in [
+            ends.clone(),
+            table(1_000, "|a\n", 500),
+            table(60, "a\n", 4_000),
+            table(99, "a\n", 100).repeat(30),
+            ends.lines().map(|line| format!("> {line}\n")).collect(),
+            ends.replace('\n', "\r\n"),
+            ends.replace('\n', "\r"),
+            format!("x\n{ends}"),
+            (0..30).map(|_| format!("\n{}", table(99, "a\n", 90))).collect(),
+        ] {
+            let cells = render(&text).matches("<td").count();
+            assert!(
+                cells <= PADDED_CELLS_MAX + text.len(),
+                "{cells} cells of {} bytes",
+                text.len()
+            );
+        }
+        // What people write is a table, however long, and rows may be short.
+        for text in [table(5, "|a|b|c|d|e|\n", 5_000), table(8, "a|b\n", 1_000)] {
+            assert!(render(&text).starts_with("<table>"), "{} bytes", text.len());
         }
     }
 

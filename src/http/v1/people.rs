@@ -3,14 +3,21 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use futures_util::future::try_join;
 
+use crate::actors::call::CallError;
 use crate::actors::router::Call;
-use crate::actors::user::message::Command;
+use crate::actors::user::message::{Answer, Command, Edges, Place, Query};
+use crate::error::ErrorCode;
 use crate::http::App;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
-use crate::http::extract::SignedIn;
+use crate::http::extract::{SignedIn, wrong_answer};
 use crate::http::people;
 use crate::ids::UserId;
+
+/// Times that the ends of a block are compared: each needs another change of the same block in
+/// between.
+const COMPARED_MAX: usize = 16;
 
 /// Follows a user.
 #[utoipa::path(
@@ -130,13 +137,58 @@ async fn set(app: &App, command: Command) -> Answered {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A block is answered when both ends know of it. One's own end comes first, for it may refuse; what
-/// fails between the two is brought to its end by the same request again.
+/// A block is answered when both ends know of it, whatever other requests do about it meanwhile.
+///
+/// One's own end says what is so, and may refuse; the other is what hides. It is set before and
+/// cleared after, so that what is cut off in between hides, until the request comes again.
 async fn set_block(app: &App, user: UserId, target: UserId, on: bool) -> Answered {
-    let own = Command::SetBlock { user, target, on };
-    let other = Command::SetBlockedBy { user: target, blocker: user, on };
-    app.users.command(Call::new(), own).await?;
-    let other = app.users.command(Call::new(), other).await;
-    other.map_err(|error| Failure::from(error).after_write())?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    if on {
+        app.users.command(Call::new(), other_end(user, target, true)).await?;
+    }
+    let own = app.users.command(Call::new(), Command::SetBlock { user, target, on }).await;
+    // After a refusal, too: nothing may stay hidden then.
+    if matches!(own, Ok(_) | Err(CallError::Refused(_))) {
+        bring_together(app, user, target).await.map_err(Failure::after_write)?;
+    }
+    match own {
+        Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(error) if on => Err(Failure::from(error).after_write()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the other end of a block say what one's own does. Whoever writes to one of them compares
+/// them afterwards, so they say the same when all requests have ended.
+async fn bring_together(app: &App, user: UserId, target: UserId) -> Answered<()> {
+    for _ in 0..COMPARED_MAX {
+        let (own, other) = try_join(blocks(app, user, target), hides(app, user, target)).await?;
+        if own == other {
+            return Ok(());
+        }
+        app.users.command(Call::new(), other_end(user, target, own)).await?;
+    }
+    Err(Failure::new(ErrorCode::Unavailable))
+}
+
+fn other_end(user: UserId, target: UserId, on: bool) -> Command {
+    Command::SetBlockedBy { user: target, blocker: user, on }
+}
+
+/// What one's own end of a block says.
+async fn blocks(app: &App, user: UserId, target: UserId) -> Answered<bool> {
+    let place = Some(Place::After(UserId(target.0.saturating_add(1))));
+    let query = Query::ListEdges { user, edges: Edges::Blocks, place, limit: 1 };
+    match app.users.query(Call::new(), user.bucket(), query).await? {
+        Answer::Edges(found) => Ok(found.first() == Some(&target)),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// What the other end says.
+async fn hides(app: &App, user: UserId, target: UserId) -> Answered<bool> {
+    let query = Query::GetViewer { user: target };
+    match app.users.query(Call::new(), target.bucket(), query).await? {
+        Answer::Viewer(viewer) => Ok(viewer.is_blocked_by(user)),
+        _ => Err(wrong_answer()),
+    }
 }

@@ -1,4 +1,6 @@
-//! The limit of requests around every route of `/v1`.
+//! The limit of requests around every route of `/v1`, and around the writes of the other API: what a
+//! stranger can pile up there, accounts first, has the same bound. Signing in counts its failures
+//! itself.
 
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -7,23 +9,36 @@ use axum::response::{IntoResponse, Response};
 
 use crate::http::App;
 use crate::http::error::Failure;
-use crate::http::extract::token_of;
+use crate::http::extract::{SignIn, token_of};
 use crate::http::failure_limit::Peer;
+use crate::http::rate_limit::Quota;
 
 /// Refuses who asked too often, and tells everybody what is left.
-pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
+pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let rate_limit = &app.shared().rate_limit;
     let token = request.headers().get(header::AUTHORIZATION);
     let token = token.and_then(|header| token_of(header.as_bytes()));
     // A token that is not valid is nobody's.
     let user = token.and_then(|token| app.tokens.verify(token).ok()).map(|bearer| bearer.user);
     let peer = request.extensions().get::<Peer>().copied();
-    let Some(quota) = app.shared().rate_limit.take(user, peer) else {
-        return next.run(request).await;
+    let quota = match user.map(|user| (user, rate_limit.spent(user))) {
+        None => rate_limit.take(None, peer),
+        Some((_, Some(spent))) => Some(spent),
+        Some((user, None)) => {
+            // Nor is one that was withdrawn: whoever found it would keep its user out. Nothing is
+            // counted before that is known, for who hangs up ends the request here.
+            let signed_in = SignIn::of(&app, request.headers()).await;
+            let user = Some(user).filter(|_| !signed_in.is_void());
+            request.extensions_mut().insert(signed_in);
+            rate_limit.take(user, peer)
+        }
     };
-    let mut response = match quota.wait_s() {
+    let mut response = match quota.and_then(Quota::wait_s) {
         Some(wait_s) => Failure::too_many_requests(wait_s).into_response(),
         None => next.run(request).await,
     };
-    quota.write(response.headers_mut());
+    if let Some(quota) = quota {
+        quota.write(response.headers_mut());
+    }
     response
 }

@@ -351,14 +351,21 @@ pub async fn trending(
     headers: HeaderMap,
 ) -> Answered {
     let query = Query::new(uri.query());
-    let tag = query.get("tag")?.filter(|tag| fields::may_be_tag(tag));
-    let tag = tag.map(std::borrow::Cow::into_owned);
+    let tag = query.get("tag")?.map(std::borrow::Cow::into_owned);
     let window = match query.get("window")? {
         Some(_) => Some(number(query, "window", 0, 0..=WINDOWS - 1)?),
         None => None,
     };
     let shown = window.map_or(String::new(), |window| window.to_string());
     let list = ["trending", tag.as_deref().unwrap_or(""), &shown];
+    // What no post can have is not looked up, and is no trend of everything.
+    if tag.as_deref().is_some_and(|tag| !fields::may_be_tag(tag)) {
+        Parameters::of(query, &list)?;
+        let method = Way::Trend;
+        let none =
+            Recommendations { data: Vec::new(), method, next_cursor: None, prev_cursor: None };
+        return Ok(private_json(StatusCode::OK, &none));
+    }
     let question = Question::Trending { tag: tag.clone(), window };
     answer(&app, reader, question, &uri, &headers, &list).await
 }

@@ -56,8 +56,12 @@ impl Builder {
         node
     }
 
-    /// Starts the process and waits for nothing.
-    pub fn spawn(self) -> TestNode {
+    /// Starts the process and waits for nothing. How many requests it takes in a minute is set by the
+    /// tests of just that: others register, write and poll as fast as they can.
+    pub fn spawn(mut self) -> TestNode {
+        let unlimited = ["USER", "ANONYMOUS"].map(|who| format!("QUIRE_{who}_REQUESTS_MAX"));
+        // What a test set itself comes later, and so counts.
+        self.variables.splice(0..0, unlimited.map(|key| (key, "0".to_owned())));
         let folder = tempfile::tempdir().expect("there is a temporary directory");
         let data_dir = self.data_dir.clone().unwrap_or_else(|| folder.path().join("data"));
         let process = Process::spawn(&self, &data_dir, folder.path());

@@ -1,9 +1,10 @@
 //! The built-in documentation, and the limit of requests.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::assert_problem;
-use crate::support::{HttpClient, TestNode, register};
+use crate::support::people::{PASSWORD, article, registration};
+use crate::support::{HttpClient, Response, TestNode, register};
 
 #[tokio::test]
 async fn the_documentation_is_in_the_program() {
@@ -51,13 +52,16 @@ async fn the_type_of_a_problem_leads_to_a_page() {
 async fn who_asks_too_often_is_told_when_to_come_back() {
     let node = TestNode::builder()
         .set("user_requests_max", 7)
-        .set("anonymous_requests_max", 5)
+        // One of them registers.
+        .set("anonymous_requests_max", 6)
         .start()
         .await;
     let mut jake = register(&node, "jake").await;
     let mut client = node.client();
-    for (client, policy, max) in [(&mut client, "anonymous", 5), (&mut *jake, "user", 7)] {
-        for left in (0..max).rev() {
+    for (client, policy, max, rest) in
+        [(&mut client, "anonymous", 6, 5), (&mut *jake, "user", 7, 7)]
+    {
+        for left in (0..rest).rev() {
             let answer = client.get("/v1/posts").await.expect(200);
             let now = answer.header("ratelimit").unwrap();
             assert!(now.starts_with(&format!("\"{policy}\";r={left};t=")), "{now}");
@@ -68,9 +72,73 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
         assert_problem(&refused, 429, "rate_limited", &[]);
         let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&wait) && refused.header("ratelimit").is_some());
-        // The other API has no such limit.
+        // The other API can be read.
         client.get("/api/articles").await.expect(200);
     }
+}
+
+#[tokio::test]
+async fn nobody_piles_up_accounts_or_articles() {
+    let node = TestNode::builder()
+        .set("user_requests_max", 3)
+        .set("anonymous_requests_max", 2)
+        .start()
+        .await;
+    let mut jake = register(&node, "jake").await;
+    register(&node, "anna").await;
+    let mut client = node.client();
+    let too_often = |answer: Response| {
+        let message = json!({"errors": {"server": ["too often; wait before the next try"]}});
+        assert_eq!((answer.status, answer.json()), (429, message));
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait));
+    };
+    too_often(client.post("/api/users", &registration("bob")).await);
+    let slug = jake.create_slug("One", &[]).await;
+    jake.comment(&slug, "first").await;
+    jake.get("/v1/posts").await.expect(200);
+    too_often(jake.post("/api/articles", &article("Two", &[])).await);
+    // To read, and to sign in, is not to write.
+    let list = jake.get("/api/articles").await.expect(200).json();
+    assert_eq!(list["articlesCount"], 1);
+    let credentials = json!({"user": {"email": "anna@example.org", "password": PASSWORD}});
+    client.post("/api/users/login", &credentials).await.expect(200);
+}
+
+/// Else whoever found it would keep its user out.
+#[tokio::test]
+async fn a_withdrawn_token_spends_the_quota_of_its_address_and_not_of_its_user() {
+    let node = TestNode::builder()
+        // One for the new password, and one to register.
+        .set("user_requests_max", 6)
+        .set("anonymous_requests_max", 5)
+        .start()
+        .await;
+    let mut jake = register(&node, "jake").await;
+    let mut thief = node.client();
+    thief.set_token(jake.token());
+    let change = json!({"user": {"password": "another one"}});
+    let changed = jake.ask("PUT", "/api/user", &[], Some(&change)).await.expect(200).json();
+    jake.set_token(changed["user"]["token"].as_str().unwrap());
+    // The last is refused before anybody asks for its token.
+    for (method, path, status) in [
+        ("GET", "/v1/posts", 401),
+        ("GET", "/v1/me/history", 401),
+        ("PUT", "/v1/users/jake/follow", 401),
+        ("PATCH", "/v1/trending", 405),
+    ] {
+        let answer = thief.ask(method, path, &[], None).await.expect(status);
+        assert!(answer.header("ratelimit").unwrap().starts_with("\"anonymous\";r="));
+    }
+    for _ in 0..7 {
+        assert_problem(&thief.get("/v1/posts").await, 429, "rate_limited", &[]);
+    }
+    for left in (0..5).rev() {
+        let answer = jake.get("/v1/posts").await.expect(200);
+        let now = answer.header("ratelimit").unwrap();
+        assert!(now.starts_with(&format!("\"user\";r={left};t=")), "{now}");
+    }
+    assert_problem(&jake.get("/v1/posts").await, 429, "rate_limited", &[]);
 }
 
 #[tokio::test]

@@ -64,6 +64,45 @@ async fn the_same_request_has_one_effect_and_one_answer() {
     .await;
 }
 
+/// What became of the post since is no matter, nor whose the post was.
+#[tokio::test]
+async fn a_wish_is_answered_again_when_its_post_is_gone() {
+    with_each_layout(async |node| {
+        let mut jake = register(node, "jake").await;
+        let mut anna = register(node, "anna").await;
+        let slug = jake.create_slug("One", &[]).await;
+        let id = &slug[slug.len() - 13..];
+        let wishes = ["less", "hide", "mute_author"];
+        for what in wishes {
+            let wish = json!({ "what": what, "post": id });
+            let key = [("idempotency-key", what)];
+            let first = anna.ask("POST", "/v1/feedback", &key, Some(&wish)).await.expect(204);
+            assert!(!replayed(&first), "{what}");
+        }
+        let path = format!("/v1/posts/{id}");
+        jake.ask("DELETE", &path, &[("if-match", "*")], None).await.expect(204);
+        for what in wishes {
+            let wish = json!({ "what": what, "post": id });
+            let key = [("idempotency-key", what)];
+            let again = anna.ask("POST", "/v1/feedback", &key, Some(&wish)).await.expect(204);
+            assert!(replayed(&again), "{what}");
+            let fresh = anna.ask("POST", "/v1/feedback", &[], Some(&wish)).await;
+            assert_problem(&fresh, 404, "not_found", &[]);
+            let gone = [("idempotency-key", "gone")];
+            let refused = anna.ask("POST", "/v1/feedback", &gone, Some(&wish)).await;
+            if what == "less" {
+                assert_problem(&refused, 404, "not_found", &[]);
+                let again = anna.ask("POST", "/v1/feedback", &gone, Some(&wish)).await;
+                assert_problem(&again, 404, "not_found", &[]);
+                assert!(!replayed(&refused) && replayed(&again));
+            } else {
+                assert_problem(&refused, 422, "invalid", &["/idempotency-key"]);
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn keys_outlive_the_process() {
     let mut node = TestNode::builder().shards(4).start().await;

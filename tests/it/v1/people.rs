@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{assert_problem, titles};
-use crate::support::{register, with_each_layout};
+use crate::support::{HttpClient, register, with_each_layout};
 
 #[tokio::test]
 async fn an_edge_is_set_and_cleared_however_often() {
@@ -61,6 +61,32 @@ async fn from_its_answer_on_a_block_hides_every_post() {
         for _ in 0..2 {
             jake.ask("DELETE", "/v1/users/anna/block", &[], None).await.expect(204);
             shown(&mut anna, 200, 1).await;
+        }
+    })
+    .await;
+}
+
+/// Of requests that meet, the last may be either; but both ends say the same then.
+#[tokio::test]
+async fn the_ends_of_a_block_agree_when_it_was_changed_at_once() {
+    with_each_layout(async |node| {
+        let mut jake = register(node, "jake").await;
+        let mut anna = register(node, "anna").await;
+        let path = format!("/v1/posts/{}", jake.create_slug("One", &[]).await);
+        let mut clients: Vec<HttpClient> = (0..8).map(|_| node.client()).collect();
+        for round in 0..20 {
+            let tries = clients.iter_mut().enumerate().map(|(number, client)| {
+                client.set_token(jake.token());
+                let method = if (number + round) % 2 == 0 { "PUT" } else { "DELETE" };
+                async move { client.ask(method, "/v1/users/anna/block", &[], None).await }
+            });
+            for answer in futures_util::future::join_all(tries).await {
+                answer.expect(204);
+            }
+            let blocks = jake.get("/v1/me/blocks").await.expect(200).json();
+            let is_blocked = !blocks["data"].as_array().unwrap().is_empty();
+            let hidden = anna.get(&path).await.status == 404;
+            assert_eq!(hidden, is_blocked, "round {round}");
         }
     })
     .await;

@@ -53,6 +53,10 @@ async fn a_post_is_recommended_once_it_is_published_and_not_once_it_is_read_or_g
         shows(&mut anna, "/v1/recommendations", &["Two"]).await;
         let mut client = node.client();
         shows(&mut client, "/v1/trending?tag=RED", &["One"]).await;
+        let too_long = format!("/v1/trending?tag={}", "x".repeat(81));
+        shows(&mut client, &too_long, &[]).await;
+        let wrong = client.get(&format!("{too_long}&limit=0")).await;
+        assert_problem(&wrong, 422, "invalid", &["/limit"]);
         shows(&mut client, "/v1/trending?window=6", &["One"]).await;
         shows(&mut anna, "/v1/trending", &[]).await;
         shows(&mut anna, "/v1/following", &[]).await;

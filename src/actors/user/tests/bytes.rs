@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use crate::actors::user::event::Event;
 use crate::actors::user::message::{Attempt, Command, Depth, Error, Feedback, Read, Reply, Tag};
 use crate::actors::user::tables::{
-    ClaimRow, FeedbackRow, HistorySizeRow, NOWHERE, ReadRow, TagRow, UserRow, feedback_key,
-    feedback_post, history_entry, history_key, tag_key, tag_of_key,
+    ClaimRow, EdgeCountRow, FeedbackRow, HistorySizeRow, NOWHERE, ReadRow, TagRow, UserRow,
+    feedback_key, feedback_post, history_entry, history_key, tag_key, tag_of_key,
 };
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::{Record, decode, encode};
@@ -46,6 +46,7 @@ fn golden_bytes_of_rows_stay() {
     golden(&HistorySizeRow { reads: 7, oldest }, &[23, 1, 7, 5, 251, 44, 1]);
     golden(&TagRow { shown: "É".into() }, &[24, 1, 2, 195, 137]);
     golden(&FeedbackRow { what: Feedback::Hide, at: Stamp(5) }, &[25, 1, 1, 5]);
+    golden(&EdgeCountRow { edges: 7 }, &[26, 1, 7]);
 }
 
 #[test]
@@ -96,6 +97,8 @@ fn golden_bytes_of_commands_and_replies_stay() {
     golden(&Reply::Forgotten { more: true }, &[17, 1, 5, 1]);
     golden(&Error::TooManyTags(500), &[18, 1, 8, 251, 244, 1]);
     golden(&Error::TooManyReads(1_000), &[18, 1, 9, 251, 232, 3]);
+    golden(&Command::RefuseUnseen { user }, &[16, 1, 17, 1]);
+    golden(&Error::PostNotFound, &[18, 1, 10]);
 }
 
 #[test]
