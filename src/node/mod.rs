@@ -7,6 +7,8 @@ mod tree;
 pub use run::{Node, NodeError};
 
 #[cfg(test)]
+mod block_tests;
+#[cfg(test)]
 mod recommendation_tests;
 #[cfg(test)]
 mod recovery_tests;

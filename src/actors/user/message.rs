@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::state_machine::Refusal;
 pub use crate::actors::user::view::{
-    Account, Attempt, Card, ClaimKind, Claimed, Depth, ExportedUser, Feedback, Interests, Place,
-    Read, Said, Tag, Viewer,
+    Account, Attempt, Card, ClaimKind, Claimed, Depth, ExportPart, ExportedUser, Feedback,
+    Interests, Place, Read, Said, Tag, Viewer,
 };
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
@@ -403,23 +403,6 @@ pub enum Edges {
     Mutes,
     /// To blocked users.
     Blocks,
-}
-
-/// What an export wants of users beside their accounts: each pass only what it writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportPart {
-    /// Nothing.
-    Accounts,
-    /// Whom they follow.
-    Follows,
-    /// Their history.
-    Reads,
-    /// The tags that they follow and mute.
-    Tags,
-    /// What they said about posts.
-    Feedback,
-    /// Whom they mute and block.
-    Hidden,
 }
 
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.

@@ -191,7 +191,7 @@ fn pair_key(user: UserId, end: u64) -> [u8; 16] {
 pub(super) fn edge_count_key(user: UserId, Table(edges): Table) -> [u8; 9] {
     let mut key = [0; 9];
     key[..8].copy_from_slice(&user.0.to_be_bytes());
-    key[8] = edges as u8;
+    key[8] = edges;
     key
 }
 

@@ -132,6 +132,23 @@ pub struct ExportedUser {
     pub feedback: Vec<Said>,
 }
 
+/// What an export wants of users beside their accounts: each pass only what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportPart {
+    /// Nothing.
+    Accounts,
+    /// Whom they follow.
+    Follows,
+    /// Their history.
+    Reads,
+    /// The tags that they follow and mute.
+    Tags,
+    /// What they said about posts.
+    Feedback,
+    /// Whom they mute and block.
+    Hidden,
+}
+
 /// One read of a post by somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
