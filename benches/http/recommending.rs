@@ -86,10 +86,12 @@ pub fn freshness(options: &Options) -> Result<(), Failed> {
         }
         Ok(probing.join().map_err(|_panic| "a probe panicked")??)
     })?;
-    println!("- beside {rate:.0} requests/s ({}, 5 % writes): half of what it can", operation.name());
-    for (what, mut times) in ["published, then listed to a follower", "read, then not listed"]
-        .into_iter()
-        .zip(probed)
+    println!(
+        "- beside {rate:.0} requests/s ({}, 5 % writes): half of what it can",
+        operation.name()
+    );
+    for (what, mut times) in
+        ["published, then listed to a follower", "read, then not listed"].into_iter().zip(probed)
     {
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];

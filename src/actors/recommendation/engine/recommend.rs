@@ -251,7 +251,9 @@ impl Engine {
         let exclude = exclude.iter().filter_map(|post| self.post_slots.get(post).copied());
         scratch.exclude.clear();
         scratch.exclude.extend(exclude);
+        // The last question may have been a follower's.
         scratch.follows.clear();
+        scratch.followed_authors = 0;
         if let Some(choices) = asker.choices {
             scratch.follows.extend(choices.follows.iter().chain(&choices.followed_tags));
             scratch.followed_authors = choices.follows.len();

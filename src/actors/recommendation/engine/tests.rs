@@ -12,6 +12,8 @@ use crate::actors::signature::Signature;
 use crate::actors::signature::mix;
 use crate::ids::{PostId, Stamp, UserId};
 
+mod lists;
+
 /// Ids of authors begin here.
 const AUTHORS: u64 = 1_000_000;
 const BEGAN_MS: u64 = 1_700_000_000_000;
