@@ -302,8 +302,12 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_bounded_and_compared_from_the_top() {
-        let shown =
-            |post, position, propensity| ShownPost { post: PostId(post), position, propensity };
+        let shown = |post, position, propensity| ShownPost {
+            post: PostId(post),
+            position,
+            propensity,
+            is_explored: propensity < 1.0,
+        };
         let mut all = Shown::default();
         let at = Stamp(5_000_000);
         all.set(UserId(1), at, vec![shown(7, 0, 1.0), shown(8, 1, 0.5), shown(9, 5, 1.0)]);

@@ -117,6 +117,9 @@ pub enum Reply {
     Rebuild(u32),
     /// So many facts wait for the new copy; 0: it serves now.
     Left(u64),
+    /// Whether it is a place of exploration: its propensity is 1 where there was nothing to choose
+    /// from.
+    pub is_explored: bool,
 }
 
 impl Record for Reply {

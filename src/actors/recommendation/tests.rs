@@ -615,7 +615,12 @@ fn exposures_are_counted_and_taught_from() {
     let reader = UserId(3);
     let asked = Query::Recommend { reader, wanted: wanted(10, now), ranking: plain() };
     let found = shard.ask(asked);
-    let place = |(position, post)| ShownPost { post, position, propensity: 1.0 };
+    let place = |(position, post)| ShownPost {
+        post,
+        position,
+        propensity: 1.0,
+        is_explored: position == 1,
+    };
     let posts = found.items.iter().map(|item| item.post);
     let shown: Vec<ShownPost> = (0_u16..).zip(posts).map(place).collect();
     let exposure = Exposure {
@@ -679,9 +684,9 @@ fn golden_bytes_stay() {
         surface: "s".into(),
         variant: "v".into(),
         weights_version: 7,
-        posts: vec![ShownPost { post, position: 1, propensity: 0.5 }],
+        posts: vec![ShownPost { post, position: 1, propensity: 0.5, is_explored: true }],
     };
-    let bytes = [64, 1, 2, 1, 1, b'r', 1, 2, 1, b's', 1, b'v', 7, 1, 9, 1, 0, 0, 0, 63];
+    let bytes = [64, 1, 2, 1, 1, b'r', 1, 2, 1, b's', 1, b'v', 7, 1, 9, 1, 0, 0, 0, 63, 1];
     golden(&Command::LogExposures { exposures: vec![exposure] }, &bytes);
     golden(&Command::BeginRebuild, &[64, 1, 3]);
     let facts = vec![Fact::PostDeleted { post }];
