@@ -72,6 +72,12 @@ pub enum Command {
 impl Record for Command {
     const KIND: u8 = 64;
 }
+    /// What the owner of a post says of it now: as `Observe`, but it counts even where its version is
+    /// known, as of a post that was denied. Replies [`Reply::Done`].
+    Repair {
+        /// What the owner says.
+        fact: Fact,
+    },
 
 impl Command {
     /// The bucket whose shard applies this command: there is one shard.

@@ -12,6 +12,7 @@ use crate::actors::signature::Signature;
 use crate::actors::signature::mix;
 use crate::ids::{PostId, Stamp, UserId};
 
+mod bounds;
 mod lists;
 
 /// Ids of authors begin here.
@@ -197,25 +198,6 @@ fn following_shows_what_is_followed_and_nothing_else() {
     let followed = answer.items.iter().find(|item| item.post == PostId(2)).unwrap();
     assert_eq!(followed.reason, Reason::FollowsTag("a".to_owned()));
     assert_eq!(followed.source, Source::FollowedTag);
-}
-
-#[test]
-fn a_flood_by_one_reader_moves_little() {
-    let mut events: Vec<Event> = (0..2_000).map(|n| post(n, n, 0, &[])).collect();
-    // Three readers on one post, and one who reads everything, again and again.
-    (0..3).for_each(|reader| events.push(read(reader, 1_999, 10)));
-    for round in 0..3 {
-        for n in 0..1_900 {
-            events.push(read(99, n, 20 + round));
-        }
-    }
-    let engine = engine(&events);
-    let counted = engine.posts.iter().map(|post| u64::from(post.readers)).sum::<u64>();
-    assert_eq!(counted, 3 + u64::from(Settings::default().burst_max));
-    assert!(engine.posts.iter().all(|post| post.readers <= 3));
-    assert_eq!(trending(&engine, None, Some(2))[0], 1_999);
-    let pairs = engine.posts.iter().map(|post| post.neighbours.all().len()).sum::<usize>();
-    assert!(pairs <= 2 * 20 * usize::from(Settings::default().burst_max));
 }
 
 #[test]
