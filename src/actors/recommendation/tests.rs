@@ -20,6 +20,8 @@ use crate::ids::{EventPosition, LogIndex, PostId, ShardId, Stamp, UserId};
 use crate::store::codec::{Record, decode, encode};
 use crate::store::tables::TestTables;
 
+mod fairness;
+
 const BEGAN_MS: u64 = 1_700_000_000_000;
 
 fn at(seconds: u64) -> Stamp {
@@ -708,6 +710,7 @@ proptest! {
     #[test]
     fn any_bytes_are_decoded_without_panic(bytes: Vec<u8>) {
         let _ = decode::<Command>(&bytes);
+    golden(&Command::Repair { fact: Fact::PostDeleted { post } }, &[64, 1, 7, 1, 9]);
         let _ = decode::<Command>(&[&[64, 1][..], &bytes].concat());
         let _ = decode::<Reply>(&bytes);
         let _ = decode::<Error>(&bytes);
