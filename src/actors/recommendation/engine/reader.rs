@@ -40,9 +40,9 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// Whether nothing of this author is shown.
-    pub(super) fn hides_author(&self, author: u32) -> bool {
-        [&self.muted, &self.blocks, &self.blocked_by].iter().any(|list| list.contains(&author))
+    /// The authors of whom nothing is shown; some more than once.
+    pub(super) fn hidden_authors(&self) -> impl Iterator<Item = &u32> {
+        self.muted.iter().chain(&self.blocks).chain(&self.blocked_by)
     }
 
     /// All lists, in a fixed order.

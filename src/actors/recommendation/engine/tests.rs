@@ -71,7 +71,11 @@ fn ids(answer: &Recommendations) -> Vec<u64> {
 }
 
 fn trending(engine: &Engine, tag: Option<&str>, window: Option<usize>) -> Vec<u64> {
-    ids(&engine.trending(tag, window, None, &plain()))
+    ids(&engine.trending(tag, window, None, &plain(), &mut Scratch::default()))
+}
+
+fn following(engine: &Engine, reader: UserId) -> Recommendations {
+    engine.following(reader, &plain(), &mut Scratch::default())
 }
 
 /// A made-up stream: `count` events of 60 readers on posts that come one by one.
@@ -188,12 +192,12 @@ fn following_shows_what_is_followed_and_nothing_else() {
         Event::AuthorFollowed { reader, author, is_on: true },
         Event::TagFollowed { reader, tag, is_on: true },
     ]);
-    let posts = |engine: &Engine| -> Vec<u64> { ids(&engine.following(reader, &plain())) };
+    let posts = |engine: &Engine| -> Vec<u64> { ids(&following(engine, reader)) };
     assert_eq!(posts(&engine), [4, 2, 1]);
-    assert_eq!(engine.following(reader, &plain()).items[0].reason, Reason::Follows(author));
+    assert_eq!(following(&engine, reader).items[0].reason, Reason::Follows(author));
     engine.apply(&Event::AuthorFollowed { reader, author, is_on: false });
     assert_eq!(posts(&engine), [4, 2]);
-    assert!(engine.following(UserId(8), &plain()).items.is_empty());
+    assert!(following(&engine, UserId(8)).items.is_empty());
     let answer = engine.recommend(reader, at(9), &plain(), &mut Scratch::default());
     let followed = answer.items.iter().find(|item| item.post == PostId(2)).unwrap();
     assert_eq!(followed.reason, Reason::FollowsTag("a".to_owned()));
@@ -369,7 +373,7 @@ proptest! {
                 let slot = one.post_slots[&PostId(post)];
                 prop_assert!(one.posts[slot as usize].is_listed());
             }
-            one.following(UserId(reader), &Options::default());
+            following(&one, UserId(reader));
         }
     }
 }
