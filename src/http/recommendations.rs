@@ -113,7 +113,8 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
             continue;
         }
         let Item { post, version: _, reason, score, source, propensity } = item;
-        shown.push(ShownPost { post, position, propensity });
+        let is_explored = source == Source::Exploration;
+        shown.push(ShownPost { post, position, propensity, is_explored });
         let reason = may_say(&reason, asked.viewer.as_deref(), &views).then_some(reason);
         list.posts.push(Recommended { view: view.clone(), reason, source, score, propensity });
     }

@@ -65,6 +65,17 @@ pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     tokio::task::spawn_blocking(work)
 }
 
+/// Frees something big where it holds nobody up; here where there is no runtime.
+pub fn free<T: Send + 'static>(big: T) {
+    #[cfg(test)]
+    if Inline::is_on() {
+        return;
+    }
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn_blocking(move || drop(big));
+    }
+}
+
 /// Begins a thread that runs beside everything else.
 ///
 /// # Errors

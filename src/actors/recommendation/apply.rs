@@ -6,7 +6,7 @@ use crate::actors::recommendation::message::{Command, Error, Exposure, Reply};
 use crate::actors::recommendation::service::Service;
 use crate::actors::recommendation::split::Splits;
 use crate::actors::state_machine::{Stop, refuse};
-use crate::ids::Stamp;
+use crate::ids::{PostId, Stamp};
 
 type Outcome = Result<Reply, Stop<Error>>;
 
@@ -30,6 +30,7 @@ impl Service {
                 }
                 Err(error) => refuse(Error::Experiments(error)),
             },
+            Command::Repair { fact } => self.repair(stamp, fact),
         }
     }
 
@@ -41,7 +42,7 @@ impl Service {
             Fact::ReaderErased { reader } => self.traffic.forget_reader(*reader),
             _ => {}
         }
-        self.copies.observe(fact);
+        self.copies.observe(stamp, fact);
         Ok(Reply::Done)
     }
 
@@ -56,11 +57,21 @@ impl Service {
 
     fn log_exposures(&mut self, stamp: Stamp, exposures: Vec<Exposure>) -> Outcome {
         for exposure in exposures {
-            let posts = exposure.posts.iter().map(|shown| shown.post).collect();
-            self.copies.observe(Fact::Shown { posts });
+            // What this ends is exploration, so it counts where it came from: see `SHOWN_ENOUGH`.
+            let explored = exposure.posts.iter().filter(|shown| shown.is_explored);
+            let posts: Vec<PostId> = explored.map(|shown| shown.post).collect();
+            if exposure.reader.is_some() && !posts.is_empty() {
+                self.copies.observe(stamp, Fact::Shown { posts });
+            }
             self.traffic.show(stamp, &exposure);
             self.learning.shown(stamp, exposure);
         }
+        Ok(Reply::Done)
+    }
+
+    fn repair(&mut self, stamp: Stamp, mut fact: Fact) -> Outcome {
+        clamp(&mut fact, stamp);
+        self.copies.repair(&fact);
         Ok(Reply::Done)
     }
 

@@ -13,17 +13,22 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::actors::recommendation::engine::event::Event as Fact;
+use crate::actors::recommendation::engine::event::{Event as Fact, Interaction};
 use crate::actors::recommendation::engine::settings::Settings;
 use crate::actors::recommendation::engine::{self, Engine, LATE, SERVING};
 use crate::actors::state_machine::{ReadTables, Tables};
+use crate::ids::{PostId, Stamp, UserId};
+use crate::seams::tasks;
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
-/// Facts that may wait for a new copy: minutes of the fastest site that was measured.
-const LATE_MAX: usize = 200_000;
-/// Of these, so many are taken in by one command: about a millisecond.
-const LATE_AT_ONCE: usize = 256;
+/// Facts that may wait for a new copy. A read, which nearly all of them are, takes 40 bytes while it
+/// waits: so they take 160 MB at most but for what is written about posts, twice that for a moment
+/// while the table grows. At 50,000 reads a second they last 80 seconds, at 1,000 an hour.
+const LATE_MAX: usize = 4_000_000;
+/// Of these, so many are taken in by one command: about four milliseconds, so that they become fewer
+/// while 50,000 more come in a second.
+const LATE_AT_ONCE: usize = 1_024;
 /// Rows of a copy that is gone which one checkpoint deletes.
 const GONE_ROWS_MAX: usize = 65_536;
 
@@ -44,9 +49,9 @@ impl Record for ServingRow {
     const KIND: u8 = 72;
 }
 
-/// A fact that waits.
+/// A fact that waits, and when it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct LateRow(Fact);
+struct LateRow(Stamp, Fact);
 
 impl Record for LateRow {
     const KIND: u8 = 73;
@@ -73,10 +78,35 @@ struct NewCopy {
     late: Late,
 }
 
-/// Facts that wait, numbered from 0.
+/// A fact that waits, in little memory.
+#[derive(Debug)]
+enum LateFact {
+    Read(UserId, PostId, Interaction, Stamp),
+    Other(Box<Fact>),
+}
+
+impl LateFact {
+    fn of(fact: Fact) -> Self {
+        match fact {
+            Fact::Interacted { reader, post, how, at } => Self::Read(reader, post, how, at),
+            other => Self::Other(Box::new(other)),
+        }
+    }
+
+    fn fact(&self) -> Fact {
+        match self {
+            Self::Read(reader, post, how, at) => {
+                Fact::Interacted { reader: *reader, post: *post, how: *how, at: *at }
+            }
+            Self::Other(fact) => (**fact).clone(),
+        }
+    }
+}
+
+/// Facts that wait, with the time at which they came, numbered from 0.
 #[derive(Debug, Default)]
 struct Late {
-    facts: VecDeque<Fact>,
+    facts: VecDeque<(Stamp, LateFact)>,
     /// The number of the first.
     first: u64,
     /// Rows are there of the facts from here…
@@ -103,20 +133,25 @@ impl Copies {
         Ok(Self { engine, serving, last, new, gone, deleted: 0 })
     }
 
-    /// Takes a fact in.
-    pub(super) fn observe(&mut self, fact: Fact) {
-        self.engine.apply(&fact);
+    /// Takes a fact in that comes now.
+    pub(super) fn observe(&mut self, now: Stamp, fact: Fact) {
+        self.engine.apply_live(&fact, now);
         let Some(new) = &mut self.new else { return };
         if let Fact::Shown { .. } = &fact {
             // The owners know nothing of it, so it is not read again: see `NewCopy::take`.
             new.engine.apply(&fact);
             return;
         }
-        new.late.facts.push_back(fact);
+        new.late.facts.push_back((now, LateFact::of(fact)));
         if new.late.facts.len() > LATE_MAX {
             tracing::warn!("too much happened during a rebuild: it is given up");
             self.give_up();
         }
+    }
+
+    /// Takes in what the owner of a post says of it now. A new copy reads that from the owner anyway.
+    pub(super) fn repair(&mut self, fact: &Fact) {
+        self.engine.repair(fact);
     }
 
     /// Begins a new copy, in place of one that was begun before; returns its number.
@@ -131,7 +166,7 @@ impl Copies {
     /// Adds facts of the owners to a new copy; `None` if it is not being made.
     pub(super) fn copy(&mut self, number: u32, facts: &[Fact]) -> Option<()> {
         let new = self.new.as_mut().filter(|new| new.number == number)?;
-        facts.iter().for_each(|fact| new.take(&self.engine, fact));
+        facts.iter().for_each(|fact| new.take(&self.engine, fact, None));
         Some(())
     }
 
@@ -144,8 +179,8 @@ impl Copies {
         }
         let new = self.new.as_mut().filter(|new| new.number == number)?;
         for _ in 0..LATE_AT_ONCE {
-            let Some(fact) = new.late.next() else { break };
-            new.take(&self.engine, &fact);
+            let Some((came, fact)) = new.late.next() else { break };
+            new.take(&self.engine, &fact.fact(), Some(came));
         }
         let left = new.late.facts.len() as u64;
         if left > 0 {
@@ -153,7 +188,8 @@ impl Copies {
         }
         let mut new = self.new.take()?;
         new.engine.set_weights(self.engine.weights().clone());
-        self.engine = new.engine;
+        // Millions of rows: freeing them would hold up all that waits for this shard.
+        tasks::free(std::mem::replace(&mut self.engine, new.engine));
         self.gone.push(std::mem::replace(&mut self.serving, new.number));
         Some(0)
     }
@@ -203,19 +239,24 @@ impl Copies {
     }
 
     fn give_up(&mut self) {
-        self.gone.extend(self.new.take().map(|new| new.number));
+        let Some(new) = self.new.take() else { return };
+        self.gone.push(new.number);
+        tasks::free(new);
     }
 }
 
 impl NewCopy {
     /// Takes a fact in. How often a post was shown no owner can tell: that is taken over from the
     /// copy that serves, once, and counted in both from then on.
-    fn take(&mut self, serving: &Engine, fact: &Fact) {
+    fn take(&mut self, serving: &Engine, fact: &Fact, came: Option<Stamp>) {
         let new = match fact {
             Fact::PostChanged { post, .. } => Some(*post).filter(|post| !self.engine.knows(*post)),
             _ => None,
         };
-        self.engine.apply(fact);
+        match came {
+            Some(came) => self.engine.apply_live(fact, came),
+            None => self.engine.apply(fact),
+        }
         if let Some(post) = new {
             self.engine.set_shown(post, serving.shown(post));
         }
@@ -233,13 +274,13 @@ impl Late {
         for number in numbers {
             let row = tables.get(LATE, &late_key(copy, number))?;
             let row = row.ok_or_else(|| engine::damaged("a fact that waits is missing"))?;
-            let LateRow(fact) = codec::decode(&row)?;
-            facts.push_back(fact);
+            let LateRow(came, fact) = codec::decode(&row)?;
+            facts.push_back((came, LateFact::of(fact)));
         }
         Ok(Self { facts, first, saved_from: first, saved_to: end })
     }
 
-    fn next(&mut self) -> Option<Fact> {
+    fn next(&mut self) -> Option<(Stamp, LateFact)> {
         let fact = self.facts.pop_front()?;
         self.first += 1;
         Some(fact)
@@ -255,10 +296,10 @@ impl Late {
             }
             self.saved_from = self.saved_from.max(self.first);
             self.saved_to = self.saved_to.max(self.first);
-            let Some(fact) = self.facts.get((self.saved_to - self.first) as usize) else {
+            let Some((came, fact)) = self.facts.get((self.saved_to - self.first) as usize) else {
                 return true;
             };
-            let row = codec::encode(&LateRow(fact.clone()));
+            let row = codec::encode(&LateRow(*came, fact.fact()));
             tables.put(LATE, late_key(copy, self.saved_to), row);
             self.saved_to += 1;
         }
@@ -271,4 +312,34 @@ fn late_key(copy: u32, number: u64) -> [u8; 12] {
     key[..4].copy_from_slice(&copy.to_be_bytes());
     key[4..].copy_from_slice(&number.to_be_bytes());
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_takes_as_little_memory_as_is_said_and_stays_what_it_was() {
+        assert_eq!(size_of::<(Stamp, LateFact)>(), 40);
+        let (reader, post) = (UserId(1), PostId(2));
+        for fact in [
+            Fact::Interacted { reader, post, how: Interaction::Comment, at: Stamp(3) },
+            Fact::PostDeleted { post },
+        ] {
+            assert_eq!(LateFact::of(fact.clone()).fact(), fact);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_given_up_is_freed_elsewhere() {
+        struct Tells(Option<std::sync::mpsc::Sender<std::thread::ThreadId>>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                self.0.take().unwrap().send(std::thread::current().id()).unwrap();
+            }
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        tasks::free(Tells(Some(tell)));
+        assert_ne!(told.recv().unwrap(), std::thread::current().id());
+    }
 }

@@ -20,6 +20,9 @@ use crate::ids::{PostId, Stamp, UserId};
 const PROPOSAL_PERIOD_MS: u64 = 1_000;
 /// Lessons a second, at most: a tenth of a core. Under load, a sample is learned.
 const LESSONS_PER_S: u64 = 1_000;
+/// Lessons from one reader in one minute, at most: the weights are everybody's.
+const LESSONS_PER_READER: u8 = 4;
+const MINUTE_MS: u64 = 60_000;
 /// Lessons at once, at most: a batch of commands is to take about a millisecond.
 const LESSONS_BURST: u64 = 16;
 /// A read that comes so much later than the latest one teaches nothing: the counters have moved on.
@@ -50,6 +53,7 @@ pub(super) struct Learning {
     is_ahead: bool,
     proposed_at: Stamp,
     budget: Budget,
+    readers: Readers,
     lessons: u64,
     /// How often weights were taken back.
     taken_back: u64,
@@ -67,6 +71,7 @@ impl Learning {
             is_ahead: false,
             proposed_at: Stamp::default(),
             budget: Budget::default(),
+            readers: Readers::default(),
             lessons: 0,
             taken_back: 0,
             shown: Shown::default(),
@@ -94,7 +99,11 @@ impl Learning {
         match fact {
             Fact::Interacted { reader, post, how: _, at } => {
                 let is_late = at.plus_ms(LATE_MAX_MS) < engine.latest_read();
-                if !is_late && engine.has_history(*reader) && self.budget.take(stamp) {
+                // What does not count teaches nothing: or one reader's flood would teach everybody.
+                let is_lesson = !is_late
+                    && engine.has_history(*reader)
+                    && engine.would_count(*reader, *post, *at, stamp);
+                if is_lesson && self.readers.may_teach(*reader, stamp) && self.budget.take(stamp) {
                     self.learn(engine, scratch, (*reader, *post), *at);
                 }
             }
@@ -208,6 +217,26 @@ impl Budget {
     }
 }
 
+/// How many lessons each reader gave in this minute; no more readers than lessons in it.
+#[derive(Debug, Default)]
+struct Readers {
+    minute: u64,
+    lessons: FxHashMap<UserId, u8>,
+}
+
+impl Readers {
+    fn may_teach(&mut self, reader: UserId, now: Stamp) -> bool {
+        let minute = now.as_millis() / MINUTE_MS;
+        if minute != self.minute || self.lessons.len() as u64 >= LESSONS_PER_S * MINUTE_MS / 1_000 {
+            self.minute = minute;
+            self.lessons.clear();
+        }
+        let lessons = self.lessons.entry(reader).or_default();
+        *lessons = lessons.saturating_add(1);
+        *lessons <= LESSONS_PER_READER
+    }
+}
+
 /// Older weights that are known to be good, and how the present ones do beside them.
 #[derive(Debug)]
 struct Trial {
@@ -302,8 +331,12 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_bounded_and_compared_from_the_top() {
-        let shown =
-            |post, position, propensity| ShownPost { post: PostId(post), position, propensity };
+        let shown = |post, position, propensity| ShownPost {
+            post: PostId(post),
+            position,
+            propensity,
+            is_explored: propensity < 1.0,
+        };
         let mut all = Shown::default();
         let at = Stamp(5_000_000);
         all.set(UserId(1), at, vec![shown(7, 0, 1.0), shown(8, 1, 0.5), shown(9, 5, 1.0)]);

@@ -19,6 +19,11 @@ use crate::store::codec::Record;
 pub const LIMIT_MAX: usize = 2 * crate::config::PAGE_MAX;
 /// Posts that one question may exclude, or name as read.
 pub const EXCLUDE_MAX: usize = 1_000;
+/// Posts of earlier pages that one question may exclude beside these: what a cursor can name. An
+/// address of 3 kB still passes every proxy.
+pub const EARLIER_MAX: usize = 240;
+/// Both together.
+pub const EXCLUDED_MAX: usize = EXCLUDE_MAX + EARLIER_MAX;
 /// Posts on one page of what is known.
 pub const KNOWN_MAX: usize = 1_000;
 
@@ -67,6 +72,12 @@ pub enum Command {
         /// In the order in which readers are looked for in them.
         experiments: Vec<Experiment>,
     },
+    /// What the owner of a post says of it now: as `Observe`, but it counts even where its version is
+    /// known, as of a post that was denied. Replies [`Reply::Done`].
+    Repair {
+        /// What the owner says.
+        fact: Fact,
+    },
 }
 
 impl Record for Command {
@@ -106,6 +117,9 @@ pub struct ShownPost {
     pub position: u16,
     /// Probability of standing there, in (0, 1].
     pub propensity: f32,
+    /// Whether it is a place of exploration: its propensity is 1 where there was nothing to choose
+    /// from.
+    pub is_explored: bool,
 }
 
 /// Answers to commands.
@@ -128,8 +142,8 @@ impl Record for Reply {
 pub struct Wanted {
     /// Posts, at most; no more than [`LIMIT_MAX`] anyhow.
     pub limit: usize,
-    /// Posts that must not be in the answer: those of earlier pages. Beyond [`EXCLUDE_MAX`], the
-    /// last ones count.
+    /// Posts that must not be in the answer: those of earlier pages, and others. Beyond
+    /// [`EXCLUDED_MAX`], the last ones count.
     pub exclude: Arc<[PostId]>,
     /// The time of the question.
     pub now: Stamp,

@@ -158,7 +158,8 @@ impl Owners {
                         && known.is_listed == (copied.visibility == Visibility::Public);
                     let Some(fact) = fact_of(copied).filter(|_| !is_same) else { continue };
                     repaired += 1;
-                    self.tell(Command::Observe { fact }).await?;
+                    // The version may be known: what was denied once is hidden at it.
+                    self.tell(Command::Repair { fact }).await?;
                 }
             }
         }

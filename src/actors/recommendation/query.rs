@@ -2,7 +2,7 @@
 
 use crate::actors::recommendation::engine::{Engine, Options};
 use crate::actors::recommendation::message::{
-    Answer, EXCLUDE_MAX, KNOWN_MAX, Known, LIMIT_MAX, Query, Ranking, Status, Wanted,
+    Answer, EXCLUDE_MAX, EXCLUDED_MAX, KNOWN_MAX, Known, LIMIT_MAX, Query, Ranking, Status, Wanted,
 };
 use crate::actors::recommendation::service::Service;
 use crate::ids::PostId;
@@ -38,10 +38,10 @@ impl Service {
                 engine.related(*post, *reader, wanted.now, &options(wanted, None), scratch)
             }
             Query::Trending { tag, window, reader, wanted } => {
-                engine.trending(tag.as_deref(), *window, *reader, &options(wanted, None))
+                engine.trending(tag.as_deref(), *window, *reader, &options(wanted, None), scratch)
             }
             Query::Following { reader, wanted } => {
-                engine.following(*reader, &options(wanted, None))
+                engine.following(*reader, &options(wanted, None), scratch)
             }
             Query::GetKnown { posts } => {
                 let posts = posts.iter().take(KNOWN_MAX);
@@ -84,7 +84,7 @@ fn known(engine: &Engine, place: u32, post: PostId) -> Known {
 
 /// What the engine is asked for, within bounds.
 fn options<'a>(wanted: &'a Wanted, ranking: Option<&Ranking>) -> Options<'a> {
-    let exclude = &wanted.exclude[wanted.exclude.len().saturating_sub(EXCLUDE_MAX)..];
+    let exclude = &wanted.exclude[wanted.exclude.len().saturating_sub(EXCLUDED_MAX)..];
     let limit = wanted.limit.min(LIMIT_MAX);
     let lists = Options { limit, exclude, ..Options::default() };
     match ranking {

@@ -8,8 +8,8 @@ use crate::actors::post::event::Event as PostEvent;
 use crate::actors::post::message::Visibility;
 use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Interaction};
 use crate::actors::recommendation::message::{
-    Answer, Command, EXCLUDE_MAX, Error, Exposure, LIMIT_MAX, Method, Query, Ranking, Reason,
-    Recommendations, Reply, ShownPost, Wanted,
+    Answer, Command, EARLIER_MAX, EXCLUDE_MAX, Error, Exposure, LIMIT_MAX, Method, Query, Ranking,
+    Reason, Recommendations, Reply, ShownPost, Wanted,
 };
 use crate::actors::recommendation::service::Service;
 use crate::actors::relay::{Delivered, Subscribes};
@@ -19,6 +19,8 @@ use crate::actors::user::event::Event as UserEvent;
 use crate::ids::{EventPosition, LogIndex, PostId, ShardId, Stamp, UserId};
 use crate::store::codec::{Record, decode, encode};
 use crate::store::tables::TestTables;
+
+mod fairness;
 
 const BEGAN_MS: u64 = 1_700_000_000_000;
 
@@ -288,6 +290,22 @@ fn questions_are_bounded() {
     let reads: Arc<[PostId]> = (0..3 * EXCLUDE_MAX as u64).map(PostId).collect();
     let found = shard.ask(Query::RecommendSession { reads, wanted: few, ranking });
     assert!(found.items.is_empty(), "all are read or excluded");
+}
+
+#[test]
+fn many_excluded_posts_do_not_bring_back_those_of_earlier_pages() {
+    let mut shard = Shard::new();
+    for post in 0..300 {
+        shard.deliver(at(post), changed(post, 1, Visibility::Public, post));
+    }
+    let earlier = 60..300;
+    let others = (10_000..).take(EXCLUDE_MAX);
+    assert_eq!(earlier.clone().count(), EARLIER_MAX);
+    let exclude: Arc<[PostId]> = earlier.clone().chain(others).map(PostId).collect();
+    let wanted = Wanted { limit: LIMIT_MAX, exclude, now: at(400) };
+    let found = shard.ask(Query::Recommend { reader: UserId(1), wanted, ranking: plain() });
+    assert!(found.items.iter().all(|item| !earlier.contains(&item.post.0)));
+    assert!(!found.items.is_empty());
 }
 
 #[test]
@@ -615,7 +633,12 @@ fn exposures_are_counted_and_taught_from() {
     let reader = UserId(3);
     let asked = Query::Recommend { reader, wanted: wanted(10, now), ranking: plain() };
     let found = shard.ask(asked);
-    let place = |(position, post)| ShownPost { post, position, propensity: 1.0 };
+    let place = |(position, post)| ShownPost {
+        post,
+        position,
+        propensity: 1.0,
+        is_explored: position == 1,
+    };
     let posts = found.items.iter().map(|item| item.post);
     let shown: Vec<ShownPost> = (0_u16..).zip(posts).map(place).collect();
     let exposure = Exposure {
@@ -679,14 +702,15 @@ fn golden_bytes_stay() {
         surface: "s".into(),
         variant: "v".into(),
         weights_version: 7,
-        posts: vec![ShownPost { post, position: 1, propensity: 0.5 }],
+        posts: vec![ShownPost { post, position: 1, propensity: 0.5, is_explored: true }],
     };
-    let bytes = [64, 1, 2, 1, 1, b'r', 1, 2, 1, b's', 1, b'v', 7, 1, 9, 1, 0, 0, 0, 63];
+    let bytes = [64, 1, 2, 1, 1, b'r', 1, 2, 1, b's', 1, b'v', 7, 1, 9, 1, 0, 0, 0, 63, 1];
     golden(&Command::LogExposures { exposures: vec![exposure] }, &bytes);
     golden(&Command::BeginRebuild, &[64, 1, 3]);
     let facts = vec![Fact::PostDeleted { post }];
     golden(&Command::CopyFacts { rebuild: 7, facts }, &[64, 1, 4, 7, 1, 1, 9]);
     golden(&Command::FinishRebuild { rebuild: 7 }, &[64, 1, 5, 7]);
+    golden(&Command::Repair { fact: Fact::PostDeleted { post } }, &[64, 1, 7, 1, 9]);
     golden(&Reply::Done, &[65, 1, 0]);
     golden(&Reply::Rebuild(7), &[65, 1, 1, 7]);
     golden(&Reply::Left(9), &[65, 1, 2, 9]);

@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::actors::recommendation::message::EARLIER_MAX;
 use crate::http::error::{Answered, Failure};
 use crate::http::query::Query;
 use crate::ids::{ID_CHARS, PostId};
@@ -10,9 +11,8 @@ use crate::ids::{ID_CHARS, PostId};
 /// First byte of a cursor: what follows may change with a release.
 const VERSION: char = '1';
 const CHECK_CHARS: usize = 16;
-/// Posts that a cursor names; who has seen so many is at the end. An address of 3 kB still passes
-/// every proxy.
-const POSTS_MAX: usize = 240;
+/// Posts that a cursor names; who has seen so many is at the end.
+const POSTS_MAX: usize = EARLIER_MAX;
 
 /// What earlier pages of a list showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

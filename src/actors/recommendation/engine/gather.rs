@@ -3,10 +3,10 @@
 use crate::actors::recommendation::engine::item::Source;
 use crate::actors::recommendation::engine::math::log2p;
 use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
-use crate::actors::recommendation::engine::post::Post;
+use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::reader::Choices;
-use crate::actors::recommendation::engine::rules::add_fresh;
-use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::rules::{PER_AUTHOR, PLACES, add_fresh};
+use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch, Unseen};
 use crate::actors::recommendation::engine::state::Engine;
 
 /// Candidates beyond which no more are taken.
@@ -44,33 +44,37 @@ pub(super) struct Asker<'a> {
 
 impl Asker<'_> {
     /// Whether a post may be shown to this reader, as far as this copy knows.
-    pub(super) fn may_see(&self, post: &Post) -> bool {
-        if !post.is_listed() || Some(post.author) == self.user {
-            return false;
-        }
-        let Some(choices) = self.choices else { return true };
-        !choices.hides_author(post.author)
-            && !post.tags().iter().any(|tag| choices.muted_tags.contains(tag))
+    pub(super) fn may_see(&self, unseen: &Unseen, post: &Post) -> bool {
+        post.is_listed()
+            && Some(post.author) != self.user
+            && !unseen.hides(post.author, post.tags())
     }
 }
 
 /// Fills `scratch` with candidates; what it says to exclude is not among them.
 pub(super) fn gather(engine: &Engine, asker: Asker<'_>, scratch: &mut Scratch) {
-    scratch.map.clear();
     scratch.candidates.clear();
-    let hidden = asker.choices.map_or(&[][..], |choices| &choices.hidden);
-    let Scratch { map, exclude, .. } = scratch;
-    for post in asker.reads.iter().chain(exclude.iter()).chain(hidden) {
-        map.get_or_insert(*post, EXCLUDED);
-    }
-    let mut taker = Taker { engine, asker, scratch };
+    exclude(asker, scratch);
+    let unseen = std::mem::take(&mut scratch.unseen);
+    let mut taker = Taker { engine, asker, unseen: &unseen, scratch };
     taker.take_followed();
     taker.take_trends();
     taker.take_interests();
-    let most = engine.settings.candidates_per_list;
-    taker.take(Source::Newest, engine.newest.posts(), most);
+    taker.take_newest();
     taker.take_together();
-    add_fresh(engine, |post| asker.may_see(post), scratch);
+    add_fresh(engine, |post| asker.may_see(&unseen, post), scratch);
+    scratch.unseen = unseen;
+}
+
+/// Notes in `scratch` what must not be shown to the reader, beside what it says to exclude.
+pub(super) fn exclude(asker: Asker<'_>, scratch: &mut Scratch) {
+    let Scratch { map, exclude, unseen, .. } = scratch;
+    map.clear();
+    let hidden = asker.choices.map_or(&[][..], |choices| &choices.hidden);
+    for post in asker.reads.iter().chain(exclude.iter()).chain(hidden) {
+        map.get_or_insert(*post, EXCLUDED);
+    }
+    unseen.fill(asker.choices);
 }
 
 /// Whether a read at this time belongs to the visit that asks now.
@@ -81,6 +85,7 @@ pub(super) fn is_same_visit(at_s: u32, now_s: u64) -> bool {
 struct Taker<'a> {
     engine: &'a Engine,
     asker: Asker<'a>,
+    unseen: &'a Unseen,
     scratch: &'a mut Scratch,
 }
 
@@ -99,7 +104,7 @@ impl Taker<'_> {
             }
             if index == next {
                 // Muted posts stay in the map without being candidates; they are few.
-                if !self.asker.may_see(&self.engine.posts[post as usize]) {
+                if !self.asker.may_see(self.unseen, &self.engine.posts[post as usize]) {
                     self.scratch.map.set(post, EXCLUDED);
                     continue;
                 }
@@ -142,12 +147,40 @@ impl Taker<'_> {
             }
         }
         for (tag, _) in strongest.into_iter().filter(|(_, weight)| *weight > 0) {
-            let tag = engine.tag(tag);
-            self.take(Source::TagNewest, tag.newest.posts(), PER_SMALL_LIST);
-            for trend in &tag.trends {
+            let first = self.scratch.candidates.len();
+            let lists = engine.tag(tag);
+            self.take(Source::TagNewest, lists.newest.posts(), PER_SMALL_LIST);
+            for trend in &lists.trends {
                 self.take(Source::TagTrend, trend.posts(), PER_SMALL_LIST);
             }
+            self.scratch.candidates[first..].iter_mut().for_each(|brought| brought.tag = tag);
         }
+    }
+
+    /// Takes the newest. Where nearly all of them are by a few authors, who cannot fill a list of
+    /// different ones, the newest of others as well.
+    fn take_newest(&mut self) {
+        let engine = self.engine;
+        let most = engine.settings.candidates_per_list;
+        self.take(Source::Newest, engine.newest.posts(), most);
+        let mut authors = std::mem::take(&mut self.scratch.authors);
+        authors.clear();
+        let mut others = 0;
+        let is_another = |authors: &mut Vec<u32>, post: u32| {
+            let author = engine.posts[post as usize].author;
+            let before = authors.iter().filter(|other| **other == author).count();
+            authors.push(author);
+            author == NONE || before < PER_AUTHOR
+        };
+        for post in engine.newest.posts().take(most) {
+            others += usize::from(is_another(&mut authors, post));
+        }
+        if others < PLACES {
+            let further = engine.newest.posts().skip(most);
+            let further = further.filter(|post| is_another(&mut authors, *post));
+            self.take(Source::Newest, further, most);
+        }
+        self.scratch.authors = authors;
     }
 
     /// Adds what is read together with the recent reads, and what that says of all candidates.
@@ -218,7 +251,7 @@ impl Taker<'_> {
 
     /// Of the candidates that only co-reads brought, keeps the strongest.
     fn keep_strongest(&mut self, listed: usize) {
-        let (engine, asker) = (self.engine, self.asker);
+        let (engine, asker, unseen) = (self.engine, self.asker, self.unseen);
         let candidates = &mut self.scratch.candidates;
         let strongest = |a: &Candidate, b: &Candidate| {
             let sum = |c: &Candidate| c.pairs[0].together + c.pairs[1].together;
@@ -230,8 +263,8 @@ impl Taker<'_> {
         }
         for at in listed..candidates.len() {
             let candidate = candidates[at];
-            if kept - listed < TOGETHER_MAX && asker.may_see(&engine.posts[candidate.post as usize])
-            {
+            let post = &engine.posts[candidate.post as usize];
+            if kept - listed < TOGETHER_MAX && asker.may_see(unseen, post) {
                 candidates[kept] = candidate;
                 self.scratch.map.set(candidate.post, kept as u16);
                 kept += 1;

@@ -20,8 +20,10 @@
 //! excluded; no reason names a post that is not listed. R3 a deleted post never comes back, and a
 //! version that is not higher than the known one changes nothing. R4 everything has a bound: reads
 //! per reader, neighbours per post, places per list, posts that were read before they were
-//! published. R5 a reader counts once per post and, in any time, at most the burst and what was
-//! refilled since.
+//! published, and tags, of which only those have a place that a listed post, a choice or an interest
+//! refers to. R5 a reader counts, in any time that passes here and not where reads are said to come
+//! from, at most the burst and what was refilled since; and once per post, until as many others as
+//! are remembered were counted, or a week after the read was deleted.
 
 mod digest;
 pub mod event;
@@ -30,6 +32,7 @@ mod fixed;
 mod gather;
 pub mod item;
 pub mod learner;
+mod listing;
 mod math;
 mod neighbours;
 mod pace;

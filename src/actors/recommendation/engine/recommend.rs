@@ -1,7 +1,7 @@
 //! Questions: what to read next.
 
 use crate::actors::recommendation::engine::features::{FEATURES, extract};
-use crate::actors::recommendation::engine::gather::{Asker, gather};
+use crate::actors::recommendation::engine::gather::{self, Asker, gather};
 use crate::actors::recommendation::engine::item::{Item, Method, Reason, Recommendations, Source};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::rules::{self, Chosen};
@@ -88,6 +88,7 @@ impl Engine {
         window: Option<usize>,
         reader: Option<UserId>,
         options: &Options<'_>,
+        scratch: &mut Scratch,
     ) -> Recommendations {
         let window = window.filter(|window| *window < self.trends.len());
         let window = window.unwrap_or_else(|| self.pace.best());
@@ -96,17 +97,21 @@ impl Engine {
             Some(tag) => self.tags.find(tag).map(|slot| self.tag(slot).trend(window)),
         };
         let asker = self.reader(reader, &[], 0);
+        self.exclude(asker, options.exclude, scratch);
         let posts = list.into_iter().flat_map(|list| list.posts());
-        let seen = posts.filter(|post| {
-            !asker.reads.contains(post) && self.is_wanted(*post, asker, options.exclude)
-        });
+        let seen = posts.filter(|post| self.is_wanted(*post, asker, scratch));
         let item = |post| self.item(post, Reason::Trending, Source::Trend);
         let items = seen.take(options.limit).map(item).collect();
         self.listed(items, Method::Trend)
     }
 
     /// The newest posts of the authors and tags that a reader follows, newest first; nothing else.
-    pub fn following(&self, reader: UserId, options: &Options<'_>) -> Recommendations {
+    pub fn following(
+        &self,
+        reader: UserId,
+        options: &Options<'_>,
+        scratch: &mut Scratch,
+    ) -> Recommendations {
         let asker = self.reader(Some(reader), &[], 0);
         let Some(choices) = asker.choices else { return self.listed(Vec::new(), Method::Latest) };
         let authors = choices.follows.iter().map(|author| &self.readers[*author as usize].newest);
@@ -114,8 +119,9 @@ impl Engine {
         let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
         places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));
         places.dedup_by_key(|place| place.post);
-        let seen =
-            places.into_iter().filter(|place| self.is_wanted(place.post, asker, options.exclude));
+        // What was read is followed nevertheless.
+        self.exclude(Asker { reads: &[], ..asker }, options.exclude, scratch);
+        let seen = places.into_iter().filter(|place| self.is_wanted(place.post, asker, scratch));
         let posts = seen.take(options.limit).map(|place| {
             let candidate = Candidate::new(place.post, Source::FollowedAuthor, [0.0; 2]);
             let reason = self.follow_reason(&candidate, asker).unwrap_or(Reason::New);
@@ -240,18 +246,29 @@ impl Engine {
         }
     }
 
-    /// Whether a post may stand in a list for this reader.
-    fn is_wanted(&self, slot: u32, asker: Asker<'_>, exclude: &[PostId]) -> bool {
-        let post = &self.posts[slot as usize];
-        let is_hidden = asker.choices.is_some_and(|choices| choices.hidden.contains(&slot));
-        !is_hidden && asker.may_see(post) && !exclude.contains(&post.id)
+    /// Notes in `scratch` what must not be shown.
+    fn exclude(&self, asker: Asker<'_>, exclude: &[PostId], scratch: &mut Scratch) {
+        self.set_exclude(exclude, scratch);
+        gather::exclude(asker, scratch);
     }
 
-    fn prepare(&self, asker: Asker<'_>, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
+    fn set_exclude(&self, exclude: &[PostId], scratch: &mut Scratch) {
         let exclude = exclude.iter().filter_map(|post| self.post_slots.get(post).copied());
         scratch.exclude.clear();
         scratch.exclude.extend(exclude);
+    }
+
+    /// Whether a post may stand in a list for this reader.
+    fn is_wanted(&self, slot: u32, asker: Asker<'_>, scratch: &Scratch) -> bool {
+        let post = &self.posts[slot as usize];
+        scratch.map.find(slot).is_none() && asker.may_see(&scratch.unseen, post)
+    }
+
+    fn prepare(&self, asker: Asker<'_>, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
+        self.set_exclude(exclude, scratch);
+        // The last question may have been a follower's.
         scratch.follows.clear();
+        scratch.followed_authors = 0;
         if let Some(choices) = asker.choices {
             scratch.follows.extend(choices.follows.iter().chain(&choices.followed_tags));
             scratch.followed_authors = choices.follows.len();
@@ -295,7 +312,10 @@ impl Engine {
         if let Some(tag) = post.tags().iter().find(|tag| tags.contains(tag)) {
             return item(Reason::FollowsTag(self.tags.name(*tag).to_owned()));
         }
-        if candidate.because != NONE && candidate.because_lift >= BECAUSE_LIFT_MIN {
+        // Where nothing else brought the post, a weak reason is the true one.
+        let is_because =
+            candidate.because_lift >= BECAUSE_LIFT_MIN || candidate.source == Source::Together;
+        if candidate.because != NONE && is_because {
             let read = &self.posts[candidate.because as usize];
             // What is hidden by now must not be named.
             if read.is_listed() {
@@ -303,15 +323,26 @@ impl Engine {
             }
         }
         item(match candidate.source {
-            Source::TagTrend | Source::TagNewest => match post.tags().first() {
-                Some(tag) => Reason::Interest(self.tags.name(*tag).to_owned()),
-                None => Reason::New,
-            },
-            Source::Trend => Reason::Trending,
-            Source::FollowedAuthor | Source::FollowedTag | Source::Newest => Reason::New,
+            Source::TagTrend | Source::TagNewest if candidate.tag != NONE => {
+                Reason::Interest(self.tags.name(candidate.tag).to_owned())
+            }
+            Source::Trend | Source::TagTrend => Reason::Trending,
+            Source::FollowedAuthor | Source::FollowedTag | Source::Newest | Source::TagNewest => {
+                Reason::New
+            }
             Source::Exploration => Reason::Exploring,
-            Source::Together => Reason::Trending,
+            Source::Together => self.plain_reason(candidate.post),
         })
+    }
+
+    /// What may be said of a post whose real reason must not be named.
+    fn plain_reason(&self, slot: u32) -> Reason {
+        let first = self.settings.candidates_per_list;
+        match self.trends.iter().any(|trend| trend.posts().take(first).any(|post| post == slot)) {
+            true => Reason::Trending,
+            false if rules::is_fresh(&self.posts[slot as usize]) => Reason::Exploring,
+            false => Reason::New,
+        }
     }
 
     fn follow_reason(&self, candidate: &Candidate, asker: Asker<'_>) -> Option<Reason> {

@@ -1,5 +1,7 @@
 //! From scores to a list: variety, room for the new, and nothing of one author only.
 
+use std::cmp::Ordering;
+
 use crate::actors::recommendation::engine::item::{Method, Source};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::recommend::Options;
@@ -9,12 +11,17 @@ use crate::actors::signature::mix;
 
 /// Candidates among which variety is made.
 const BEST: usize = 50;
-/// Posts of one author in so many places.
-const PER_AUTHOR: usize = 2;
-const PLACES: usize = 10;
+/// Candidates after the best that are looked at when none of the best has room.
+const FURTHER: usize = 256;
+/// Posts of one author in so many places, and of those that compete for a place of exploration.
+pub(super) const PER_AUTHOR: usize = 2;
+pub(super) const PLACES: usize = 10;
 /// Score that a post loses when it has just the tags of one that stands before it.
 const SAMENESS: f32 = 0.3;
-/// A post is under-exposed while it was shown no more often than this.
+/// A post is under-exposed until signed-in readers were shown it so often in a place of exploration.
+/// Other places and anonymous readers do not count: one address that asks again and again would end
+/// the exploration of a post, and what the ranker shows anyway tells nothing of whom it is not for.
+/// Where hardly anybody signs in, what is explored ends with the newest posts.
 const SHOWN_ENOUGH: u32 = 20;
 /// Places in ten for exploration, at most.
 const EXPLORE_MAX: usize = 2;
@@ -62,10 +69,11 @@ pub(super) fn choose(
     method: Method,
     scratch: &mut Scratch,
 ) -> Vec<Chosen> {
-    rank(options.limit.max(BEST), method, scratch);
+    let best = rank(options.limit.max(BEST), method, scratch);
     let explore = options.explore.min(EXPLORE_MAX);
     let mut chosen = Vec::with_capacity(options.limit);
-    let mut picker = Picker { engine, left: scratch.ranking.clone() };
+    let further = Further { indexes: scratch.ranking.split_off(best), is_sorted: false };
+    let mut picker = Picker { engine, left: scratch.ranking.clone(), further };
     while chosen.len() < options.limit {
         let from_end = PLACES - 1 - chosen.len() % PLACES;
         let random = mix(options.random.wrapping_add(chosen.len() as u64));
@@ -78,29 +86,49 @@ pub(super) fn choose(
     chosen
 }
 
-/// Sorts the best candidates, best first; of equals, the post that was heard of first.
-fn rank(most: usize, method: Method, scratch: &mut Scratch) {
+/// Brings so many of the best candidates to the front, best first, and returns how many there are.
+fn rank(most: usize, method: Method, scratch: &mut Scratch) -> usize {
     let Scratch { candidates, scores, ranking, .. } = scratch;
     ranking.clear();
     ranking.extend(0..candidates.len() as u16);
     if method == Method::Together {
         ranking.retain(|index| scores[usize::from(*index)] > 0.0);
     }
-    let order = |a: &u16, b: &u16| {
-        let (a, b) = (usize::from(*a), usize::from(*b));
-        scores[b].total_cmp(&scores[a]).then(candidates[a].post.cmp(&candidates[b].post))
-    };
+    let best = ranking.len().min(most);
     if ranking.len() > most {
-        ranking.select_nth_unstable_by(most, order);
-        ranking.truncate(most);
+        ranking.select_nth_unstable_by(most, |a, b| order(candidates, scores, *a, *b));
     }
-    ranking.sort_unstable_by(order);
+    ranking[..best].sort_unstable_by(|a, b| order(candidates, scores, *a, *b));
+    best
+}
+
+/// Best first; of equals, the post that was heard of first.
+fn order(candidates: &[Candidate], scores: &[f32], a: u16, b: u16) -> Ordering {
+    let (a, b) = (usize::from(a), usize::from(b));
+    scores[b].total_cmp(&scores[a]).then(candidates[a].post.cmp(&candidates[b].post))
+}
+
+/// The candidates after the best ones, which are seldom needed: so they are sorted when they are.
+struct Further {
+    indexes: Vec<u16>,
+    is_sorted: bool,
+}
+
+impl Further {
+    fn sort(&mut self, scratch: &Scratch) {
+        if !self.is_sorted {
+            let Scratch { candidates, scores, .. } = scratch;
+            self.indexes.sort_unstable_by(|a, b| order(candidates, scores, *a, *b));
+            self.is_sorted = true;
+        }
+    }
 }
 
 struct Picker<'a> {
     engine: &'a Engine,
-    /// Candidates that are not chosen yet, best first.
+    /// The best candidates that are not chosen yet, best first.
     left: Vec<u16>,
+    further: Further,
 }
 
 impl Picker<'_> {
@@ -131,8 +159,25 @@ impl Picker<'_> {
                 best = Some((at, score));
             }
         }
-        let index = self.left.remove(best?.0);
+        let index = match best {
+            Some((at, _)) => self.left.remove(at),
+            None => self.next_further(chosen, scratch)?,
+        };
         Some(Chosen { index, propensity: 1.0, is_explored: false })
+    }
+
+    /// When none of the best has room: the first one after them that has. When there is none either,
+    /// the best of all: a full list of few authors is better than a short one.
+    fn next_further(&mut self, chosen: &[Chosen], scratch: &Scratch) -> Option<u16> {
+        self.further.sort(scratch);
+        let mut after = self.further.indexes.iter().take(FURTHER);
+        let at = after.position(|index| self.has_room(self.post(*index, scratch), chosen, scratch));
+        match at {
+            Some(at) => Some(self.further.indexes.remove(at)),
+            None if !self.left.is_empty() => Some(self.left.remove(0)),
+            None if !self.further.indexes.is_empty() => Some(self.further.indexes.remove(0)),
+            None => None,
+        }
     }
 
     /// A post that few have seen, at random.
@@ -151,6 +196,7 @@ impl Picker<'_> {
         scratch.pool = pool;
         let index = picked?;
         self.left.retain(|left| *left != index);
+        self.further.indexes.retain(|further| *further != index);
         Some(Chosen { index, propensity, is_explored: true })
     }
 
@@ -180,9 +226,15 @@ impl Picker<'_> {
 /// Adds the posts that few have seen to the candidates: of the newest, which the reader may see.
 pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratch: &mut Scratch) {
     scratch.fresh.clear();
+    let mut authors = [NONE; FRESH_MAX];
     for slot in engine.newest.posts() {
         let post = &engine.posts[slot as usize];
-        if post.shown >= SHOWN_ENOUGH || scratch.fresh.len() >= FRESH_MAX || !may_see(post) {
+        if !is_fresh(post) || scratch.fresh.len() >= FRESH_MAX || !may_see(post) {
+            continue;
+        }
+        // One author's many posts would keep out everybody else's.
+        let same = authors[..scratch.fresh.len()].iter().filter(|author| **author == post.author);
+        if post.author != NONE && same.count() >= PER_AUTHOR {
             continue;
         }
         let next = scratch.candidates.len() as u16;
@@ -193,8 +245,14 @@ pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratc
         if index == next {
             scratch.candidates.push(Candidate::new(slot, Source::Exploration, [1.0; 2]));
         }
+        authors[scratch.fresh.len()] = post.author;
         scratch.fresh.push(index);
     }
+}
+
+/// Whether few have seen a post.
+pub(super) fn is_fresh(post: &Post) -> bool {
+    post.shown < SHOWN_ENOUGH
 }
 
 /// Posts that compete for a place of exploration.

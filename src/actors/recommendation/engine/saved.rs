@@ -115,9 +115,11 @@ impl Engine {
         engine.reader_slots =
             readers.iter().map(|reader| reader.id).zip(slots(readers.len())).collect();
         let unknown = posts.iter().filter(|post| post.status == Status::Unknown).count();
+        let of_posts = posts.iter().flat_map(|post| post.tags().iter().copied());
+        let of_readers = readers.iter().flat_map(Reader::held_tags);
+        engine.tags = Tags::of_saved(tags, of_posts.chain(of_readers));
         engine.posts = Rows::written(posts);
         engine.readers = Rows::written(readers);
-        engine.tags = Tags::of_saved(tags);
         engine.newest = shared.newest;
         engine.trends = shared.trends;
         engine.pace = shared.pace;

@@ -2,6 +2,7 @@
 
 use crate::actors::recommendation::engine::item::Source;
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
+use crate::actors::recommendation::engine::reader::Choices;
 
 /// In place of a candidate: this post must not be recommended to this reader.
 pub(super) const EXCLUDED: u16 = u16::MAX;
@@ -38,6 +39,8 @@ pub(super) struct Candidate {
     /// The recent read that says most for it.
     pub(super) because: u32,
     pub(super) because_lift: f32,
+    /// The tag whose list brought it; [`EMPTY`] for every other list.
+    pub(super) tag: u32,
 }
 
 impl Candidate {
@@ -48,7 +51,9 @@ impl Candidate {
             pairs: [Evidence::default(); SPEEDS],
             share,
             because: EMPTY,
-            because_lift: 0.0,
+            // So that a read of which nothing much follows is known nevertheless.
+            because_lift: -1.0,
+            tag: EMPTY,
         }
     }
 }
@@ -72,9 +77,40 @@ pub struct Scratch {
     /// Authors whom the reader follows, then tags.
     pub(super) follows: Vec<u32>,
     pub(super) followed_authors: usize,
+    pub(super) unseen: Unseen,
+    /// Authors of the newest posts.
+    pub(super) authors: Vec<u32>,
 }
 
-/// From posts to small numbers; never iterated.
+/// Whose posts, and posts with which tags, the reader must not be shown. In place of the reader's
+/// lists, which hold thousands and would be searched for each candidate.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    authors: SlotMap,
+    tags: SlotMap,
+}
+
+impl Unseen {
+    /// Takes over what a reader chose.
+    pub(super) fn fill(&mut self, choices: Option<&Choices>) {
+        self.authors.clear();
+        self.tags.clear();
+        let Some(choices) = choices else { return };
+        for author in choices.hidden_authors() {
+            self.authors.get_or_insert(*author, EXCLUDED);
+        }
+        for tag in &choices.muted_tags {
+            self.tags.get_or_insert(*tag, EXCLUDED);
+        }
+    }
+
+    /// Whether a post must not be shown for its author or a tag.
+    pub(super) fn hides(&self, author: u32, tags: &[u32]) -> bool {
+        self.authors.find(author).is_some() || tags.iter().any(|tag| self.tags.find(*tag).is_some())
+    }
+}
+
+/// From posts, or authors or tags, to small numbers; never iterated.
 #[derive(Debug, Default)]
 pub(super) struct SlotMap {
     places: Vec<(u32, u16)>,
@@ -83,9 +119,7 @@ pub(super) struct SlotMap {
 
 impl SlotMap {
     pub(super) fn clear(&mut self) {
-        if self.places.is_empty() {
-            self.places.resize(PLACES_MIN, (EMPTY, 0));
-        } else {
+        if self.used > 0 {
             self.places.fill((EMPTY, 0));
         }
         self.used = 0;
@@ -114,6 +148,9 @@ impl SlotMap {
 
     /// The number of a post.
     pub(super) fn find(&self, post: u32) -> Option<u16> {
+        if self.used == 0 {
+            return None;
+        }
         let mut at = self.first(post);
         while self.places[at].0 != EMPTY {
             if self.places[at].0 == post {
@@ -126,6 +163,9 @@ impl SlotMap {
 
     /// Sets the number of a post that is in the map.
     pub(super) fn set(&mut self, post: u32, value: u16) {
+        if self.used == 0 {
+            return;
+        }
         let mut at = self.first(post);
         while self.places[at].0 != post {
             if self.places[at].0 == EMPTY {

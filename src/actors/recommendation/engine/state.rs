@@ -6,8 +6,8 @@ use crate::actors::recommendation::engine::event::{Event, Feedback};
 use crate::actors::recommendation::engine::gather::is_same_visit;
 use crate::actors::recommendation::engine::neighbours::{Neighbours, PAIR, SPEEDS};
 use crate::actors::recommendation::engine::pace::{self, Pace};
-use crate::actors::recommendation::engine::post::{NONE, Post, Status};
-use crate::actors::recommendation::engine::reader::{Reader, choose};
+use crate::actors::recommendation::engine::post::{NONE, Post, Status, TAGS_MAX};
+use crate::actors::recommendation::engine::reader::{Reader, choose, choose_tag};
 use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
 use crate::actors::recommendation::engine::tag::{Tag, Tags};
@@ -16,15 +16,20 @@ use crate::actors::recommendation::engine::weights::Weights;
 use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
-/// Places in the list of a trend.
-const TREND_PLACES: usize = 96;
-/// Places in the list of the newest posts.
-const NEWEST_PLACES: usize = 256;
-/// Places in the list of an author's newest posts.
-const AUTHOR_PLACES: usize = 16;
+/// A read may claim to be so old and bring the tokens of that time.
+const CLAIMED_MS: u64 = 10 * 60_000;
 /// How much nearer reads count in a pair: by place back in the history, in 1/64.
 const NEARNESS: [u16; 20] =
     [64, 54, 46, 39, 33, 28, 24, 20, 17, 15, 13, 11, 9, 8, 7, 6, 5, 4, 3, 3];
+
+/// Whose word an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// News, which may be told twice and late.
+    News,
+    /// An answer of the owner.
+    Owner,
+}
 
 /// The recommendation engine: what is known of posts and readers, and the ranker's weights.
 ///
@@ -68,8 +73,24 @@ impl Engine {
         }
     }
 
-    /// Takes an event in. What is late, repeated or makes no sense has no effect.
+    /// Takes an event in, as of the time at which it happened. What is late, repeated or makes no
+    /// sense has no effect.
     pub fn apply(&mut self, event: &Event) {
+        self.take(event, None, Word::News);
+    }
+
+    /// The same for an event that arrives now: how much a reader counts goes by about that time,
+    /// whatever time a read is said to have.
+    pub fn apply_live(&mut self, event: &Event, arrived: Stamp) {
+        self.take(event, Some(arrived), Word::News);
+    }
+
+    /// The same for what the owner of a post says now: it counts even where its version is known.
+    pub fn repair(&mut self, event: &Event) {
+        self.take(event, None, Word::Owner);
+    }
+
+    fn take(&mut self, event: &Event, arrived: Option<Stamp>, word: Word) {
         match event {
             Event::PostChanged {
                 post,
@@ -82,23 +103,28 @@ impl Engine {
             } => {
                 let slot = self.post_slot(*post);
                 let known = &self.posts[slot as usize];
-                let is_old = known.status != Status::Unknown && known.version >= *version;
+                let is_old = known.status != Status::Unknown
+                    && (known.version > *version
+                        || known.version == *version && word != Word::Owner);
                 if is_old || known.status == Status::Deleted {
                     return;
                 }
                 let author = author.map_or(NONE, |author| self.reader_slot(author));
-                let tags: Vec<u32> = tags.iter().map(|tag| self.tags.slot(tag)).collect();
                 self.unlist(slot);
+                // Held before the old ones are released: most of them are the same.
+                let listed = tags.iter().take(if *is_listed { TAGS_MAX } else { 0 });
+                let tags: Vec<u32> = listed.map(|tag| self.tags.hold(tag)).collect();
+                self.release_tags(slot);
                 let post = &mut self.posts[slot as usize];
-                let is_new = post.status == Status::Unknown;
-                self.unknown -= usize::from(is_new);
+                let was_listed = post.is_listed();
+                self.unknown -= usize::from(post.status == Status::Unknown);
                 post.version = *version;
                 post.author = author;
                 post.born_ms = published_at.as_millis();
                 post.set_tags(tags.into_iter());
                 post.signature = *signature;
                 post.status = if *is_listed { Status::Listed } else { Status::Hidden };
-                if is_new && author != NONE {
+                if *is_listed && !was_listed && author != NONE {
                     self.wrote(author, slot);
                 }
                 self.list(slot);
@@ -106,13 +132,16 @@ impl Engine {
             Event::PostDeleted { post } => {
                 let slot = self.post_slot(*post);
                 self.unlist(slot);
+                self.release_tags(slot);
                 let post = &mut self.posts[slot as usize];
                 self.unknown -= usize::from(post.status == Status::Unknown);
                 post.status = Status::Deleted;
                 post.neighbours.clear();
                 post.signature = Signature::default();
             }
-            Event::Interacted { reader, post, how: _, at } => self.read(*reader, *post, *at),
+            Event::Interacted { reader, post, how: _, at } => {
+                self.read(*reader, *post, *at, token_ms(*at, arrived.unwrap_or(*at)));
+            }
             Event::ReadForgotten { reader, post } => {
                 if let Some((reader, post)) = self.known(*reader, *post) {
                     self.readers[reader as usize].remove_read(post);
@@ -121,7 +150,9 @@ impl Engine {
             Event::ReaderErased { reader } => {
                 if let Some(slot) = self.reader_slots.get(reader) {
                     // The slot stays: posts by the reader may be kept by their owner.
-                    self.readers[*slot as usize].erase();
+                    let reader = &mut self.readers[*slot as usize];
+                    reader.held_tags().for_each(|tag| self.tags.release(tag));
+                    reader.erase();
                 }
             }
             Event::AuthorFollowed { reader, author, is_on } => {
@@ -133,12 +164,14 @@ impl Engine {
                 choose(&mut self.reader_mut(*reader).choices_mut().muted, author, *is_on);
             }
             Event::TagFollowed { reader, tag, is_on } => {
-                let tag = self.tags.slot(tag);
-                choose(&mut self.reader_mut(*reader).choices_mut().followed_tags, tag, *is_on);
+                let Some(slot) = self.chooser(*reader, *is_on) else { return };
+                let choices = self.readers[slot as usize].choices_mut();
+                choose_tag(&mut choices.followed_tags, tag, *is_on, &mut self.tags);
             }
             Event::TagMuted { reader, tag, is_on } => {
-                let tag = self.tags.slot(tag);
-                choose(&mut self.reader_mut(*reader).choices_mut().muted_tags, tag, *is_on);
+                let Some(slot) = self.chooser(*reader, *is_on) else { return };
+                let choices = self.readers[slot as usize].choices_mut();
+                choose_tag(&mut choices.muted_tags, tag, *is_on, &mut self.tags);
             }
             Event::Feedback { reader, post, what } => self.feedback(*reader, *post, *what),
             Event::Blocked { user, target, is_on } => {
@@ -180,8 +213,19 @@ impl Engine {
         &self.settings
     }
 
-    fn read(&mut self, reader: UserId, post: PostId, at: Stamp) {
-        if !self.post_slots.contains_key(&post) && self.unknown >= self.settings.unknown_posts_max {
+    /// Whether a read that arrives now is about to count: nobody's own, not read before, and not one
+    /// of a flood.
+    pub fn would_count(&self, reader: UserId, post: PostId, at: Stamp, arrived: Stamp) -> bool {
+        let Some((who, slot)) = self.known(reader, post) else { return false };
+        let (reader, post) = (&self.readers[who as usize], &self.posts[slot as usize]);
+        post.status != Status::Deleted
+            && post.author != who
+            && !reader.has_read(slot)
+            && reader.would_count(&self.settings, slot, token_ms(at, arrived))
+    }
+
+    fn read(&mut self, reader: UserId, post: PostId, at: Stamp, arrived_ms: u64) {
+        if !self.post_slots.contains_key(&post) && !self.may_be_unknown(reader, arrived_ms) {
             return;
         }
         let (slot, who) = (self.post_slot(post), self.reader_slot(reader));
@@ -192,7 +236,8 @@ impl Engine {
         if post.status == Status::Deleted || post.author == who || reader.has_read(slot) {
             return;
         }
-        if reader.may_count(&self.settings, now_ms) {
+        let is_counted = reader.may_count(&self.settings, slot, arrived_ms);
+        if is_counted {
             let last_s = reader.recent().next().map(|(_, at_s)| at_s);
             let is_continued = last_s.is_some_and(|last_s| is_same_visit(last_s, now_ms / 1000));
             self.pace.saw(&self.trends, slot);
@@ -207,8 +252,17 @@ impl Engine {
         }
         let post = &self.posts[slot as usize];
         let reader = &mut self.readers[who as usize];
-        reader.like(post.tags(), (post.author != NONE).then_some(post.author));
-        reader.add_read(&self.settings, slot, now_ms);
+        let author = (post.author != NONE).then_some(post.author);
+        reader.like(post.tags(), author, &mut self.tags);
+        reader.add_read(&self.settings, slot, now_ms, is_counted);
+    }
+
+    /// Whether a read may overtake its post. Not for a reader who has no token left: whoever reads
+    /// drafts of their own would fill the place of everybody else's.
+    fn may_be_unknown(&self, reader: UserId, arrived_ms: u64) -> bool {
+        let known = self.reader_slots.get(&reader).map(|slot| &self.readers[*slot as usize]);
+        self.unknown < self.settings.unknown_posts_max
+            && known.is_none_or(|reader| reader.has_token(&self.settings, arrived_ms))
     }
 
     /// Notes when a post comes into the trend: who was here since and did not read it, passed it
@@ -240,8 +294,8 @@ impl Engine {
         let post = &self.posts[slot as usize];
         let reader = &mut self.readers[author as usize];
         if !reader.has_read(slot) {
-            reader.like(post.tags(), None);
-            reader.add_read(&self.settings, slot, post.born_ms);
+            reader.like(post.tags(), None, &mut self.tags);
+            reader.add_read(&self.settings, slot, post.born_ms, true);
         }
     }
 
@@ -261,52 +315,26 @@ impl Engine {
         let known = &self.posts[slot as usize];
         if known.is_listed() && known.version == version {
             self.unlist(slot);
+            self.release_tags(slot);
             self.posts[slot as usize].status = Status::Hidden;
         }
     }
 
-    /// Puts a post into the lists it belongs to.
-    fn list(&mut self, slot: u32) {
-        let post = &self.posts[slot as usize];
-        if !post.is_listed() {
-            return;
-        }
-        let born_ms = post.born_ms;
-        self.newest.set(slot, born_ms, NEWEST_PLACES);
-        if post.author != NONE {
-            self.readers[post.author as usize].newest.set(slot, born_ms, AUTHOR_PLACES);
-        }
-        for tag in post.tags() {
-            self.tags.list(*tag, slot, born_ms);
-        }
-        self.list_trends(slot);
+    /// The tags of a post that is not listed any more are none of its concern.
+    fn release_tags(&mut self, slot: u32) {
+        let post = &mut self.posts[slot as usize];
+        post.tags().iter().for_each(|tag| self.tags.release(*tag));
+        post.set_tags(std::iter::empty());
     }
 
-    fn list_trends(&mut self, slot: u32) {
-        let post = &self.posts[slot as usize];
-        if !post.is_listed() || post.readers == 0 {
-            return;
-        }
-        for (window, trend) in self.trends.iter_mut().enumerate() {
-            trend.set(slot, post.trend_order(&self.settings, window), TREND_PLACES);
-        }
-        for tag in post.tags() {
-            self.tags.list_trend(*tag, slot, post, &self.settings);
-        }
-    }
-
-    fn unlist(&mut self, slot: u32) {
-        let post = &self.posts[slot as usize];
-        if !post.is_listed() {
-            return;
-        }
-        self.newest.remove(slot);
-        self.trends.iter_mut().for_each(|trend| trend.remove(slot));
-        if post.author != NONE {
-            self.readers[post.author as usize].newest.remove(slot);
-        }
-        for tag in post.tags() {
-            self.tags.unlist(*tag, slot);
+    /// The slot of somebody who chooses. Who takes back what was never chosen needs none.
+    fn chooser(&mut self, reader: UserId, is_on: bool) -> Option<u32> {
+        match is_on {
+            true => Some(self.reader_slot(reader)),
+            false => {
+                let slot = *self.reader_slots.get(&reader)?;
+                self.readers[slot as usize].choices.is_some().then_some(slot)
+            }
         }
     }
 
@@ -404,4 +432,10 @@ impl Engine {
     pub(super) fn tag(&self, slot: u32) -> &Tag {
         self.tags.get(slot)
     }
+}
+
+/// The time that a read has for the tokens of its reader: what it says, but not long ago. The delay
+/// of an ordinary read is below that, so a rebuild, which knows no arrivals, finds the same.
+fn token_ms(at: Stamp, arrived: Stamp) -> u64 {
+    at.as_millis().max(arrived.as_millis().saturating_sub(CLAIMED_MS))
 }

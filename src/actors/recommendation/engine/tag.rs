@@ -1,5 +1,6 @@
 //! What is kept of tags.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -41,7 +42,7 @@ impl Tag {
     }
 }
 
-/// A tag as it is written.
+/// A tag as it is written; a free slot has no name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedTag {
     name: String,
@@ -52,33 +53,87 @@ impl Record for SavedTag {
     const KIND: u8 = 70;
 }
 
-/// All tags, by name and by slot.
+/// The tags that something refers to, by name and by slot: a listed post, or a reader's choice or
+/// interest, each of which has a bound. So the tags have one, whatever one account does; a slot to
+/// which nothing refers any more is given to the next new tag.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tags {
     slots: FxHashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
     all: Rows<Tag>,
+    /// How often each slot is referred to. Follows from posts and readers, so it is not written.
+    held: Vec<u32>,
+    /// Slots of no tag. The lowest is given first, so that the order in which they became free,
+    /// which is not written, does not matter.
+    free: BTreeSet<u32>,
 }
 
 impl Tags {
-    /// The slot of a name, a new one if there is none.
-    pub(super) fn slot(&mut self, name: &str) -> u32 {
-        if let Some(slot) = self.slots.get(name) {
-            return *slot;
-        }
-        let slot = self.all.push(Tag::default());
-        let name: Arc<str> = name.into();
-        self.slots.insert(Arc::clone(&name), slot);
-        self.names.push(name);
+    /// Refers to a tag by its name; returns its slot, a new one if there is none.
+    pub(super) fn hold(&mut self, name: &str) -> u32 {
+        let slot = self.find(name).unwrap_or_else(|| self.new_slot(name));
+        self.held[slot as usize] += 1;
         slot
     }
 
-    /// The tags as they were written, in the order of their slots.
-    pub(super) fn of_saved(saved: Vec<SavedTag>) -> Self {
+    /// Refers to a tag that something refers to already.
+    pub(super) fn hold_again(&mut self, slot: u32) {
+        self.held[slot as usize] += 1;
+    }
+
+    /// Refers to a tag once less. After the last time there is no such tag.
+    pub(super) fn release(&mut self, slot: u32) {
+        let held = &mut self.held[slot as usize];
+        debug_assert!(*held > 0, "a tag was released more often than held");
+        *held = held.saturating_sub(1);
+        if *held == 0 {
+            let name = std::mem::take(&mut self.names[slot as usize]);
+            self.slots.remove(&name);
+            self.all[slot as usize] = Tag::default();
+            self.free.insert(slot);
+        }
+    }
+
+    fn new_slot(&mut self, name: &str) -> u32 {
+        let name: Arc<str> = name.into();
+        let slot = match self.free.pop_first() {
+            Some(slot) => {
+                // Marked as changed, for its row has the name.
+                self.all[slot as usize] = Tag::default();
+                self.names[slot as usize] = Arc::clone(&name);
+                slot
+            }
+            None => {
+                self.names.push(Arc::clone(&name));
+                self.held.push(0);
+                self.all.push(Tag::default())
+            }
+        };
+        self.slots.insert(name, slot);
+        slot
+    }
+
+    /// The tags as they were written, in the order of their slots, and what refers to them.
+    pub(super) fn of_saved(saved: Vec<SavedTag>, references: impl Iterator<Item = u32>) -> Self {
         let names: Vec<Arc<str>> = saved.iter().map(|saved| saved.name.as_str().into()).collect();
-        let slots = names.iter().cloned().zip(0..).collect();
         let all = saved.into_iter().map(|saved| saved.tag).collect();
-        Self { slots, names, all: Rows::written(all) }
+        let mut held = vec![0; names.len()];
+        for slot in references {
+            if let Some(held) = held.get_mut(slot as usize) {
+                *held += 1;
+            }
+        }
+        let slots = || (0_u32..).zip(&held);
+        let free = slots().filter(|(_, held)| **held == 0).map(|(slot, _)| slot).collect();
+        let named = slots().filter(|(_, held)| **held > 0);
+        let slots = named.map(|(slot, _)| (Arc::clone(&names[slot as usize]), slot)).collect();
+        Self { slots, names, all: Rows::written(all), held, free }
+    }
+
+    /// Slots that there are, free ones included.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.names.len()
     }
 
     /// A tag that has changed; counts as written from now on.
@@ -137,7 +192,8 @@ impl Tags {
         let lists = self.all.iter().flat_map(|tag| std::iter::once(&tag.newest).chain(&tag.trends));
         self.all.heap_bytes()
             + self.slots.capacity() * (size_of::<(Arc<str>, u32)>() + 1)
-            + self.names.capacity() * size_of::<Arc<str>>()
+            + self.names.capacity() * (size_of::<Arc<str>>() + size_of::<u32>())
+            + self.free.len() * size_of::<u32>()
             + self.slots.keys().map(|name| name.len()).sum::<usize>()
             + lists.map(TopList::heap_bytes).sum::<usize>()
     }

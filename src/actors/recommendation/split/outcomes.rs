@@ -9,6 +9,8 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::recommendation::message::Exposure;
+use crate::actors::recommendation::split::experiment::BUCKETS;
+use crate::actors::signature::mix;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// How long after it was shown a read of a post counts.
@@ -45,25 +47,22 @@ pub(super) struct Waiting {
     /// Post, how often it would have to be shown to make up for its propensity, and whether it was
     /// a place of exploration.
     posts: Vec<(PostId, u64, bool)>,
-    /// How many were shown, and how many of them were read.
-    shown: u64,
-    read: u64,
 }
 
-/// Sums over answers, of which each is one draw: what one reader does in one answer hangs together.
+/// Sums over the answers of a bucket's readers, by bucket. Readers were drawn, not answers, and what
+/// one reader does in all answers hangs together: so a bucket of readers is one draw.
+pub(super) type Sums = BTreeMap<u16, BucketSums>;
+
+/// Sums of one bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sums {
+pub(super) struct BucketSums {
     answers: u64,
     shown: u64,
-    shown_squared: u64,
     read: u64,
-    read_squared: u64,
-    read_shown: u64,
-    explored: u64,
+    /// How often the posts in places of exploration would have to be shown to make up for their
+    /// propensity; and of those that were read.
     weight: u64,
-    weight_squared: u64,
     weight_read: u64,
-    weight_squared_read: u64,
 }
 
 /// What one variant came to.
@@ -92,7 +91,8 @@ pub struct VariantOutcome {
 pub struct Estimate {
     /// The estimate.
     pub value: f64,
-    /// Half of the interval: 1.96 standard errors, by the delta method for a ratio of sums.
+    /// Half of the interval: 1.96 standard errors, by the delta method for a ratio of sums over
+    /// buckets of readers; 1 where there is only one bucket.
     pub margin: f64,
 }
 
@@ -105,23 +105,19 @@ impl Outcomes {
         let posts: Vec<_> = (exposure.posts.iter().take(POSTS_MAX))
             .map(|shown| {
                 let weight = (1.0 / f64::from(shown.propensity)).round() as u64;
-                (shown.post, weight.clamp(1, WEIGHT_MAX), shown.propensity < 1.0)
+                (shown.post, weight.clamp(1, WEIGHT_MAX), shown.is_explored)
             })
             .collect();
-        let shown = posts.len() as u64;
-        let sums = self.sums.entry(label.clone()).or_default();
+        let buckets = self.sums.entry(label.clone()).or_default();
+        let sums = buckets.entry(bucket_of(reader)).or_default();
         sums.answers += 1;
-        sums.shown += shown;
-        sums.shown_squared += shown * shown;
-        for (_, weight, is_explored) in &posts {
-            sums.explored += u64::from(*is_explored);
-            sums.weight += if *is_explored { *weight } else { 0 };
-            sums.weight_squared += if *is_explored { weight * weight } else { 0 };
-        }
+        sums.shown += posts.len() as u64;
+        let explored = posts.iter().filter(|(_, _, is_explored)| *is_explored);
+        sums.weight += explored.map(|(_, weight, _)| weight).sum::<u64>();
         let number = self.first + self.waiting.len() as u64;
         self.latest.insert(reader, number);
         self.changed.insert(number);
-        self.waiting.push_back(Waiting { reader, at, label, posts, shown, read: 0 });
+        self.waiting.push_back(Waiting { reader, at, label, posts });
         while self.waiting.len() > WAITING_MAX || self.is_over(at) {
             self.forget_first();
         }
@@ -139,16 +135,10 @@ impl Outcomes {
             return;
         };
         let (_, weight, is_explored) = waiting.posts.swap_remove(place);
-        let sums = self.sums.entry(waiting.label.clone()).or_default();
+        let buckets = self.sums.entry(waiting.label.clone()).or_default();
+        let sums = buckets.entry(bucket_of(reader)).or_default();
         sums.read += 1;
-        // The square of what was read grows from n² to (n + 1)².
-        sums.read_squared += 2 * waiting.read + 1;
-        sums.read_shown += waiting.shown;
-        if is_explored {
-            sums.weight_read += weight;
-            sums.weight_squared_read += weight * weight;
-        }
-        waiting.read += 1;
+        sums.weight_read += if is_explored { weight } else { 0 };
         self.changed.insert(*number);
     }
 
@@ -179,14 +169,18 @@ impl Outcomes {
 
     /// What came of each variant, by name.
     pub fn report(&self) -> Vec<VariantOutcome> {
-        let rows = self.sums.iter().map(|((experiment, variant), sums)| VariantOutcome {
-            experiment: experiment.clone(),
-            variant: variant.clone(),
-            answers: sums.answers,
-            shown: sums.shown,
-            read: sums.read,
-            click_through: sums.click_through(),
-            explored: sums.explored(),
+        let rows = self.sums.iter().map(|((experiment, variant), buckets)| {
+            let sum = |of: fn(&BucketSums) -> u64| buckets.values().map(of).sum();
+            let ratio = |of: fn(&BucketSums) -> (u64, u64)| Estimate::of(buckets.values().map(of));
+            VariantOutcome {
+                experiment: experiment.clone(),
+                variant: variant.clone(),
+                answers: sum(|sums| sums.answers),
+                shown: sum(|sums| sums.shown),
+                read: sum(|sums| sums.read),
+                click_through: ratio(|sums| (sums.read, sums.shown)),
+                explored: ratio(|sums| (sums.weight_read, sums.weight)),
+            }
         });
         rows.collect()
     }
@@ -204,28 +198,30 @@ impl Outcomes {
     }
 }
 
-impl Sums {
-    fn click_through(&self) -> Option<Estimate> {
-        let [read, shown] = [self.read, self.shown].map(|sum| sum as f64);
-        let value = read / shown;
-        let squares = self.read_squared as f64 - 2.0 * value * self.read_shown as f64
-            + value * value * self.shown_squared as f64;
-        Estimate::of(value, squares, shown)
-    }
-
-    fn explored(&self) -> Option<Estimate> {
-        let weight = self.weight as f64;
-        let value = self.weight_read as f64 / weight;
-        // Σ w² (r − v)² with r² = r.
-        let squares = self.weight_squared_read as f64 * (1.0 - 2.0 * value)
-            + value * value * self.weight_squared as f64;
-        Estimate::of(value, squares, weight)
-    }
+/// The reader's bucket, of [`BUCKETS`]: the same in every experiment, and not that which decides
+/// about variants, for a small variant has few of those.
+fn bucket_of(reader: UserId) -> u16 {
+    (mix(mix(reader.0)) % u64::from(BUCKETS)) as u16
 }
 
 impl Estimate {
-    fn of(value: f64, squares: f64, sum: f64) -> Option<Self> {
-        (sum > 0.0).then(|| Self { value, margin: 1.96 * squares.max(0.0).sqrt() / sum })
+    /// The ratio of two sums over independent buckets: what is counted, and what it is a share of.
+    fn of(buckets: impl Iterator<Item = (u64, u64)> + Clone) -> Option<Self> {
+        let buckets = buckets.filter(|(_, whole)| *whole > 0);
+        let buckets = buckets.map(|(part, whole)| (part as f64, whole as f64));
+        let (part, whole) = buckets.clone().fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d));
+        if whole == 0.0 {
+            return None;
+        }
+        let value = part / whole;
+        let count = buckets.clone().count() as f64;
+        if count < 2.0 {
+            // One draw says nothing of how far another would be off.
+            return Some(Self { value, margin: 1.0 });
+        }
+        let squares: f64 = buckets.map(|(part, whole)| (part - value * whole).powi(2)).sum();
+        let margin = 1.96 * (squares * count / (count - 1.0)).sqrt() / whole;
+        Some(Self { value, margin })
     }
 }
 
@@ -243,6 +239,7 @@ mod tests {
             post: PostId(*post),
             position: position as u16,
             propensity: *propensity,
+            is_explored: *propensity < 1.0,
         });
         Exposure {
             request: String::new(),
@@ -307,7 +304,7 @@ mod tests {
         assert!(outcomes.report().is_empty());
     }
 
-    /// In 1,000 experiments whose truth is known, about 95 % of the intervals hold it, although the
+    /// In 1,000 experiments whose truth is known, about 95 % of the intervals hold it, although all
     /// answers of one reader hang together and the posts of a place of exploration differ.
     #[test]
     fn intervals_hold_the_truth_as_often_as_they_say() {
@@ -319,21 +316,26 @@ mod tests {
         let (mut holds, mut holds_explored, runs) = (0, 0, 1_000);
         for _ in 0..runs {
             let mut outcomes = Outcomes::default();
-            for reader in 0..400 {
-                // One in two readers reads much: 0.4, the others 0.1. Fresh posts: pools of 2, where
-                // each is read with 0.1, and of 8, with 0.3: uniform over posts that is 0.26.
-                let often = if random(2) == 0 { 40 } else { 10 };
-                let (pool, fresh) = if random(2) == 0 { (2, 10) } else { (8, 30) };
-                let mut posts: Vec<_> = (0..9).map(|post| (post, 1.0)).collect();
-                posts.push((99, 1.0 / pool as f32));
-                outcomes.show(NOW, &exposure(reader, "rank/a", &posts));
-                for post in 0..9 {
-                    if random(100) < often {
-                        outcomes.read(UserId(reader), PostId(post), NOW);
+            for reader in 0..200 {
+                // One in two readers reads much: 0.4, the others 0.1; and some come more often.
+                // Fresh posts: pools of 2, where each is read with 0.1, and of 8, with 0.3: uniform
+                // over posts that is 0.26. Who reads much reads them twice as often, or not at all.
+                let is_keen = random(2) == 0;
+                let often = if is_keen { 40 } else { 10 };
+                for _ in 0..5 + random(10) {
+                    let (pool, fresh) = if random(2) == 0 { (2, 10) } else { (8, 30) };
+                    let fresh = if is_keen { 2 * fresh } else { 0 };
+                    let mut posts: Vec<_> = (0..9).map(|post| (post, 1.0)).collect();
+                    posts.push((99, 1.0 / pool as f32));
+                    outcomes.show(NOW, &exposure(reader, "rank/a", &posts));
+                    for post in 0..9 {
+                        if random(100) < often {
+                            outcomes.read(UserId(reader), PostId(post), NOW);
+                        }
                     }
-                }
-                if random(100) < fresh {
-                    outcomes.read(UserId(reader), PostId(99), NOW);
+                    if random(100) < fresh {
+                        outcomes.read(UserId(reader), PostId(99), NOW);
+                    }
                 }
             }
             let found = outcomes.report().remove(0);
@@ -345,6 +347,18 @@ mod tests {
         }
         assert!((925..=975).contains(&holds), "{holds} of {runs}");
         assert!((915..=975).contains(&holds_explored), "{holds_explored} of {runs} explored");
+    }
+
+    #[test]
+    fn a_place_of_exploration_with_one_post_to_choose_from_counts_as_one() {
+        let mut outcomes = Outcomes::default();
+        let mut alone = exposure(1, "rank/a", &[(10, 1.0), (11, 1.0)]);
+        alone.posts[1].is_explored = true;
+        outcomes.show(NOW, &alone);
+        outcomes.read(UserId(1), PostId(11), NOW);
+        let found = outcomes.report().remove(0);
+        assert_eq!(found.explored.unwrap().value, 1.0);
+        assert_eq!(found.explored.unwrap().margin, 1.0, "of one reader nothing follows");
     }
 
     proptest! {
@@ -370,14 +384,15 @@ mod tests {
                     }
                 }
             }
-            let sums = outcomes.sums.values().next().copied().unwrap_or_default();
-            let answers = model.len() as u64;
-            let sum = |of: fn(u64) -> u64| model.iter().map(|(.., read)| of(*read)).sum::<u64>();
-            prop_assert_eq!(sums.answers, answers);
-            prop_assert_eq!([sums.shown, sums.shown_squared], [2 * answers, 4 * answers]);
-            prop_assert_eq!(sums.read, sum(|read| read));
-            prop_assert_eq!(sums.read_squared, sum(|read| read * read));
-            prop_assert_eq!(sums.read_shown, 2 * sums.read);
+            let sums = outcomes.sums.values().next().cloned().unwrap_or_default();
+            for reader in 0..6 {
+                let found = sums.get(&bucket_of(UserId(reader))).copied().unwrap_or_default();
+                let of_reader = model.iter().filter(|(shown_to, ..)| *shown_to == reader);
+                let answers = of_reader.clone().count() as u64;
+                let read = of_reader.map(|(.., read)| read).sum::<u64>();
+                prop_assert_eq!([found.answers, found.shown, found.weight], [answers, 2 * answers, 2 * answers]);
+                prop_assert_eq!(found.read, read);
+            }
         }
     }
 }

@@ -96,10 +96,16 @@ impl Traffic {
         false
     }
 
-    /// The experiments from now on. What is known of variants that are no more is forgotten.
+    /// The experiments from now on, in any order. What came of one that is not the same any more is
+    /// forgotten: with another method, other buckets or another salt it would be another's. So it is
+    /// when its variants change places, for then readers go from one to another.
     pub fn set(&mut self, splits: Splits) {
-        self.outcomes.retain(|experiment, variant| splits.has(experiment, variant));
-        self.splits = splits;
+        let known = std::mem::replace(&mut self.splits, splits);
+        let is_kept = |name: &str| {
+            let same = known.experiments().iter().find(|one| one.name == name);
+            same.is_some_and(|one| self.splits.experiments().contains(one))
+        };
+        self.outcomes.retain(|experiment, _| is_kept(experiment));
     }
 
     /// The experiments.
@@ -142,7 +148,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn exposure(reader: u64, variant: &str, post: u64) -> Exposure {
-        let shown = |post| ShownPost { post: PostId(post), position: 0, propensity: 0.5 };
+        let shown = |post| ShownPost {
+            post: PostId(post),
+            position: 0,
+            propensity: 0.5,
+            is_explored: true,
+        };
         Exposure {
             request: String::new(),
             reader: Some(UserId(reader)),
@@ -190,6 +201,37 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_experiment_that_changes_starts_afresh_and_the_others_go_on() {
+        let both = || {
+            let other = experiment("other", vec![variant("on", 1)]);
+            vec![experiment("rank", vec![variant("a", 500), variant("b", 500)]), other]
+        };
+        let mut traffic = Traffic::default();
+        traffic.set(Splits::new(both()).unwrap());
+        let show = |traffic: &mut Traffic| traffic.show(Stamp(1), &exposure(1, "a", 1));
+        let answers = |traffic: &Traffic| traffic.outcomes().report().len();
+        show(&mut traffic);
+        traffic.set(Splits::new(both().into_iter().rev().collect()).unwrap());
+        assert_eq!(answers(&traffic), 1, "their order says nothing of what came of them");
+        let changes: [fn(&mut Experiment); 5] = [
+            |one| one.salt = "again".to_owned(),
+            |one| one.variants[0].method = crate::actors::recommendation::message::Method::Latest,
+            |one| one.variants[0].explore = 0,
+            |one| one.variants[0].buckets = 400,
+            |one| one.variants.reverse(),
+        ];
+        for change in changes {
+            traffic.set(Splits::new(both()).unwrap());
+            show(&mut traffic);
+            let mut changed = both();
+            change(&mut changed[0]);
+            traffic.set(Splits::new(changed).unwrap());
+            traffic.read(UserId(1), PostId(1), Stamp(1));
+            assert_eq!(answers(&traffic), 0);
         }
     }
 

@@ -1,0 +1,139 @@
+//! What must hold of the lists that questions are answered with.
+
+use super::*;
+
+#[test]
+fn memory_of_one_question_says_nothing_in_the_next() {
+    let (reader, author) = (UserId(7), UserId(AUTHORS + 1));
+    let engine = engine(&[
+        post(1, 1, 1, &["a"]),
+        post(2, 2, 2, &["a"]),
+        read(8, 1, 3),
+        read(8, 2, 4),
+        Event::AuthorFollowed { reader, author, is_on: true },
+        Event::TagFollowed { reader, tag: "a".to_owned(), is_on: true },
+    ]);
+    let mut scratch = Scratch::default();
+    let followed = engine.recommend(reader, at(5), &plain(), &mut scratch);
+    assert!(followed.items.iter().any(|item| item.reason == Reason::Follows(author)));
+    let anonymous = engine.recommend_session(&[], at(5), &plain(), &mut scratch);
+    let related = engine.related(PostId(1), None, at(5), &plain(), &mut scratch);
+    assert_eq!((anonymous.items.len(), ids(&related)), (2, vec![2]));
+    for item in anonymous.items.iter().chain(&related.items) {
+        assert!(!matches!(item.reason, Reason::Follows(_) | Reason::FollowsTag(_)));
+    }
+}
+
+#[test]
+fn a_blog_of_one_author_fills_its_list() {
+    let events: Vec<Event> = (0..30).map(|n| post(n, 1, n, &[])).collect();
+    let engine = engine(&events);
+    for explore in [0, 1] {
+        let options = Options { explore, ..Options::default() };
+        assert_eq!(list(&engine, 7, 60, &options).len(), 10);
+    }
+    let all = Options { limit: 30, ..Options::default() };
+    assert_eq!(list(&engine, 7, 60, &all).len(), 20, "as many as there are candidates");
+}
+
+#[test]
+fn one_author_who_publishes_much_keeps_nobody_out() {
+    for flood in [50, 1_000] {
+        let mut events: Vec<Event> = (0..40).map(|n| post(n, n, n, &[])).collect();
+        events.extend((0..flood).map(|n| post(100 + n, 99, 100 + n, &[])));
+        let engine = engine(&events);
+        for explore in [0, 1] {
+            let options = Options { explore, ..Options::default() };
+            let found = list(&engine, 7, 2_000, &options);
+            assert_eq!(found.len(), 10, "{flood}");
+            let of_flood = found.iter().filter(|post| **post >= 100).count();
+            assert!(of_flood <= 2, "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn posts_to_explore_are_not_all_of_one_author() {
+    let mut events: Vec<Event> = (0..20).map(|n| post(n, n % 4, n, &[])).collect();
+    events.extend((20..40).map(|n| post(n, 9, n, &[])));
+    let engine = engine(&events);
+    let mut scratch = Scratch::default();
+    engine.ask(UserId(1), at(60), &[], &mut scratch);
+    let candidate = |index: &u16| scratch.candidates[usize::from(*index)].post as usize;
+    let authors = scratch.fresh.iter().map(|index| engine.posts[candidate(index)].author);
+    let mut authors: Vec<u32> = authors.collect();
+    authors.sort_unstable();
+    assert_eq!(authors.len(), 5 * 2);
+    assert!(authors.chunks(2).all(|two| two[0] == two[1]));
+}
+
+#[test]
+fn an_interest_is_named_by_the_tag_that_brought_the_post() {
+    let mut events: Vec<Event> =
+        (0..3).map(|n| post(n, n, n, &["rust"])).chain([post(3, 3, 3, &["art", "rust"])]).collect();
+    // Newer ones, so that the post comes by its tag alone.
+    events.extend((4..40).map(|n| post(n, n, n, &["other"])));
+    events.extend((0..3).map(|n| read(7, n, 50 + n)));
+    let engine = engine(&events);
+    let options = Options { limit: 60, ..plain() };
+    let answer = engine.recommend(UserId(7), at(60), &options, &mut Scratch::default());
+    let found = answer.items.iter().find(|item| item.post == PostId(3)).unwrap();
+    assert_eq!(found.source, Source::TagNewest);
+    assert_eq!(found.reason, Reason::Interest("rust".to_owned()));
+}
+
+#[test]
+fn what_is_seldom_read_together_is_not_said_to_be_much_read() {
+    let mut events: Vec<Event> = (0..400).map(|n| post(n, n, n, &[])).collect();
+    events.extend([read(1, 0, 500), read(1, 1, 501)]);
+    // Others are in every trend, and many pairs make this one weak.
+    for reader in 10..60 {
+        events.extend((100..200).map(|n| read(reader, n, 600 + n)));
+    }
+    events.push(read(2, 0, 1_000));
+    let mut engine = engine(&events);
+    let reason = |engine: &Engine| {
+        let options = Options { limit: 400, ..plain() };
+        let answer = engine.recommend(UserId(2), at(1_001), &options, &mut Scratch::default());
+        let found = answer.items.into_iter().find(|item| item.post == PostId(1)).unwrap();
+        assert_eq!(found.source, Source::Together);
+        found.reason
+    };
+    assert_eq!(reason(&engine), Reason::BecauseRead(PostId(0)));
+    engine.apply(&changed(0, 0, 2, false, 0, &[]));
+    assert_eq!(reason(&engine), Reason::Exploring, "few have seen it: that is true");
+}
+
+#[test]
+fn lists_of_thousands_are_obeyed_to_the_last() {
+    let reader = UserId(7);
+    let mut events: Vec<Event> = (0..40).map(|n| post(n, n, n, &["a"])).collect();
+    for n in (50..3_000).chain(0..10) {
+        let author = UserId(AUTHORS + n);
+        events.push(Event::AuthorMuted { reader, author, is_on: true });
+    }
+    for n in (5_000..8_000).chain(10..20) {
+        events.push(Event::Blocked { user: UserId(AUTHORS + n), target: reader, is_on: true });
+    }
+    let author = |n| UserId(AUTHORS + n);
+    events.extend((0..40).map(|n| Event::AuthorFollowed {
+        reader,
+        author: author(n),
+        is_on: true,
+    }));
+    events.push(read(8, 1, 50));
+    events.push(read(8, 21, 51));
+    let engine = engine(&events);
+    let options = Options { limit: 100, ..plain() };
+    let mut scratch = Scratch::default();
+    let followed = engine.following(reader, &options, &mut scratch);
+    assert_eq!(ids(&followed), (20..40).rev().collect::<Vec<_>>());
+    let trend = engine.trending(None, None, Some(reader), &options, &mut scratch);
+    assert_eq!(ids(&trend), [21]);
+    let mut found = list(&engine, 7, 60, &options);
+    found.sort_unstable();
+    assert_eq!(found, (20..40).collect::<Vec<_>>());
+    // And nothing of it is left for the next one.
+    let next = engine.recommend(UserId(9), at(60), &options, &mut scratch);
+    assert!(ids(&next).contains(&1), "in the trend, by an author whom one reader muted");
+}
