@@ -6,7 +6,7 @@ use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::reader::Choices;
 use crate::actors::recommendation::engine::rules::{PER_AUTHOR, PLACES, add_fresh};
-use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch, Unseen};
+use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Hint, Scratch, Unseen};
 use crate::actors::recommendation::engine::state::Engine;
 
 /// Candidates beyond which no more are taken.
@@ -185,8 +185,8 @@ impl Taker<'_> {
 
     /// Adds what is read together with the recent reads, and what that says of all candidates.
     fn take_together(&mut self) {
+        self.find_strongest();
         let engine = self.engine;
-        let listed = self.scratch.candidates.len();
         let mut fade = 1.0;
         for (nth, (read, at_s)) in self.asker.recent.iter().enumerate() {
             let row = &engine.posts[*read as usize].neighbours;
@@ -195,7 +195,9 @@ impl Taker<'_> {
             let together_rates = sums.together.map(|sum| fade / (sum as f32 + PRIOR));
             let next_rates = sums.next.map(|sum| 1.0 / (sum as f32 + PRIOR));
             for neighbour in row.all() {
-                let Some(candidate) = self.together(neighbour.post) else { continue };
+                let index = self.scratch.map.find(neighbour.post).filter(|index| *index < EXCLUDED);
+                let Some(index) = index else { continue };
+                let candidate = &mut self.scratch.candidates[usize::from(index)];
                 for speed in 0..SPEEDS {
                     let evidence = &mut candidate.pairs[speed];
                     let chance = PRIOR_READS * candidate.share[speed];
@@ -220,25 +222,71 @@ impl Taker<'_> {
             }
             fade *= FADE_PER_READ;
         }
-        self.keep_strongest(listed);
     }
 
-    /// The candidate of a post, a new one if there is none.
-    fn together(&mut self, post: u32) -> Option<&mut Candidate> {
-        let next = self.scratch.candidates.len() as u16;
-        let index = self.scratch.map.get_or_insert(post, next);
-        if index == EXCLUDED {
-            return None;
-        }
-        if index == next {
-            if self.scratch.candidates.len() >= CANDIDATES_MAX {
-                self.scratch.map.set(post, EXCLUDED);
-                return None;
+    /// Adds the strongest of the candidates that only co-reads bring. They are many, and each is another
+    /// place in memory: of those that are not kept, nothing is looked at but what the rows say.
+    fn find_strongest(&mut self) {
+        let engine = self.engine;
+        let Scratch { map, candidates, hints, .. } = &mut *self.scratch;
+        let listed = candidates.len();
+        hints.clear();
+        let mut fade = 1.0;
+        for (read, _) in self.asker.recent {
+            let row = &engine.posts[*read as usize].neighbours;
+            let rates = row.sums().together.map(|sum| fade / (sum as f32 + PRIOR));
+            for neighbour in row.all() {
+                let next = (listed + hints.len()) as u16;
+                let index = map.get_or_insert(neighbour.post, next);
+                if index == EXCLUDED || usize::from(index) < listed {
+                    continue;
+                }
+                if index == next {
+                    if usize::from(next) >= CANDIDATES_MAX {
+                        map.set(neighbour.post, EXCLUDED);
+                        continue;
+                    }
+                    hints.push(Hint { post: neighbour.post, together: [0.0; SPEEDS] });
+                }
+                let hint = &mut hints[usize::from(index) - listed];
+                for ((sum, seen), rate) in
+                    hint.together.iter_mut().zip(neighbour.together).zip(rates)
+                {
+                    *sum += f32::from(seen) * rate;
+                }
             }
+            fade *= FADE_PER_READ;
+        }
+        let mut hints = std::mem::take(hints);
+        // Posts that may not be seen are few, so mostly the first part is enough.
+        let (mut first, mut sorted) = (0, hints.len().min(2 * TOGETHER_MAX));
+        if sorted < hints.len() {
+            hints.select_nth_unstable_by(sorted, Hint::stronger);
+        }
+        while first < sorted {
+            hints[first..sorted].sort_unstable_by(Hint::stronger);
+            for hint in &hints[first..sorted] {
+                self.keep(hint.post, self.scratch.candidates.len() - listed < TOGETHER_MAX);
+            }
+            (first, sorted) = (sorted, hints.len());
+            if self.scratch.candidates.len() - listed >= TOGETHER_MAX {
+                hints[first..].iter().for_each(|hint| self.keep(hint.post, false));
+                break;
+            }
+        }
+        self.scratch.hints = hints;
+    }
+
+    /// Makes a post that is in the map a candidate, if there is room and the reader may see it.
+    fn keep(&mut self, post: u32, has_room: bool) {
+        let index = self.scratch.candidates.len() as u16;
+        let is_kept =
+            has_room && self.asker.may_see(self.unseen, &self.engine.posts[post as usize]);
+        if is_kept {
             let candidate = self.candidate(post, Source::Together);
             self.scratch.candidates.push(candidate);
         }
-        Some(&mut self.scratch.candidates[usize::from(index)])
+        self.scratch.map.set(post, if is_kept { index } else { EXCLUDED });
     }
 
     fn candidate(&self, post: u32, source: Source) -> Candidate {
@@ -247,31 +295,5 @@ impl Taker<'_> {
         let share =
             |speed: usize| (sums.together[speed] as f32).max(1.0) / (total[speed] as f32).max(1.0);
         Candidate::new(post, source, std::array::from_fn(share))
-    }
-
-    /// Of the candidates that only co-reads brought, keeps the strongest.
-    fn keep_strongest(&mut self, listed: usize) {
-        let (engine, asker, unseen) = (self.engine, self.asker, self.unseen);
-        let candidates = &mut self.scratch.candidates;
-        let strongest = |a: &Candidate, b: &Candidate| {
-            let sum = |c: &Candidate| c.pairs[0].together + c.pairs[1].together;
-            sum(b).total_cmp(&sum(a)).then(a.post.cmp(&b.post))
-        };
-        let mut kept = listed;
-        if candidates.len() > listed {
-            candidates[listed..].sort_unstable_by(strongest);
-        }
-        for at in listed..candidates.len() {
-            let candidate = candidates[at];
-            let post = &engine.posts[candidate.post as usize];
-            if kept - listed < TOGETHER_MAX && asker.may_see(unseen, post) {
-                candidates[kept] = candidate;
-                self.scratch.map.set(candidate.post, kept as u16);
-                kept += 1;
-            } else {
-                self.scratch.map.set(candidate.post, EXCLUDED);
-            }
-        }
-        candidates.truncate(kept);
     }
 }

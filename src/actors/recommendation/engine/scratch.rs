@@ -1,5 +1,7 @@
 //! Memory for one question, reused for the next.
 
+use std::cmp::Ordering;
+
 use crate::actors::recommendation::engine::item::Source;
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
 use crate::actors::recommendation::engine::reader::Choices;
@@ -58,11 +60,28 @@ impl Candidate {
     }
 }
 
+/// What co-reads alone say of a post that is in no list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hint {
+    pub(super) post: u32,
+    /// As [`Evidence::together`], by speed.
+    pub(super) together: [f32; SPEEDS],
+}
+
+impl Hint {
+    /// The stronger one first.
+    pub(super) fn stronger(&self, other: &Self) -> Ordering {
+        let sum = |hint: &Self| hint.together[0] + hint.together[1];
+        sum(other).total_cmp(&sum(self)).then(self.post.cmp(&other.post))
+    }
+}
+
 /// Memory for one question at a time. Keep it and pass it again: then a question allocates nothing.
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(super) map: SlotMap,
     pub(super) candidates: Vec<Candidate>,
+    pub(super) hints: Vec<Hint>,
     /// Rows of features, one a candidate.
     pub(super) features: Vec<f32>,
     pub(super) normal: Vec<f32>,
