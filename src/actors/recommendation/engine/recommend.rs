@@ -252,6 +252,7 @@ impl Engine {
         scratch.exclude.clear();
         scratch.exclude.extend(exclude);
         scratch.follows.clear();
+        scratch.followed_authors = 0;
         if let Some(choices) = asker.choices {
             scratch.follows.extend(choices.follows.iter().chain(&choices.followed_tags));
             scratch.followed_authors = choices.follows.len();
