@@ -132,7 +132,7 @@ async fn set(app: &App, command: Command) -> Answered {
 
 /// A block is answered when both ends know of it. One's own end comes first, for it may refuse; what
 /// fails between the two is brought to its end by the same request again.
-async fn set_block(app: &App, user: UserId, target: UserId, on: bool) -> Answered {
+pub(crate) async fn set_block(app: &App, user: UserId, target: UserId, on: bool) -> Answered {
     let own = Command::SetBlock { user, target, on };
     let other = Command::SetBlockedBy { user: target, blocker: user, on };
     app.users.command(Call::new(), own).await?;
