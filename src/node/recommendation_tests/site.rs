@@ -86,8 +86,6 @@ impl Model {
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) posts: usize,
-    /// Of those, in the list of what is followed.
-    pub(super) followed: usize,
     /// Of those, on further pages.
     pub(super) continued: usize,
     /// Of those who asked what to read next of a node that has a ranker: how many it answered.
@@ -224,7 +222,7 @@ impl Site {
         set(&mut self.model.mutes, (user, target), on);
     }
 
-    async fn set_follow(&mut self, user: UserId, target: UserId, on: bool) {
+    pub(super) async fn set_follow(&mut self, user: UserId, target: UserId, on: bool) {
         self.tell_users(UserCommand::SetFollow { user, target, on }).await;
         set(&mut self.model.follows, (user, target), on);
     }
@@ -316,7 +314,11 @@ impl Site {
     }
 
     /// From now on the copy that ranks takes nothing in; it answers from what it knows.
-    pub(super) fn hold_events(&mut self) {
+    pub(super) async fn hold_events(&mut self) {
+        if self.held.is_none() {
+            // A ranker that is just starting would not answer at all.
+            self.ranker_crashed_only_on_purpose().await;
+        }
         let slot = self.node.app.recommendations.cell(0).replica_slot();
         self.held = slot.send_replace(None).or(self.held.take());
     }
@@ -395,9 +397,6 @@ impl Site {
             if is_ranked && matches!(question, Question::Next(_)) {
                 self.shown.asked += 1;
                 self.shown.ranked += usize::from(list.method == Method::Ranker);
-            }
-            if matches!(question, Question::Following) {
-                self.shown.followed += list.posts.len();
             }
         }
         if let Some(Shelved { question, viewer, cursor }) = self.any_page() {
