@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::actors::post::message::{Answer, Query, Visibility};
+use crate::actors::post::message::{Answer, Query, is_listed};
 use crate::actors::recommendation::engine::event::Event as Fact;
 use crate::actors::recommendation::message::{Command, Exposure};
 use crate::actors::router::{Call, Router};
@@ -109,7 +109,7 @@ async fn repair(
     let Ok(Answer::Posts(found)) = posts.query(Call::new(), post.bucket(), query).await else {
         return;
     };
-    if found.iter().any(|view| view.summary.visibility == Visibility::Public) {
+    if found.iter().any(|view| is_listed(view.summary.visibility)) {
         return;
     }
     let command = Command::Observe { fact: Fact::Denied { post, version } };

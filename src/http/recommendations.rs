@@ -1,6 +1,7 @@
 //! What to read next, as one viewer may see it. The recommendation service says which posts and why;
 //! whether the viewer may see them says the post service, each time, and it alone: what it does not
-//! show, or does not answer in time, is left out.
+//! show, or does not answer in time, is left out. What the viewer hid from himself says the user
+//! service, asked beside the ranking.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +9,17 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 
-use crate::actors::post::message::{
-    Answer as PostAnswer, PostView, Query as PostQuery, Visibility,
-};
+use crate::actors::post::message::{Answer as PostAnswer, PostView, Query as PostQuery, is_listed};
 use crate::actors::recommendation::message::{
     Answer, EXCLUDE_MAX, Exposure, Item, LIMIT_MAX, Method, Query, Ranking, Reason,
     Recommendations, ShownPost, Source, Wanted,
 };
 use crate::actors::router::Call;
-use crate::actors::user::message::Viewer;
+use crate::actors::user::message::{Answer as UserAnswer, Hidden, Query as UserQuery, Viewer};
 use crate::http::App;
 use crate::http::afterwards::Note;
 use crate::http::error::Answered;
-use crate::http::extract::Page;
+use crate::http::extract::{Page, wrong_answer};
 use crate::http::lists;
 use crate::ids::{PostId, UserId};
 
@@ -99,9 +98,12 @@ pub struct List {
 /// # Errors
 /// When not even the owner of the posts has an answer.
 pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
-    let (found, variant) = match ask(app, &asked).await {
+    // Both at once: what the reader hid costs no time of its own.
+    let (found, hidden) = tokio::join!(ask(app, &asked), hidden_from(app, asked.viewer.as_deref()));
+    let audience = Audience { viewer: asked.viewer.clone(), hidden: hidden? };
+    let (found, variant) = match found {
         Some(found) => found,
-        None => (latest(app, &asked).await?, String::new()),
+        None => (latest(app, &asked, &audience).await?, String::new()),
     };
     let Recommendations { items, method, weights_version } = found;
     let views = authorised(app, &items, asked.viewer.clone()).await;
@@ -109,13 +111,13 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
     let mut shown = Vec::new();
     for (position, item) in (0_u16..).zip(items) {
         let Some(view) = views.get(&item.post) else { continue };
-        if list.posts.len() >= asked.limit || !is_for(view, asked.viewer.as_deref()) {
+        if list.posts.len() >= asked.limit || !audience.is_for(view) {
             continue;
         }
         let Item { post, version: _, reason, score, source, propensity } = item;
         let is_explored = source == Source::Exploration;
         shown.push(ShownPost { post, position, propensity, is_explored });
-        let reason = may_say(&reason, asked.viewer.as_deref(), &views).then_some(reason);
+        let reason = audience.may_say(&reason, &views).then_some(reason);
         list.posts.push(Recommended { view: view.clone(), reason, source, score, propensity });
     }
     note_shown(app, asked, variant, weights_version, shown);
@@ -164,7 +166,7 @@ fn query_of(app: &App, asked: &Asked, reader: Option<UserId>) -> Query {
 
 /// What the owner of the posts can say without the recommendation service: the newest. What the
 /// viewer has read is known there alone, so it may come up.
-async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
+async fn latest(app: &App, asked: &Asked, audience: &Audience) -> Answered<Recommendations> {
     let source = match (&asked.question, &asked.viewer) {
         (Question::Following, Some(viewer)) => lists::Source::Feed(viewer.clone()),
         (Question::Following, None) => {
@@ -180,7 +182,7 @@ async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
     };
     let limit = LIMIT_MAX.min(crate::config::PAGE_MAX);
     let (views, _) = lists::fetch(app, source, Page { offset: 0, limit }).await?;
-    let own = asked.viewer.as_ref().map(|viewer| viewer.id);
+    let own = audience.viewer.as_ref().map(|viewer| viewer.id);
     let wanted = views.into_iter().filter(|view| {
         let id = view.summary.id;
         let is_asked_about = match &asked.question {
@@ -188,7 +190,8 @@ async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
             Question::Related(post) => *post == id,
             Question::Trending { .. } | Question::Following => false,
         };
-        !is_asked_about && Some(view.summary.author) != own && !asked.exclude.contains(&id)
+        let is_own = Some(view.summary.author) == own;
+        !is_asked_about && !is_own && audience.is_for(view) && !asked.exclude.contains(&id)
     });
     let mut found = Recommendations::none(Method::Latest);
     found.items.extend(wanted.take(2 * asked.limit).map(|view| Item {
@@ -246,24 +249,47 @@ async fn authorised(
     views
 }
 
-/// Whether a post that the viewer may see at its address belongs into a list for him: it is public,
-/// and not by an author he mutes.
-fn is_for(view: &PostView, viewer: Option<&Viewer>) -> bool {
-    let author = view.summary.author;
-    let is_muted = viewer.is_some_and(|viewer| viewer.mutes.binary_search(&author).is_ok());
-    view.summary.visibility == Visibility::Public && !is_muted
+/// For whom a list is, and what that reader wants in none.
+struct Audience {
+    viewer: Option<Arc<Viewer>>,
+    hidden: Arc<Hidden>,
 }
 
-/// Whether a reason may be given: it names nothing that is hidden, and is still so.
-fn may_say(reason: &Reason, viewer: Option<&Viewer>, views: &FxHashMap<PostId, PostView>) -> bool {
-    match reason {
-        Reason::BecauseRead(post) => views.get(post).is_some_and(|view| is_for(view, viewer)),
-        Reason::Follows(author) => viewer.is_some_and(|viewer| viewer.follows(*author)),
-        Reason::FollowsTag(_)
-        | Reason::Interest(_)
-        | Reason::Trending
-        | Reason::New
-        | Reason::Exploring => true,
+impl Audience {
+    /// Whether a post that the viewer may see at its address belongs into a list for him: everybody
+    /// may see it listed, and he hid neither it, nor its author, nor one of its tags.
+    fn is_for(&self, view: &PostView) -> bool {
+        let summary = &view.summary;
+        let mutes = |viewer: &Arc<Viewer>| viewer.mutes.binary_search(&summary.author).is_ok();
+        is_listed(summary.visibility)
+            && !self.viewer.as_ref().is_some_and(mutes)
+            && !self.hidden.blocks(summary.author)
+            && !self.hidden.hides(summary.id)
+            && !summary.tags.iter().any(|tag| self.hidden.mutes_tag(tag))
+    }
+
+    /// Whether a reason may be given: it names nothing that is hidden, and is still so.
+    fn may_say(&self, reason: &Reason, views: &FxHashMap<PostId, PostView>) -> bool {
+        match reason {
+            Reason::BecauseRead(post) => views.get(post).is_some_and(|view| self.is_for(view)),
+            Reason::Follows(author) => {
+                self.viewer.as_ref().is_some_and(|viewer| viewer.follows(*author))
+            }
+            // The copy may know tags that the post has no more.
+            Reason::FollowsTag(tag) | Reason::Interest(tag) => !self.hidden.mutes_tag(tag),
+            Reason::Trending | Reason::New | Reason::Exploring => true,
+        }
+    }
+}
+
+/// What the owner of a reader's choices keeps from him. The copy of them that ranks is behind, and
+/// smaller; without an answer nothing is shown.
+async fn hidden_from(app: &App, viewer: Option<&Viewer>) -> Answered<Arc<Hidden>> {
+    let Some(viewer) = viewer else { return Ok(Arc::default()) };
+    let query = UserQuery::GetHidden { user: viewer.id };
+    match app.users.query(Call::new(), viewer.id.bucket(), query).await? {
+        UserAnswer::Hidden(hidden) => Ok(hidden),
+        _ => Err(wrong_answer()),
     }
 }
 

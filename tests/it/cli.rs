@@ -38,7 +38,7 @@ fn quire(words: &[&str]) -> Output {
 
 /// Runs a command that must end with this code and one line that holds `told`.
 #[track_caller]
-fn fails(words: &[&str], code: i32, told: &str) {
+pub(crate) fn fails(words: &[&str], code: i32, told: &str) {
     let output = quire(words);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
@@ -64,14 +64,14 @@ async fn fails_in_time(words: &[&str], code: i32, told: &str) {
 
 /// Runs a command that must succeed.
 #[track_caller]
-fn succeeds(words: &[&str]) -> String {
+pub(crate) fn succeeds(words: &[&str]) -> String {
     let output = quire(words);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{words:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -9,5 +9,6 @@ mod crash;
 mod data_dir;
 mod lifecycle;
 mod overload;
+mod rec;
 mod support;
 mod v1;

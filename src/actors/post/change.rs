@@ -9,7 +9,7 @@ use crate::actors::post::event::Event;
 use crate::actors::post::lists::Standing;
 use crate::actors::post::message::{Error, Reader, Reply, Visibility};
 use crate::actors::post::tables::{self, ImportRow, ScheduleRow, SummaryRow, TombstoneRow};
-use crate::actors::post::visibility::{Relation, Surface, may_see};
+use crate::actors::post::visibility::{Relation, Surface, is_listed, may_see};
 use crate::actors::signature::Signature;
 use crate::actors::state_machine::{ReadTables, Stop, Tables, refuse};
 use crate::ids::{PostId, Stamp, UserId};
@@ -206,7 +206,7 @@ pub(super) fn signature(
     row: &SummaryRow,
     body: Option<&Bytes>,
 ) -> Result<Signature, StoreError> {
-    if row.visibility != Visibility::Public {
+    if !is_listed(row.visibility) {
         return Ok(Signature::default());
     }
     let known = match body {

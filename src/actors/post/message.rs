@@ -8,6 +8,7 @@ use crate::actors::post::progress::Progress;
 pub use crate::actors::post::view::{
     Body, Comment, CopiedPost, ExportedPost, Origin, PostView, Summary,
 };
+pub use crate::actors::post::visibility::is_listed;
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
 use crate::error::ErrorCode;

@@ -84,7 +84,7 @@ pub(super) fn may_see(
 }
 
 /// Whether lists show such a post to everybody, and not to its author alone.
-pub(super) fn is_listed(visibility: Visibility) -> bool {
+pub fn is_listed(visibility: Visibility) -> bool {
     may_see(visibility, &[0; 16], Relation::default(), Surface::List)
 }
 

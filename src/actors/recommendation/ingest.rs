@@ -1,7 +1,7 @@
 //! What the events of other services are to this one.
 
 use crate::actors::post::event::Event as PostEvent;
-use crate::actors::post::message::Visibility;
+use crate::actors::post::message::{Visibility, is_listed};
 use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Interaction};
 use crate::actors::recommendation::message::Command;
 use crate::actors::recommendation::service::Service;
@@ -55,7 +55,7 @@ pub(super) fn fact_of_post(
         post,
         author: Some(author),
         version,
-        is_listed: visibility == Visibility::Public,
+        is_listed: is_listed(visibility),
         published_at,
         tags: lower(tags),
         signature,

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 use crate::actors::call::CallError;
 use crate::actors::post;
 use crate::actors::post::message::{
-    Answer as PostAnswer, CopiedPost, Origin, Query as PostQuery, Visibility,
+    Answer as PostAnswer, CopiedPost, Origin, Query as PostQuery, is_listed,
 };
 use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Interaction};
 use crate::actors::recommendation::ingest::fact_of_post;
@@ -155,7 +155,7 @@ impl Owners {
                 let known = self.known(Query::GetKnown { posts }).await?;
                 for (copied, known) in page.into_iter().zip(known) {
                     let is_same = known.version == copied.version
-                        && known.is_listed == (copied.visibility == Visibility::Public);
+                        && known.is_listed == is_listed(copied.visibility);
                     let Some(fact) = fact_of(copied).filter(|_| !is_same) else { continue };
                     repaired += 1;
                     // The version may be known: what was denied once is hidden at it.

@@ -75,6 +75,7 @@ impl Service {
                 set_edge(tables, MUTES, (user, target), on, event)
             }
             Command::SetBlock { user, target, on } => {
+                self.touch(user);
                 let event = Event::BlockChanged { user, target, on };
                 set_edge(tables, BLOCKS, (user, target), on, event)
             }
@@ -96,14 +97,17 @@ impl Service {
                 choices::set_tag(tables, TAG_FOLLOWS, user, tag, on, event)
             }
             Command::SetTagMute { user, tag, on } => {
+                self.touch(user);
                 let normal = tag.normal.clone();
                 let event = Event::TagMuteChanged { user, tag: normal, on };
                 choices::set_tag(tables, TAG_MUTES, user, tag, on, event)
             }
             Command::GiveFeedback { user, post, what } => {
+                self.touch(user);
                 choices::give_feedback(tables, stamp, user, post, what)
             }
             Command::WithdrawFeedback { user, post } => {
+                self.touch(user);
                 choices::withdraw_feedback(tables, user, post)
             }
             Command::RefuseUnseen { user: _ } => refuse(Error::PostNotFound),

@@ -114,3 +114,15 @@ pub(super) fn said(tables: &ReadTables<'_>, user: UserId) -> Result<Vec<Said>, S
     said.sort_unstable_by_key(|said| (said.at, said.post));
     Ok(said)
 }
+
+/// The posts that a reader wants to see never again, ascending by id.
+pub(super) fn hidden_posts(
+    tables: &ReadTables<'_>,
+    user: UserId,
+) -> Result<Vec<PostId>, StoreError> {
+    let mut said = said(tables, user)?;
+    said.retain(|said| said.what == Feedback::Hide);
+    let mut posts: Vec<PostId> = said.into_iter().map(|said| said.post).collect();
+    posts.sort_unstable();
+    Ok(posts)
+}

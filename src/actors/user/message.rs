@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::state_machine::Refusal;
 pub use crate::actors::user::view::{
-    Account, Attempt, Card, ClaimKind, Claimed, Depth, ExportPart, ExportedUser, Feedback,
-    Interests, Place, Read, Said, Tag, Viewer,
+    Account, Attempt, Card, ClaimKind, Claimed, Depth, Edges, ExportPart, ExportedUser, Feedback,
+    Hidden, Interests, Place, Read, Said, Tag, Viewer,
 };
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
@@ -345,6 +345,12 @@ pub enum Query {
         /// Whose.
         user: UserId,
     },
+    /// What a reader wants in no list that recommends. Nothing for a user that there is not.
+    /// [`Answer::Hidden`].
+    GetHidden {
+        /// Whose.
+        user: UserId,
+    },
     /// Public cards of users, in the order asked; `None` where there is no such user.
     /// [`Answer::Cards`].
     GetCards {
@@ -394,17 +400,6 @@ pub enum Query {
     },
 }
 
-/// A kind of edge between users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edges {
-    /// To followed users.
-    Follows,
-    /// To muted users.
-    Mutes,
-    /// To blocked users.
-    Blocks,
-}
-
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.
 #[derive(Debug)]
 pub enum Answer {
@@ -416,6 +411,8 @@ pub enum Answer {
     Account(Account),
     /// See [`Query::GetViewer`].
     Viewer(Arc<Viewer>),
+    /// See [`Query::GetHidden`].
+    Hidden(Arc<Hidden>),
     /// See [`Query::GetCards`].
     Cards(Vec<Option<Arc<Card>>>),
     /// See [`Query::Export`].

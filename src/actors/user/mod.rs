@@ -25,7 +25,7 @@ pub use apply::EDGES_MAX;
 pub use choices::{FEEDBACK_MAX, TAGS_MAX};
 use event::Event;
 pub use history::HISTORY_MAX;
-use message::{Answer, Card, Command, Error, Query, Reply, Viewer};
+use message::{Answer, Card, Command, Error, Hidden, Query, Reply, Viewer};
 
 use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
 use crate::generations::Generations;
@@ -36,6 +36,8 @@ use crate::store::error::StoreError;
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Viewers kept decoded, in bytes; one with the most edges takes 80 kB per kind, a usual one 300 B.
 const VIEWERS_BYTES: usize = 8 * 1024 * 1024;
+/// The same of what readers hide; the most that one can takes 200 kB, usually it is nothing.
+const HIDDEN_BYTES: usize = 8 * 1024 * 1024;
 /// Cards kept decoded, with what the edge renders of them, in bytes.
 const CARDS_BYTES: usize = 16 * 1024 * 1024;
 
@@ -45,6 +47,7 @@ const CARDS_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Service {
     viewers: Generations<UserId, Arc<Viewer>>,
+    hidden: Generations<UserId, Arc<Hidden>>,
     cards: Generations<UserId, Arc<Card>>,
     /// Whose cached entries the running command makes wrong, once it is merged.
     touched: Vec<UserId>,
@@ -74,6 +77,7 @@ impl StateMachine for Service {
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             viewers: Generations::new(VIEWERS_BYTES),
+            hidden: Generations::new(HIDDEN_BYTES),
             cards: Generations::new(CARDS_BYTES),
             touched: Vec::new(),
         })
@@ -92,6 +96,7 @@ impl StateMachine for Service {
     fn committed(&mut self) {
         for user in self.touched.drain(..) {
             self.viewers.remove(&user);
+            self.hidden.remove(&user);
             self.cards.remove(&user);
         }
     }

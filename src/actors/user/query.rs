@@ -7,7 +7,7 @@ use crate::actors::state_machine::{ReadTables, Rows, Step, Stop, Table, end_of_p
 use crate::actors::user::Service;
 use crate::actors::user::apply::{claim_row, row};
 use crate::actors::user::message::{
-    Answer, Card, Edges, Error, ExportPart, ExportedUser, Interests, Place, Query, Viewer,
+    Answer, Card, Edges, Error, ExportPart, ExportedUser, Hidden, Interests, Place, Query, Viewer,
 };
 use crate::actors::user::tables::{
     BLOCKED_BY, BLOCKS, FOLLOWS, MUTES, TAG_FOLLOWS, TAG_MUTES, USERS, UserRow, edge_end, edge_key,
@@ -40,6 +40,7 @@ impl Service {
             }
             Query::GetAccount { user } => Answer::Account(found(tables, *user)?.account(*user)),
             Query::GetViewer { user } => Answer::Viewer(self.viewer(tables, *user)?),
+            Query::GetHidden { user } => Answer::Hidden(self.hidden(tables, *user)?),
             Query::GetCards { users } => {
                 let mut cards = Vec::with_capacity(users.len());
                 for user in users {
@@ -87,6 +88,21 @@ impl Service {
         Ok(viewer)
     }
 
+    fn hidden(&mut self, tables: &ReadTables<'_>, user: UserId) -> Result<Arc<Hidden>, StoreError> {
+        if let Some(hidden) = self.hidden.get(&user) {
+            return Ok(hidden);
+        }
+        // The keys are in the order that `Hidden` wants.
+        let tags = choices::tags(tables, TAG_MUTES, user)?;
+        let hidden = Arc::new(Hidden {
+            blocks: edges(tables, BLOCKS, user)?,
+            tags: tags.into_iter().map(|tag| tag.normal).collect(),
+            posts: choices::hidden_posts(tables, user)?,
+        });
+        self.hidden.insert(user, hidden.clone(), hidden_bytes(&hidden));
+        Ok(hidden)
+    }
+
     fn card(
         &mut self,
         tables: &ReadTables<'_>,
@@ -111,6 +127,13 @@ impl Service {
 fn viewer_bytes(viewer: &Viewer) -> usize {
     let edges = [&viewer.follows, &viewer.mutes, &viewer.blocked_by];
     200 + edges.iter().map(|edges| edges.capacity() * size_of::<UserId>()).sum::<usize>()
+}
+
+/// The same of what a reader hides.
+fn hidden_bytes(hidden: &Hidden) -> usize {
+    let Hidden { blocks, tags, posts } = hidden;
+    let texts: usize = tags.iter().map(String::capacity).sum();
+    200 + size_of_val(&blocks[..]) + size_of_val(&tags[..]) + size_of_val(&posts[..]) + texts
 }
 
 /// The same of a card, as long as it becomes once it is rendered.
@@ -238,6 +261,7 @@ fn export(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::PostId;
 
     #[test]
     fn large_viewers_and_cards_weigh_more() {
@@ -250,6 +274,9 @@ mod tests {
             blocked_by: many,
         };
         assert!(viewer_bytes(&viewer) > 240_000);
+        let tags = vec!["x".repeat(160); 500];
+        let hidden = Hidden { blocks: viewer.follows, tags, posts: vec![PostId(1); 1_000] };
+        assert!(hidden_bytes(&hidden) > 80_000 + 80_000 + 8_000);
         let card = |bio: &str| Card { bio: Some(bio.repeat(2_000)), ..Card::default() };
         assert!(card_bytes(&card("\u{1}")) >= 7 * 2_000);
         assert!(card_bytes(&card("x")) >= 2 * 2_000);

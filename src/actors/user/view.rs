@@ -95,6 +95,36 @@ impl Viewer {
     }
 }
 
+/// What a reader wants in no list that recommends, beside the posts of muted authors, which
+/// [`Viewer`] names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Blocked users, ascending by id.
+    pub blocks: Vec<UserId>,
+    /// Muted tags in lower case, ascending.
+    pub tags: Vec<String>,
+    /// Posts that are to be shown never again, ascending by id.
+    pub posts: Vec<PostId>,
+}
+
+impl Hidden {
+    /// Whether the reader blocks this user.
+    pub fn blocks(&self, user: UserId) -> bool {
+        self.blocks.binary_search(&user).is_ok()
+    }
+
+    /// Whether the reader mutes this tag, in any case.
+    pub fn mutes_tag(&self, tag: &str) -> bool {
+        // Most readers mute none: then no tag is brought to lower case.
+        !self.tags.is_empty() && self.tags.binary_search(&tag.to_lowercase()).is_ok()
+    }
+
+    /// Whether the reader hid this post.
+    pub fn hides(&self, post: PostId) -> bool {
+        self.posts.binary_search(&post).is_ok()
+    }
+}
+
 /// The public face of a user.
 #[derive(Debug, Default)]
 pub struct Card {
@@ -231,6 +261,17 @@ pub struct Interests {
     pub follows: Vec<UserId>,
     /// Muted users, ascending by id.
     pub mutes: Vec<UserId>,
+}
+
+/// A kind of edge between users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edges {
+    /// To followed users.
+    Follows,
+    /// To muted users.
+    Mutes,
+    /// To blocked users.
+    Blocks,
 }
 
 /// A place in a list in descending order. What it names need not exist (any more).

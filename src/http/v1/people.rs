@@ -141,7 +141,7 @@ async fn set(app: &App, command: Command) -> Answered {
 ///
 /// One's own end says what is so, and may refuse; the other is what hides. It is set before and
 /// cleared after, so that what is cut off in between hides, until the request comes again.
-async fn set_block(app: &App, user: UserId, target: UserId, on: bool) -> Answered {
+pub(crate) async fn set_block(app: &App, user: UserId, target: UserId, on: bool) -> Answered {
     if on {
         app.users.command(Call::new(), other_end(user, target, true)).await?;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{assert_problem, assert_time};
-use crate::support::{HttpClient, eventually, register, with_each_layout};
+use crate::support::{HttpClient, TestNode, eventually, register, with_each_layout};
 
 /// Events arrive within a moment; a busy machine may need longer.
 const SOON: Duration = Duration::from_secs(20);
@@ -113,6 +113,145 @@ async fn pages_do_not_repeat_and_what_is_excluded_stays_away() {
         let list = node.client().post(session, &reads).await.expect(200).json();
         let found = titles(&list);
         assert!(!found.is_empty() && !found.contains(&"Number 00"), "{found:?}");
+    })
+    .await;
+}
+
+/// The id that a slug ends with.
+fn id(slug: &str) -> &str {
+    &slug[slug.len() - 13..]
+}
+
+async fn wish(reader: &mut HttpClient, wish: Value) {
+    reader.post("/v1/feedback", &wish).await.expect(204);
+}
+
+async fn put(reader: &mut HttpClient, path: &str) {
+    reader.ask("PUT", path, &[], None).await.expect(204);
+}
+
+/// Who reads some posts: that ties them together.
+async fn read(node: &TestNode, name: &str, ids: &[&str]) {
+    let mut reader = register(node, name).await;
+    let read = |id: &&str| json!({ "post": id, "at": "2026-01-01T00:00:00Z" });
+    let reads: Vec<Value> = ids.iter().map(read).collect();
+    reader.post("/v1/reads", &json!({ "reads": reads })).await.expect(200);
+}
+
+#[tokio::test]
+async fn from_its_answer_on_what_a_reader_hides_is_in_no_list() {
+    with_each_layout(async |node| {
+        let mut jake = register(node, "jake").await;
+        let mut kate = register(node, "kate").await;
+        let mut luke = register(node, "luke").await;
+        let mut anna = register(node, "anna").await;
+        let mut client = node.client();
+        let kept = kate.create_slug("Kept", &[]).await;
+        let hidden = kate.create_slug("Hidden", &[]).await;
+        let tagged = jake.create_slug("Tagged", &["Red"]).await;
+        let blocked = luke.create_slug("Blocked", &[]).await;
+        let ids = [id(&kept), id(&hidden), id(&tagged), id(&blocked)];
+        read(node, "one", &ids).await;
+        read(node, "two", &ids).await;
+        for name in ["jake", "kate", "luke"] {
+            put(&mut anna, &format!("/v1/users/{name}/follow")).await;
+        }
+        let related = format!("/v1/posts/{kept}/related");
+        let lists = ["/v1/recommendations", "/v1/following", "/v1/trending", &related];
+        for path in lists {
+            let all = ["Blocked", "Hidden", "Kept", "Tagged"];
+            let all = all.iter().filter(|title| path != related || **title != "Kept");
+            shows(&mut anna, path, &all.copied().collect::<Vec<_>>()).await;
+        }
+        let first = anna.get("/v1/following?limit=1").await.expect(200).json();
+        let cursor = first["next_cursor"].as_str().unwrap();
+        let next = format!("/v1/following?limit=10&cursor={cursor}");
+        assert_eq!(titles(&first), ["Blocked"]);
+        let session = json!({ "reads": [ids[0]] });
+        for (title, left) in [("Hidden", 2), ("Tagged", 1), ("Blocked", 0)] {
+            match title {
+                "Hidden" => wish(&mut anna, json!({ "what": "hide", "post": hidden })).await,
+                "Tagged" => put(&mut anna, "/v1/tags/RED/mute").await,
+                _ => put(&mut anna, "/v1/users/luke/block").await,
+            }
+            for path in lists.into_iter().chain([&*next]) {
+                let path = format!("{path}{}explain=true", if path == next { '&' } else { '?' });
+                let list = anna.get(&path).await.expect(200);
+                assert!(!list.text().contains(&format!("\"{title}\"")), "{path}: {}", list.text());
+                let named = json!({ "kind": "because_read", "post": id(&hidden) });
+                assert!(!list.text().contains(&named.to_string()), "{}", list.text());
+            }
+            assert_eq!(sorted(&mut anna, &related).await.len(), left);
+            // Nobody else is the worse for it.
+            assert_eq!(sorted(&mut client, &related).await.len(), 3);
+            let list = client.post("/v1/session/recommendations", &session).await.expect(200);
+            assert_eq!(titles(&list.json()).len(), 3);
+        }
+        for path in ["/v1/recommendations", "/v1/following", "/v1/trending", &next] {
+            assert_eq!(sorted(&mut anna, path).await, ["Kept"], "{path}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_read_together_is_related_for_everybody() {
+    with_each_layout(async |node| {
+        let mut jake = register(node, "jake").await;
+        let mut kate = register(node, "kate").await;
+        let mut anna = register(node, "anna").await;
+        let one = jake.create_slug("One", &["a"]).await;
+        let two = kate.create_slug("Two", &["b"]).await;
+        let three = kate.create_slug("Three", &["c"]).await;
+        for name in ["r1", "r2", "r3"] {
+            read(node, name, &[id(&one), id(&two)]).await;
+        }
+        read(node, "r4", &[id(&three)]).await;
+        let path = format!("/v1/posts/{one}/related");
+        let mut client = node.client();
+        for reader in [&mut client, &mut anna] {
+            let what = "what was read together is first";
+            let list = eventually(SOON, what, async || {
+                let list = reader.get(&path).await.expect(200).json();
+                (titles(&list).first() == Some(&"Two")).then_some(list)
+            });
+            let list = list.await;
+            assert_eq!(list["method"], "together");
+            assert!(!titles(&list).contains(&"One"), "a post is not related to itself");
+        }
+        // To its author it is his own.
+        assert!(!sorted(&mut kate, &path).await.contains(&"Two".to_owned()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn feedback_has_its_effect_and_can_be_taken_back() {
+    with_each_layout(async |node| {
+        let mut jake = register(node, "jake").await;
+        let mut kate = register(node, "kate").await;
+        let mut anna = register(node, "anna").await;
+        let one = jake.create_slug("One", &["Red"]).await;
+        kate.create_slug("Two", &["Blue"]).await;
+        let path = "/v1/recommendations";
+        shows(&mut anna, path, &["One", "Two"]).await;
+        for (wished, back) in [
+            (json!({ "what": "hide", "post": one }), ("POST", "/v1/feedback")),
+            (json!({ "what": "less", "post": one }), ("POST", "/v1/feedback")),
+            (json!({ "what": "mute_author", "post": one }), ("DELETE", "/v1/users/jake/mute")),
+            (json!({ "what": "mute_tag", "tag": "rED" }), ("DELETE", "/v1/tags/red/mute")),
+        ] {
+            wish(&mut anna, wished.clone()).await;
+            // Only `less` is no promise for the next answer.
+            if wished["what"] != "less" {
+                assert_eq!(sorted(&mut anna, path).await, ["Two"], "{wished}");
+            }
+            shows(&mut anna, path, &["Two"]).await;
+            let withdrawn = json!({ "what": "withdraw", "post": one });
+            let body = (back.0 == "POST").then_some(&withdrawn);
+            anna.ask(back.0, back.1, &[], body).await.expect(204);
+            shows(&mut anna, path, &["One", "Two"]).await;
+        }
     })
     .await;
 }

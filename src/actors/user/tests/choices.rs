@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::actors::user::message::{Edges, Error, Feedback, Interests, Place, Said, Tag};
+use crate::actors::user::message::{Edges, Error, Feedback, Hidden, Interests, Place, Said, Tag};
 use crate::actors::user::tables::{FEEDBACK, FeedbackRow, TAG_FOLLOWS, TagRow};
 use crate::store::codec::encode;
 
@@ -29,6 +29,13 @@ fn interests(world: &mut World) -> Interests {
 fn said(world: &mut World) -> Vec<Said> {
     match world.ask(Query::ListFeedback { user: DAVE }).unwrap() {
         Answer::Feedback(said) => said,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn hidden(world: &mut World) -> Arc<Hidden> {
+    match world.ask(Query::GetHidden { user: DAVE }).unwrap() {
+        Answer::Hidden(hidden) => hidden,
         other => panic!("{other:?}"),
     }
 }
@@ -168,6 +175,16 @@ fn shown(tags: &BTreeMap<String, String>) -> Vec<Tag> {
     tags.iter().map(tag).collect()
 }
 
+#[test]
+fn what_is_hidden_is_found() {
+    let (blocks, posts) = (vec![DAVE, EVE], vec![PostId(2), PostId(4)]);
+    let hidden = Hidden { blocks, tags: vec!["rust".into(), "é".into()], posts };
+    assert!(hidden.blocks(EVE) && !hidden.blocks(UserId(1)));
+    assert!(hidden.hides(PostId(2)) && !hidden.hides(PostId(3)));
+    assert!(hidden.mutes_tag("RUST") && hidden.mutes_tag("É") && !hidden.mutes_tag("e"));
+    assert_eq!(*self::hidden(&mut World::new()), Hidden::default(), "nobody hides nothing");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -256,6 +273,14 @@ proptest! {
                 wishes.iter().map(|(post, (at, what))| Said { post: *post, what: *what, at: *at }).collect();
             expected.sort_by_key(|said| std::cmp::Reverse(said.at));
             prop_assert_eq!(said(&mut world), expected);
+            // Asked after each act, so that what is kept decoded is never older than the act.
+            let is_hidden = |wish: &(Stamp, Feedback)| wish.1 == Feedback::Hide;
+            let expected = Hidden {
+                blocks: ends[2].iter().copied().collect(),
+                tags: mutes.keys().cloned().collect(),
+                posts: wishes.iter().filter(|(_, wish)| is_hidden(wish)).map(|(post, _)| *post).collect(),
+            };
+            prop_assert_eq!(&*hidden(&mut world), &expected);
         }
         let user = UserId(end);
         for (place, kind) in [Edges::Follows, Edges::Mutes, Edges::Blocks].into_iter().enumerate() {
