@@ -223,7 +223,8 @@ impl Picker<'_> {
     }
 }
 
-/// Adds the posts that few have seen to the candidates: of the newest, which the reader may see.
+/// Adds the posts that few have seen to the candidates: of the newest, which the reader may see. Where
+/// the ranker chooses one of them, that explores nothing: so their source is the list they are from.
 pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratch: &mut Scratch) {
     scratch.fresh.clear();
     let mut authors = [NONE; FRESH_MAX];
@@ -243,7 +244,7 @@ pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratc
             continue;
         }
         if index == next {
-            scratch.candidates.push(Candidate::new(slot, Source::Exploration, [1.0; 2]));
+            scratch.candidates.push(Candidate::new(slot, Source::Newest, [1.0; 2]));
         }
         authors[scratch.fresh.len()] = post.author;
         scratch.fresh.push(index);

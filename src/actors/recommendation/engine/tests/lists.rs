@@ -137,3 +137,24 @@ fn lists_of_thousands_are_obeyed_to_the_last() {
     let next = engine.recommend(UserId(9), at(60), &options, &mut scratch);
     assert!(ids(&next).contains(&1), "in the trend, by an author whom one reader muted");
 }
+
+/// Twenty posts that are the newest but for one author's share, and twenty older ones of others.
+fn some_are_no_candidates() -> Vec<Event> {
+    (0..40).map(|n| post(n, if n < 20 { 10 + n } else { n % 5 }, n, &[])).collect()
+}
+
+#[test]
+fn what_the_ranker_picks_is_not_said_to_be_explored() {
+    let engine = engine(&some_are_no_candidates());
+    let options = Options { limit: 40, explore: 0, ..Options::default() };
+    let answer = engine.recommend(UserId(7), at(60), &options, &mut Scratch::default());
+    assert_eq!(answer.items.len(), 26, "the newest, and six that few have seen");
+    for item in &answer.items {
+        assert_eq!((item.source, &item.reason), (Source::Newest, &Reason::New));
+    }
+    let options = Options { explore: 1, ..options };
+    let answer = engine.recommend(UserId(7), at(60), &options, &mut Scratch::default());
+    for (place, item) in answer.items.iter().enumerate() {
+        assert_eq!(item.source == Source::Exploration, place < 26 && place % 10 == 9, "{place}");
+    }
+}
