@@ -6,7 +6,9 @@ use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::reader::Choices;
 use crate::actors::recommendation::engine::rules::{PER_AUTHOR, PLACES, add_fresh};
-use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Hint, Scratch, Unseen};
+use crate::actors::recommendation::engine::scratch::{
+    Candidate, EXCLUDED, Hint, NOT_KEPT, Scratch, Unseen,
+};
 use crate::actors::recommendation::engine::state::Engine;
 
 /// Candidates beyond which no more are taken.
@@ -99,7 +101,7 @@ impl Taker<'_> {
             }
             let next = self.scratch.candidates.len() as u16;
             let index = self.scratch.map.get_or_insert(post, next);
-            if index == EXCLUDED {
+            if index >= NOT_KEPT {
                 continue;
             }
             if index == next {
@@ -195,7 +197,7 @@ impl Taker<'_> {
             let together_rates = sums.together.map(|sum| fade / (sum as f32 + PRIOR));
             let next_rates = sums.next.map(|sum| 1.0 / (sum as f32 + PRIOR));
             for neighbour in row.all() {
-                let index = self.scratch.map.find(neighbour.post).filter(|index| *index < EXCLUDED);
+                let index = self.scratch.map.find(neighbour.post).filter(|index| *index < NOT_KEPT);
                 let Some(index) = index else { continue };
                 let candidate = &mut self.scratch.candidates[usize::from(index)];
                 for speed in 0..SPEEDS {
@@ -238,12 +240,12 @@ impl Taker<'_> {
             for neighbour in row.all() {
                 let next = (listed + hints.len()) as u16;
                 let index = map.get_or_insert(neighbour.post, next);
-                if index == EXCLUDED || usize::from(index) < listed {
+                if index >= NOT_KEPT || usize::from(index) < listed {
                     continue;
                 }
                 if index == next {
                     if usize::from(next) >= CANDIDATES_MAX {
-                        map.set(neighbour.post, EXCLUDED);
+                        map.set(neighbour.post, NOT_KEPT);
                         continue;
                     }
                     hints.push(Hint { post: neighbour.post, together: [0.0; SPEEDS] });
@@ -279,14 +281,16 @@ impl Taker<'_> {
 
     /// Makes a post that is in the map a candidate, if there is room and the reader may see it.
     fn keep(&mut self, post: u32, has_room: bool) {
-        let index = self.scratch.candidates.len() as u16;
-        let is_kept =
-            has_room && self.asker.may_see(self.unseen, &self.engine.posts[post as usize]);
-        if is_kept {
-            let candidate = self.candidate(post, Source::Together);
-            self.scratch.candidates.push(candidate);
-        }
-        self.scratch.map.set(post, if is_kept { index } else { EXCLUDED });
+        let index = match has_room {
+            false => NOT_KEPT,
+            true if self.asker.may_see(self.unseen, &self.engine.posts[post as usize]) => {
+                let candidate = self.candidate(post, Source::Together);
+                self.scratch.candidates.push(candidate);
+                self.scratch.candidates.len() as u16 - 1
+            }
+            true => EXCLUDED,
+        };
+        self.scratch.map.set(post, index);
     }
 
     fn candidate(&self, post: u32, source: Source) -> Candidate {

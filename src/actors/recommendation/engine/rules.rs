@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::actors::recommendation::engine::item::{Method, Source};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::recommend::Options;
-use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, NOT_KEPT, Scratch};
 use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::signature::mix;
 
@@ -239,9 +239,14 @@ pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratc
             continue;
         }
         let next = scratch.candidates.len() as u16;
-        let index = scratch.map.get_or_insert(slot, next);
+        let mut index = scratch.map.get_or_insert(slot, next);
         if index == EXCLUDED {
             continue;
+        }
+        if index == NOT_KEPT {
+            // That it is seldom read with what the reader read is no reason not to try it.
+            scratch.map.set(slot, next);
+            index = next;
         }
         if index == next {
             scratch.candidates.push(Candidate::new(slot, Source::Newest, [1.0; 2]));

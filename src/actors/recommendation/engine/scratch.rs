@@ -8,6 +8,8 @@ use crate::actors::recommendation::engine::reader::Choices;
 
 /// In place of a candidate: this post must not be recommended to this reader.
 pub(super) const EXCLUDED: u16 = u16::MAX;
+/// In place of a candidate: there was no room for this post, which the reader may see.
+pub(super) const NOT_KEPT: u16 = EXCLUDED - 1;
 const EMPTY: u32 = u32::MAX;
 const PLACES_MIN: usize = 1024;
 

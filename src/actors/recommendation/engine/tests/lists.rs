@@ -158,3 +158,39 @@ fn what_the_ranker_picks_is_not_said_to_be_explored() {
         assert_eq!(item.source == Source::Exploration, place < 26 && place % 10 == 9, "{place}");
     }
 }
+
+#[test]
+fn a_new_post_is_explored_by_whom_it_is_seldom_read_with() {
+    // 60 posts that are read with two others, each once, and one less with them; this one neither first
+    // nor last, so it is in no trend.
+    let mut events: Vec<Event> = (0..100).map(|n| post(1_000 + n, 1_000 + n, 0, &[])).collect();
+    events.extend([post(500, 500, 0, &[]), post(501, 501, 0, &[])]);
+    events.extend(some_are_no_candidates());
+    let seldom = 19;
+    let mut seconds = 100;
+    let mut read_next = |events: &mut Vec<Event>, reader: u64, post: u64| {
+        seconds += 1;
+        events.push(read(reader, post, seconds));
+    };
+    for batch in 0..6 {
+        let first = 1_020 + 10 * batch;
+        let posts = std::iter::once(500 + batch % 2).chain(first..first + 10);
+        posts.for_each(|post| read_next(&mut events, 100 + batch, post));
+        if batch == 2 {
+            let posts = std::iter::once(500).chain(1_000..1_018).chain([seldom]);
+            posts.for_each(|post| read_next(&mut events, 98, post));
+        }
+    }
+    [500, 501].into_iter().for_each(|post| read_next(&mut events, 7, post));
+    let engine = engine(&events);
+    let mut scratch = Scratch::default();
+    for reader in [7, 8] {
+        engine.ask(UserId(reader), at(1_000), &[], &mut scratch);
+        let together = scratch.candidates.iter().filter(|it| it.source == Source::Together);
+        assert_eq!(together.count(), if reader == 7 { 32 } else { 0 });
+        let index = engine.candidate_of(PostId(seldom), &scratch);
+        let index = index.expect("a candidate, for few have seen it");
+        assert!(scratch.fresh.contains(&(index as u16)), "{reader}");
+        assert_eq!(scratch.candidates[index].source, Source::Newest);
+    }
+}
