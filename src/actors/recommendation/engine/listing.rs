@@ -17,9 +17,10 @@ impl Engine {
         if !self.posts[slot as usize].is_listed() {
             return;
         }
-        self.make_room(author, born_ms);
+        if self.make_room(author, born_ms) {
+            self.newest.set(slot, born_ms, NEWEST_PLACES);
+        }
         let post = &self.posts[slot as usize];
-        self.newest.set(slot, born_ms, NEWEST_PLACES);
         if post.author != NONE {
             self.readers[post.author as usize].newest.set(slot, born_ms, AUTHOR_PLACES);
         }
@@ -29,18 +30,21 @@ impl Engine {
         self.list_trends(slot);
     }
 
-    /// An author who fills half of the list of the newest makes room by one of their own.
-    fn make_room(&mut self, author: u32, born_ms: u64) {
-        if author == NONE || self.newest.places().len() < NEWEST_PLACES {
-            return;
+    /// Whether the list of the newest has room for a post of an author. Half of it is enough for one: the
+    /// others of theirs make room, if it is younger than the oldest of them.
+    fn make_room(&mut self, author: u32, born_ms: u64) -> bool {
+        if author == NONE {
+            return true;
         }
         let places = self.newest.places().iter();
         let own = places.filter(|place| self.posts[place.post as usize].author == author);
-        let own: Vec<_> = own.collect();
-        let oldest = own.last().filter(|oldest| oldest.order < born_ms).map(|place| place.post);
-        if let Some(oldest) = oldest.filter(|_| own.len() >= NEWEST_PLACES / 2) {
-            self.newest.remove(oldest);
+        let (own, oldest) = own.fold((0, None), |(count, _), place| (count + 1, Some(*place)));
+        let Some(oldest) = oldest.filter(|_| own >= NEWEST_PLACES / 2) else { return true };
+        let is_younger = oldest.order < born_ms;
+        if is_younger {
+            self.newest.remove(oldest.post);
         }
+        is_younger
     }
 
     pub(super) fn list_trends(&mut self, slot: u32) {

@@ -194,3 +194,27 @@ fn a_new_post_is_explored_by_whom_it_is_seldom_read_with() {
         assert_eq!(scratch.candidates[index].source, Source::Newest);
     }
 }
+
+#[test]
+fn an_author_who_edits_or_comes_first_has_half_of_the_newest_at_most() {
+    let others: Vec<Event> = (0..200).map(|n| post(n, n, n, &[])).collect();
+    let version = |version, nth: u64| changed(1_000 + nth, 999, version, true, 300 + nth, &[]);
+    let flood: Vec<Event> = (0..300).map(|nth| version(1, nth)).collect();
+    let share = |engine: &Engine| {
+        let author = engine.reader_slots[&UserId(AUTHORS + 999)];
+        let authors = engine.newest.posts().map(|post| engine.posts[post as usize].author);
+        authors.fold((0, 0), |(own, all), by| (own + u32::from(by == author), all + 1))
+    };
+    // The older ones again, and those that stand in the list.
+    let edits: Vec<Event> = (0..300).map(|nth| version(2, nth)).collect();
+    let edited = engine(&[&others[..], &flood, &edits].concat());
+    assert_eq!(share(&edited), (128, 256));
+    assert!(edited.newest.posts().eq(engine(&[&others[..], &flood].concat()).newest.posts()));
+    // As a rebuild reads them, shard after shard.
+    let rebuilt = engine(&[&flood[..], &others].concat());
+    assert_eq!(share(&rebuilt), (128, 256));
+    let posts = |engine: &Engine| -> Vec<PostId> {
+        engine.newest.posts().map(|post| engine.posts[post as usize].id).collect()
+    };
+    assert_eq!(posts(&rebuilt), posts(&edited));
+}
