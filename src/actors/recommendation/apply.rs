@@ -60,8 +60,8 @@ impl Service {
             // What this ends is exploration, so it counts where it came from: see `SHOWN_ENOUGH`.
             let explored = exposure.posts.iter().filter(|shown| shown.is_explored);
             let posts: Vec<PostId> = explored.map(|shown| shown.post).collect();
-            if exposure.reader.is_some() && !posts.is_empty() {
-                self.copies.observe(stamp, Fact::Shown { posts });
+            if let Some(reader) = exposure.reader.filter(|_| !posts.is_empty()) {
+                self.copies.observe(stamp, Fact::Shown { reader, posts });
             }
             self.traffic.show(stamp, &exposure);
             self.learning.shown(stamp, exposure);

@@ -258,7 +258,7 @@ impl NewCopy {
             None => self.engine.apply(fact),
         }
         if let Some(post) = new {
-            self.engine.set_shown(post, serving.shown(post));
+            self.engine.add_shown(post, serving.shown(post));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::actors::post::message::Visibility;
 use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Interaction};
 use crate::actors::recommendation::message::{
     Answer, Command, EARLIER_MAX, EXCLUDE_MAX, Error, Exposure, LIMIT_MAX, Method, Query, Ranking,
-    Reason, Recommendations, Reply, ShownPost, Wanted,
+    Reason, Recommendations, Reply, ShownPost, Source, Wanted,
 };
 use crate::actors::recommendation::service::Service;
 use crate::actors::relay::{Delivered, Subscribes};
@@ -542,7 +542,7 @@ fn a_rebuild_is_a_fold_over_what_was_copied_and_what_happened_since() {
     shard.observe(at(0), interacted(77, 7_777, 0));
     before.iter().step_by(3).for_each(|(stamp, command)| shard.apply(*stamp, command.clone()));
     let shown = |shard: &mut Shard, post| {
-        shard.observe(now, Fact::Shown { posts: vec![PostId(post)] });
+        shard.observe(now, Fact::Shown { reader: UserId(1), posts: vec![PostId(post)] });
     };
     shown(&mut shard, 0);
     let wrong = shard.service.copies.engine.digest();
@@ -651,7 +651,7 @@ fn exposures_are_counted_and_taught_from() {
     };
     let digest = shard.service.copies.engine.digest();
     shard.apply(at(now), Command::LogExposures { exposures: vec![exposure] });
-    assert_ne!(shard.service.copies.engine.digest(), digest, "how often each was shown");
+    assert_ne!(shard.service.copies.engine.digest(), digest, "to whom each was shown");
     let lessons = shard.service.learning.lessons();
     shard.observe(at(now + 5), interacted(3, shown[2].post.0, now + 5));
     assert_eq!(shard.service.learning.lessons(), lessons + 1);
@@ -686,7 +686,7 @@ fn golden_bytes_stay() {
         (Fact::TagFollowed { reader, tag: "t".into(), is_on: true }, vec![7, 2, 1, b't', 1]),
         (Fact::TagMuted { reader, tag: "t".into(), is_on: true }, vec![8, 2, 1, b't', 1]),
         (Fact::Feedback { reader, post, what: Feedback::Less }, vec![9, 2, 9, 1]),
-        (Fact::Shown { posts: vec![post] }, vec![10, 1, 9]),
+        (Fact::Shown { reader, posts: vec![post] }, vec![10, 2, 1, 9]),
         (Fact::Blocked { user: reader, target: UserId(3), is_on: true }, vec![11, 2, 3, 1]),
         (Fact::Denied { post, version: 4 }, vec![12, 9, 4]),
         (Fact::FeedbackWithdrawn { reader, post }, vec![13, 2, 9]),

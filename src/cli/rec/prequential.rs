@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
             }
             if method == DIVERSE {
                 let posts = answer.items.iter().map(|item| item.post).collect();
-                self.engine.apply(&Event::Shown { posts });
+                self.engine.apply(&Event::Shown { reader: UserId(event.user), posts });
             }
         }
         self.predict_frozen(reader, event, nth);

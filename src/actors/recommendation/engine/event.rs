@@ -98,8 +98,10 @@ pub enum Event {
         /// What.
         what: Feedback,
     },
-    /// Posts were shown as recommendations.
+    /// Posts were shown to a reader as recommendations. It says nothing new if they were before.
     Shown {
+        /// To whom.
+        reader: UserId,
         /// Which.
         posts: Vec<PostId>,
     },

@@ -30,8 +30,8 @@ impl Engine {
         self.list_trends(slot);
     }
 
-    /// Whether the list of the newest has room for a post of an author. Half of it is enough for one: the
-    /// others of theirs make room, if it is younger than the oldest of them.
+    /// Whether the list of the newest has room for a post of an author. Half of it is enough for one
+    /// author: then the oldest of theirs makes room, if this one is younger.
     fn make_room(&mut self, author: u32, born_ms: u64) -> bool {
         if author == NONE {
             return true;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::actors::recommendation::engine::fixed::{self, ONE};
 use crate::actors::recommendation::engine::neighbours::Neighbours;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
-use crate::actors::signature::Signature;
-use crate::ids::PostId;
+use crate::actors::signature::{Signature, mix};
+use crate::ids::{PostId, UserId};
 use crate::store::codec::Record;
 
 /// Tags of a post that count; further ones are ignored.
@@ -43,7 +43,7 @@ pub(super) struct Post {
     counters: [u32; WINDOWS],
     /// Counted readers, ever.
     pub(super) readers: u32,
-    /// Times it was shown as a recommendation.
+    /// To whom it was shown as a recommendation: see [`shown_to`].
     pub(super) shown: u32,
     /// User slot, or [`NONE`].
     pub(super) author: u32,
@@ -58,6 +58,12 @@ pub(super) struct Post {
     pub(super) status: Status,
     pub(super) signature: Signature,
     pub(super) neighbours: Neighbours,
+}
+
+/// The bit that stands for a reader among those to whom a post was shown. Many readers share it, so it
+/// does not say who they were; and whoever comes again and again sets it once.
+pub(super) fn shown_to(reader: UserId) -> u32 {
+    1 << (mix(reader.0) % u64::from(u32::BITS))
 }
 
 impl Record for Post {

@@ -6,7 +6,7 @@ use crate::actors::recommendation::engine::event::{Event, Feedback};
 use crate::actors::recommendation::engine::gather::is_same_visit;
 use crate::actors::recommendation::engine::neighbours::{Neighbours, PAIR, SPEEDS};
 use crate::actors::recommendation::engine::pace::{self, Pace};
-use crate::actors::recommendation::engine::post::{NONE, Post, Status, TAGS_MAX};
+use crate::actors::recommendation::engine::post::{NONE, Post, Status, TAGS_MAX, shown_to};
 use crate::actors::recommendation::engine::reader::{Reader, choose, choose_tag};
 use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
@@ -185,13 +185,9 @@ impl Engine {
                     choose(&mut self.readers[reader as usize].choices_mut().hidden, post, false);
                 }
             }
-            Event::Shown { posts } => {
-                for post in posts {
-                    if let Some(slot) = self.post_slots.get(post) {
-                        let shown = &mut self.posts[*slot as usize].shown;
-                        *shown = shown.saturating_add(1);
-                    }
-                }
+            Event::Shown { reader, posts } => {
+                let shown = shown_to(*reader);
+                posts.iter().for_each(|post| self.add_shown(*post, shown));
             }
         }
     }
@@ -343,15 +339,15 @@ impl Engine {
         self.post_slots.contains_key(&post)
     }
 
-    /// How often a post was shown.
+    /// To whom a post was shown: one of 32 bits for each reader.
     pub fn shown(&self, post: PostId) -> u32 {
         self.post_slots.get(&post).map_or(0, |slot| self.posts[*slot as usize].shown)
     }
 
-    /// Takes over how often a post was shown, if it is known.
-    pub fn set_shown(&mut self, post: PostId, shown: u32) {
+    /// Adds to whom a post was shown, if it is known.
+    pub fn add_shown(&mut self, post: PostId, shown: u32) {
         if let Some(slot) = self.post_slots.get(&post) {
-            self.posts[*slot as usize].shown = shown;
+            self.posts[*slot as usize].shown |= shown;
         }
     }
 

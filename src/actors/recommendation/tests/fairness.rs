@@ -55,22 +55,29 @@ fn a_denied_post_that_its_owner_shows_is_repaired() {
 }
 
 #[test]
-fn only_signed_in_readers_end_an_exploration_and_only_where_it_is_one() {
+fn only_many_signed_in_readers_end_an_exploration_and_only_where_it_is_one() {
     let mut shard = Shard::new();
-    shard.deliver(at(1), changed(9, 1, Visibility::Public, 1));
+    (0..10).for_each(|post| shard.deliver(at(1), changed(post, 1, Visibility::Public, 1)));
     let mut show = |reader: Option<u64>, is_explored| {
         let propensity = if is_explored { 0.5 } else { 1.0 };
+        let place = |n| ShownPost { post: PostId(n), position: 9, propensity, is_explored };
         let exposure = Exposure {
             request: "r".into(),
             reader: reader.map(UserId),
             surface: "home".into(),
             variant: String::new(),
             weights_version: 0,
-            posts: vec![ShownPost { post: PostId(9), position: 9, propensity, is_explored }],
+            posts: (0..10).map(place).collect(),
         };
         shard.apply(at(2), Command::LogExposures { exposures: vec![exposure] });
-        shard.service.copies.engine.shown(PostId(9))
+        let ranking = Ranking { explore: 1, ..plain() };
+        let asked = Query::Recommend { reader: UserId(1_000), wanted: wanted(10, 3), ranking };
+        let found = shard.ask(asked);
+        found.items[9].source == Source::Exploration
     };
-    assert_eq!([show(None, true), show(None, false), show(Some(7), false)], [0; 3]);
-    assert_eq!(show(Some(7), true), 1);
+    assert!(show(None, true) && show(None, false) && show(Some(7), false));
+    assert!((0..1_000).all(|_| show(Some(7), true)), "one account alone ends nothing");
+    let ended = (0..1_000).find(|reader| !show(Some(*reader), true));
+    assert!((15..30).contains(&ended.unwrap()), "{ended:?}");
+    assert!(!show(None, false), "and it stays so");
 }
