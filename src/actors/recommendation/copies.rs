@@ -246,19 +246,15 @@ impl Copies {
 }
 
 impl NewCopy {
-    /// Takes a fact in. How often a post was shown no owner can tell: that is taken over from the
-    /// copy that serves, once, and counted in both from then on.
+    /// Takes a fact in. To whom a post was shown no owner can tell: that is taken over from the copy
+    /// that serves, whenever there is news of the post, for a read may have come before them.
     fn take(&mut self, serving: &Engine, fact: &Fact, came: Option<Stamp>) {
-        let new = match fact {
-            Fact::PostChanged { post, .. } => Some(*post).filter(|post| !self.engine.knows(*post)),
-            _ => None,
-        };
         match came {
             Some(came) => self.engine.apply_live(fact, came),
             None => self.engine.apply(fact),
         }
-        if let Some(post) = new {
-            self.engine.add_shown(post, serving.shown(post));
+        if let Fact::PostChanged { post, .. } = fact {
+            self.engine.add_shown(*post, serving.shown(*post));
         }
     }
 }

@@ -571,6 +571,33 @@ fn a_rebuild_is_a_fold_over_what_was_copied_and_what_happened_since() {
 }
 
 #[test]
+fn a_rebuild_knows_to_whom_a_post_was_shown_whose_read_it_heard_of_first() {
+    let (mut shard, now) = (Shard::new(), at(100));
+    let show = |shard: &mut Shard, reader| {
+        let fact = Fact::Shown { reader: UserId(reader), posts: vec![PostId(1), PostId(2)] };
+        shard.observe(now, fact);
+    };
+    let shown = |shard: &Shard| [1, 2].map(|post| shard.service.copies.engine.shown(PostId(post)));
+    [1, 2].into_iter().for_each(|n| shard.deliver(at(1), changed(n, 1, Visibility::Public, 1)));
+    (0..4).for_each(|reader| show(&mut shard, reader));
+    let reply = shard.try_apply(now, Command::BeginRebuild).unwrap();
+    let Reply::Rebuild(rebuild) = reply else { panic!("{reply:?}") };
+    // The owner's page of posts was read before one of them was there, that of reads afterwards.
+    let copied = delivered(at(1), changed(2, 1, Visibility::Public, 1)).into_iter();
+    let mut facts = facts_of(&copied.map(|command| (now, command)).collect::<Vec<_>>());
+    facts.extend([interacted(9, 1, 50), interacted(9, 2, 50)]);
+    shard.apply(now, Command::CopyFacts { rebuild, facts });
+    (4..8).for_each(|reader| show(&mut shard, reader));
+    shard.deliver(at(2), changed(1, 2, Visibility::Public, 1));
+    shard.deliver(at(2), changed(2, 2, Visibility::Public, 1));
+    let before = shown(&shard);
+    assert!(before[0].count_ones() > 4 && before[0] == before[1]);
+    let done = shard.try_apply(now, Command::FinishRebuild { rebuild });
+    assert_eq!(done, Ok(Reply::Left(0)));
+    assert_eq!(shown(&shard), before);
+}
+
+#[test]
 fn a_second_rebuild_replaces_the_first() {
     let mut shard = Shard::new();
     lessons(20).into_iter().for_each(|(stamp, command)| shard.apply(stamp, command));

@@ -334,11 +334,6 @@ impl Engine {
         }
     }
 
-    /// Whether a post was heard of.
-    pub fn knows(&self, post: PostId) -> bool {
-        self.post_slots.contains_key(&post)
-    }
-
     /// To whom a post was shown: one of 32 bits for each reader.
     pub fn shown(&self, post: PostId) -> u32 {
         self.post_slots.get(&post).map_or(0, |slot| self.posts[*slot as usize].shown)
