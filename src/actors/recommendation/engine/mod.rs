@@ -17,8 +17,8 @@
 //! **Invariants**: R1 the state is a function of the events and their order, to the bit
 //! ([`Engine::digest`]); weights are values from outside and not part of it. R2 no answer holds a
 //! post that is not listed, the reader's own, or one of a muted author or tag, hidden, read or
-//! excluded; no reason names a post that is not listed. R3 a deleted post never comes back, and a
-//! version that is not higher than the known one changes nothing. R4 everything has a bound: reads
+//! excluded; no reason names a post that is not listed. R3 a deleted post that was heard of before never
+//! comes back, and a version that is not higher than the known one changes nothing. R4 everything has a bound: reads
 //! per reader, neighbours per post, places per list, posts that were read before they were
 //! published, and tags, of which only those have a place that a listed post, a choice or an interest
 //! refers to. R5 a reader counts, in any time that passes here and not where reads are said to come

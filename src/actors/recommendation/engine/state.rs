@@ -130,7 +130,8 @@ impl Engine {
                 self.list(slot);
             }
             Event::PostDeleted { post } => {
-                let slot = self.post_slot(*post);
+                // Of a draft that nobody ever saw nothing is known, and there will be no news of it.
+                let Some(slot) = self.post_slots.get(post).copied() else { return };
                 self.unlist(slot);
                 self.release_tags(slot);
                 let post = &mut self.posts[slot as usize];
