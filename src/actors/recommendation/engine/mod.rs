@@ -23,7 +23,9 @@
 //! published, and tags, of which only those have a place that a listed post, a choice or an interest
 //! refers to. R5 a reader counts, in any time that passes here and not where reads are said to come
 //! from, at most the burst and what was refilled since; and once per post, until as many others as
-//! are remembered were counted, or a week after the read was deleted.
+//! are remembered were counted, or a week after the read was deleted. A rebuild knows no arrivals and
+//! goes by the times that the reads are said to have: so in the new copy, of R5 only the second half
+//! holds, once per post, for reads that were said to be older than they are.
 
 mod digest;
 pub mod event;

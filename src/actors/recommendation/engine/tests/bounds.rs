@@ -62,6 +62,14 @@ fn claimed_times_bring_no_tokens() {
 }
 
 #[test]
+fn a_rebuild_believes_the_times_of_reads_but_counts_each_post_once() {
+    let mut engine = engine(&(0..200).map(|n| post(n, n, 0, &[])).collect::<Vec<_>>());
+    // As the owner has them: a read an hour, as it was said, whenever that was.
+    (0..2).for_each(|_| (0..200).for_each(|n| engine.apply(&read(7, n, n * 3_600))));
+    assert!((0..200).all(|n| counted(&engine, n) == 1));
+}
+
+#[test]
 fn reads_that_do_not_count_do_not_make_others_count_again() {
     let Settings { reads_max, burst_max, .. } = Settings::default();
     let posts: Vec<Event> = (0..1_000).map(|n| post(n, n, 0, &[])).collect();
