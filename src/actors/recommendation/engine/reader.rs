@@ -6,6 +6,7 @@ use crate::actors::recommendation::engine::settings::Settings;
 use crate::actors::recommendation::engine::tag::Tags;
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::signature::mix;
+use crate::actors::user::EDGES_MAX;
 use crate::ids::UserId;
 use crate::store::codec::Record;
 
@@ -13,8 +14,9 @@ use crate::store::codec::Record;
 const TAGS_MAX: usize = 24;
 /// Authors whose weight is kept.
 const AUTHORS_MAX: usize = 12;
-/// Users followed or muted, tags followed or muted, posts hidden: the newest of each kind.
-pub(super) const CHOICES_MAX: usize = 4_096;
+/// Users followed, muted or blocked, tags followed or muted, posts hidden: the newest of each kind. The
+/// owner of these choices keeps no more, but of those who block a reader.
+pub(super) const CHOICES_MAX: usize = EDGES_MAX as usize;
 /// What one read adds to the weight of each of its tags and its author.
 const INTEREST: u32 = 1 << 10;
 

@@ -1,6 +1,7 @@
 //! What must stay small whatever one reader or author does.
 
 use super::*;
+use crate::actors::recommendation::engine::reader::CHOICES_MAX;
 
 #[test]
 fn a_flood_by_one_reader_moves_little() {
@@ -92,7 +93,7 @@ fn reads_that_do_not_count_do_not_make_others_count_again() {
 fn tags_are_bounded_whatever_one_account_does() {
     let mut engine = engine(&[post(1, 1, 0, &["kept"]), read(8, 1, 1)]);
     let reader = UserId(7);
-    for n in 0..20_000 {
+    for n in 0..12_000 {
         let tag = |salt: &str| format!("{salt}{n}");
         let six: Vec<String> = (0..6).map(|nth| tag(&format!("t{nth}-"))).collect();
         let six: Vec<&str> = six.iter().map(String::as_str).collect();
@@ -108,8 +109,8 @@ fn tags_are_bounded_whatever_one_account_does() {
             engine.apply(&Event::ReadForgotten { reader: UserId(9), post: PostId(2) });
         }
     }
-    // 4,096 of each choice, 24 interests of two readers and the author, a post's five, one on its way.
-    let most = 2 * 4_096 + 3 * 24 + 2 * 5 + 1;
+    // So many of each choice, 24 interests of two readers and the author, a post's five, one on its way.
+    let most = 2 * CHOICES_MAX + 3 * 24 + 2 * 5 + 1;
     assert!(engine.tags.slots() <= most, "{}", engine.tags.slots());
     assert_eq!(engine.readers_known(), 5, "who takes back what was never chosen is nobody");
     assert_eq!(trending(&engine, Some("kept"), None), [1]);

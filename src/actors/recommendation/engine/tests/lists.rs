@@ -1,6 +1,7 @@
 //! What must hold of the lists that questions are answered with.
 
 use super::*;
+use crate::actors::user::EDGES_MAX;
 
 #[test]
 fn memory_of_one_question_says_nothing_in_the_next() {
@@ -136,6 +137,26 @@ fn lists_of_thousands_are_obeyed_to_the_last() {
     // And nothing of it is left for the next one.
     let next = engine.recommend(UserId(9), at(60), &options, &mut scratch);
     assert!(ids(&next).contains(&1), "in the trend, by an author whom one reader muted");
+}
+
+#[test]
+fn all_that_a_reader_may_choose_is_obeyed() {
+    let reader = UserId(7);
+    let mut events: Vec<Event> = (0..30).map(|n| post(n, n, n, &[])).collect();
+    // What was chosen first is by whom there is something to show.
+    for n in 0..u64::from(EDGES_MAX) {
+        let of = |first: u64| UserId(AUTHORS + if n < 10 { first + n } else { 1_000 + n });
+        events.push(Event::AuthorMuted { reader, author: of(0), is_on: true });
+        events.push(Event::Blocked { user: reader, target: of(10), is_on: true });
+        events.push(Event::AuthorFollowed { reader, author: of(20), is_on: true });
+    }
+    let engine = engine(&events);
+    let options = Options { limit: 100, ..plain() };
+    let mut found = list(&engine, 7, 60, &options);
+    found.sort_unstable();
+    assert_eq!(found, (20..30).collect::<Vec<_>>());
+    let followed = engine.following(reader, &options, &mut Scratch::default());
+    assert_eq!(ids(&followed), (20..30).rev().collect::<Vec<_>>());
 }
 
 /// Twenty posts that are the newest but for one author's share, and twenty older ones of others.
