@@ -7,7 +7,7 @@ use crate::actors::recommendation::engine::math::{log2, log2p};
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::reader::strength;
-use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::engine::scratch::{Candidate, Named, Scratch};
 use crate::actors::recommendation::engine::settings::WINDOWS;
 use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::signature::Signature;
@@ -72,14 +72,14 @@ const TEXTS: usize = 8;
 /// Writes a row for each candidate.
 pub(super) fn extract(engine: &Engine, asker: Asker<'_>, now_ms: u64, scratch: &mut Scratch) {
     let reader = Reader::new(engine, asker, now_ms);
-    let Scratch { candidates, features, .. } = scratch;
+    let Scratch { candidates, features, followed, .. } = &mut *scratch;
     features.clear();
     features.resize(candidates.len() * FEATURES, 0.0);
     for (candidate, row) in candidates.iter().zip(features.chunks_exact_mut(FEATURES)) {
         let post = &engine.posts[candidate.post as usize];
         write_post(engine, post, now_ms, &reader, row);
         write_pairs(candidate, row);
-        write_taste(post, &reader, row);
+        write_taste(post, &reader, followed, row);
         row[HISTORY] = reader.history;
         row[PAUSE] = reader.pause;
         row[VISIT] = reader.visit;
@@ -164,7 +164,7 @@ fn write_pairs(candidate: &Candidate, row: &mut [f32]) {
     }
 }
 
-fn write_taste(post: &Post, reader: &Reader<'_>, row: &mut [f32]) {
+fn write_taste(post: &Post, reader: &Reader<'_>, followed: &Named, row: &mut [f32]) {
     let asker = reader.asker;
     let (mut sum, mut max) = (0.0_f32, 0.0_f32);
     for tag in post.tags() {
@@ -177,11 +177,8 @@ fn write_taste(post: &Post, reader: &Reader<'_>, row: &mut [f32]) {
     if post.author != NONE {
         row[AUTHOR] = log2p(strength(asker.authors, post.author));
     }
-    if let Some(choices) = asker.choices {
-        row[FOLLOWS] = f32::from(u8::from(choices.follows.contains(&post.author)));
-        let follows_tag = post.tags().iter().any(|tag| choices.followed_tags.contains(tag));
-        row[FOLLOWS_TAG] = f32::from(u8::from(follows_tag));
-    }
+    row[FOLLOWS] = f32::from(u8::from(followed.has_author(post.author)));
+    row[FOLLOWS_TAG] = f32::from(u8::from(followed.tag_of(post.tags()).is_some()));
     if reader.texts_len > 0 && !post.signature.is_empty() {
         let texts = &reader.texts[..reader.texts_len];
         let (mut sum, mut max) = (0.0_f32, 0.0_f32);

@@ -7,7 +7,7 @@ use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::reader::Choices;
 use crate::actors::recommendation::engine::rules::{PER_AUTHOR, PLACES, add_fresh};
 use crate::actors::recommendation::engine::scratch::{
-    Candidate, EXCLUDED, Hint, NOT_KEPT, Scratch, Unseen,
+    Candidate, EXCLUDED, Hint, NOT_KEPT, Named, Scratch,
 };
 use crate::actors::recommendation::engine::state::Engine;
 
@@ -46,10 +46,11 @@ pub(super) struct Asker<'a> {
 
 impl Asker<'_> {
     /// Whether a post may be shown to this reader, as far as this copy knows.
-    pub(super) fn may_see(&self, unseen: &Unseen, post: &Post) -> bool {
+    pub(super) fn may_see(&self, unseen: &Named, post: &Post) -> bool {
         post.is_listed()
             && Some(post.author) != self.user
-            && !unseen.hides(post.author, post.tags())
+            && !unseen.has_author(post.author)
+            && unseen.tag_of(post.tags()).is_none()
     }
 }
 
@@ -76,7 +77,16 @@ pub(super) fn exclude(asker: Asker<'_>, scratch: &mut Scratch) {
     for post in asker.reads.iter().chain(exclude.iter()).chain(hidden) {
         map.get_or_insert(*post, EXCLUDED);
     }
-    unseen.fill(asker.choices);
+    let choices = asker.choices.into_iter();
+    let authors = choices.clone().flat_map(Choices::hidden_authors);
+    unseen.fill(authors, choices.flat_map(|choices| &choices.muted_tags));
+}
+
+/// Notes in `scratch` what the reader follows.
+pub(super) fn note_followed(asker: Asker<'_>, scratch: &mut Scratch) {
+    let choices = asker.choices.into_iter();
+    let authors = choices.clone().flat_map(|choices| &choices.follows);
+    scratch.followed.fill(authors, choices.flat_map(|choices| &choices.followed_tags));
 }
 
 /// Whether a read at this time belongs to the visit that asks now.
@@ -87,7 +97,7 @@ pub(super) fn is_same_visit(at_s: u32, now_s: u64) -> bool {
 struct Taker<'a> {
     engine: &'a Engine,
     asker: Asker<'a>,
-    unseen: &'a Unseen,
+    unseen: &'a Named,
     scratch: &'a mut Scratch,
 }
 

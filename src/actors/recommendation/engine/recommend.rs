@@ -1,12 +1,15 @@
 //! Questions: what to read next.
 
+use std::cmp::Reverse;
+
 use crate::actors::recommendation::engine::features::{FEATURES, extract};
 use crate::actors::recommendation::engine::gather::{self, Asker, gather};
 use crate::actors::recommendation::engine::item::{Item, Method, Reason, Recommendations, Source};
 use crate::actors::recommendation::engine::post::{NONE, Post};
 use crate::actors::recommendation::engine::rules::{self, Chosen};
-use crate::actors::recommendation::engine::scratch::{Candidate, Scratch};
+use crate::actors::recommendation::engine::scratch::Scratch;
 use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::top_list::Place;
 use crate::actors::recommendation::engine::weights::Weights;
 use crate::ids::{PostId, Stamp, UserId};
 
@@ -116,18 +119,35 @@ impl Engine {
         let Some(choices) = asker.choices else { return self.listed(Vec::new(), Method::Latest) };
         let authors = choices.follows.iter().map(|author| &self.readers[*author as usize].newest);
         let tags = choices.followed_tags.iter().map(|tag| &self.tag(*tag).newest);
-        let mut places: Vec<_> = authors.chain(tags).flat_map(|list| list.places()).collect();
-        places.sort_unstable_by_key(|place| (std::cmp::Reverse(place.order), place.post));
-        places.dedup_by_key(|place| place.post);
+        let mut places: Vec<Place> =
+            authors.chain(tags).flat_map(|list| list.places()).copied().collect();
         // What was read is followed nevertheless.
         self.exclude(Asker { reads: &[], ..asker }, options.exclude, scratch);
-        let seen = places.into_iter().filter(|place| self.is_wanted(place.post, asker, scratch));
-        let posts = seen.take(options.limit).map(|place| {
-            let candidate = Candidate::new(place.post, Source::FollowedAuthor, [0.0; 2]);
-            let reason = self.follow_reason(&candidate, asker).unwrap_or(Reason::New);
-            self.item(place.post, reason, Source::FollowedAuthor)
-        });
-        self.listed(posts.collect(), Method::Latest)
+        gather::note_followed(asker, scratch);
+        let newest_first = |place: &Place| (Reverse(place.order), place.post);
+        let mut items = Vec::with_capacity(options.limit);
+        let mut last = None;
+        // A post stands in several lists, and some must not be shown: mostly the first part is enough.
+        let (mut rest, mut part) = (&mut places[..], 4 * options.limit + options.exclude.len());
+        while !rest.is_empty() && items.len() < options.limit {
+            part = part.clamp(1, rest.len());
+            if part < rest.len() {
+                rest.select_nth_unstable_by_key(part, newest_first);
+            }
+            let (first, others) = rest.split_at_mut(part);
+            first.sort_unstable_by_key(newest_first);
+            for place in first {
+                let is_new = last.replace(place.post) != Some(place.post);
+                let has_room = items.len() < options.limit;
+                if is_new && has_room && self.is_wanted(place.post, asker, scratch) {
+                    let reason = self.follow_reason(&self.posts[place.post as usize], scratch);
+                    let reason = reason.unwrap_or(Reason::New);
+                    items.push(self.item(place.post, reason, Source::FollowedAuthor));
+                }
+            }
+            (rest, part) = (others, 4 * part);
+        }
+        self.listed(items, Method::Latest)
     }
 
     /// Fills `scratch` with the candidates for a reader and what the ranker sees of them, for
@@ -266,13 +286,7 @@ impl Engine {
 
     fn prepare(&self, asker: Asker<'_>, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
         self.set_exclude(exclude, scratch);
-        // The last question may have been a follower's.
-        scratch.follows.clear();
-        scratch.followed_authors = 0;
-        if let Some(choices) = asker.choices {
-            scratch.follows.extend(choices.follows.iter().chain(&choices.followed_tags));
-            scratch.followed_authors = choices.follows.len();
-        }
+        gather::note_followed(asker, scratch);
         gather(self, asker, scratch);
         extract(self, asker, now.as_millis(), scratch);
     }
@@ -305,12 +319,8 @@ impl Engine {
         if chosen.is_explored {
             return item(Reason::Exploring);
         }
-        let (authors, tags) = scratch.follows.split_at(scratch.followed_authors);
-        if authors.contains(&post.author) {
-            return item(Reason::Follows(self.readers[post.author as usize].id));
-        }
-        if let Some(tag) = post.tags().iter().find(|tag| tags.contains(tag)) {
-            return item(Reason::FollowsTag(self.tags.name(*tag).to_owned()));
+        if let Some(reason) = self.follow_reason(post, scratch) {
+            return item(reason);
         }
         // Where nothing else brought the post, a weak reason is the true one.
         let is_because =
@@ -345,13 +355,12 @@ impl Engine {
         }
     }
 
-    fn follow_reason(&self, candidate: &Candidate, asker: Asker<'_>) -> Option<Reason> {
-        let (post, choices) = (&self.posts[candidate.post as usize], asker.choices?);
-        if choices.follows.contains(&post.author) {
+    fn follow_reason(&self, post: &Post, scratch: &Scratch) -> Option<Reason> {
+        if scratch.followed.has_author(post.author) {
             return Some(Reason::Follows(self.readers[post.author as usize].id));
         }
-        let tag = post.tags().iter().find(|tag| choices.followed_tags.contains(tag))?;
-        Some(Reason::FollowsTag(self.tags.name(*tag).to_owned()))
+        let tag = scratch.followed.tag_of(post.tags())?;
+        Some(Reason::FollowsTag(self.tags.name(tag).to_owned()))
     }
 
     fn listed(&self, items: Vec<Item>, method: Method) -> Recommendations {

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use crate::actors::recommendation::engine::item::Source;
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
-use crate::actors::recommendation::engine::reader::Choices;
 
 /// In place of a candidate: this post must not be recommended to this reader.
 pub(super) const EXCLUDED: u16 = u16::MAX;
@@ -95,55 +94,74 @@ pub struct Scratch {
     pub(super) pool: Vec<u16>,
     /// Posts that the reader has seen on earlier pages.
     pub(super) exclude: Vec<u32>,
-    /// Authors whom the reader follows, then tags.
-    pub(super) follows: Vec<u32>,
-    pub(super) followed_authors: usize,
-    pub(super) unseen: Unseen,
+    /// What the reader follows.
+    pub(super) followed: Named,
+    /// Whose posts, and posts with which tags, the reader must not be shown.
+    pub(super) unseen: Named,
     /// Authors of the newest posts.
     pub(super) authors: Vec<u32>,
 }
 
-/// Whose posts, and posts with which tags, the reader must not be shown. In place of the reader's
-/// lists, which hold thousands and would be searched for each candidate.
+/// Authors and tags that a reader named. In place of the reader's lists, which hold thousands and would
+/// be searched for each candidate.
 #[derive(Debug, Default)]
-pub(super) struct Unseen {
+pub(super) struct Named {
     authors: SlotMap,
     tags: SlotMap,
 }
 
-impl Unseen {
-    /// Takes over what a reader chose.
-    pub(super) fn fill(&mut self, choices: Option<&Choices>) {
+impl Named {
+    /// Holds these and no others.
+    pub(super) fn fill<'a>(
+        &mut self,
+        authors: impl IntoIterator<Item = &'a u32>,
+        tags: impl IntoIterator<Item = &'a u32>,
+    ) {
         self.authors.clear();
-        self.tags.clear();
-        let Some(choices) = choices else { return };
-        for author in choices.hidden_authors() {
-            self.authors.get_or_insert(*author, EXCLUDED);
+        for author in authors {
+            self.authors.get_or_insert(*author, 0);
         }
-        for tag in &choices.muted_tags {
-            self.tags.get_or_insert(*tag, EXCLUDED);
+        self.tags.clear();
+        for tag in tags {
+            self.tags.get_or_insert(*tag, 0);
         }
     }
 
-    /// Whether a post must not be shown for its author or a tag.
-    pub(super) fn hides(&self, author: u32, tags: &[u32]) -> bool {
-        self.authors.find(author).is_some() || tags.iter().any(|tag| self.tags.find(*tag).is_some())
+    /// Whether the author is one of them.
+    pub(super) fn has_author(&self, author: u32) -> bool {
+        self.authors.find(author).is_some()
+    }
+
+    /// The first of some tags that is one of them.
+    pub(super) fn tag_of(&self, tags: &[u32]) -> Option<u32> {
+        tags.iter().copied().find(|tag| self.tags.find(*tag).is_some())
     }
 }
 
 /// From posts, or authors or tags, to small numbers; never iterated.
 #[derive(Debug, Default)]
 pub(super) struct SlotMap {
-    places: Vec<(u32, u16)>,
+    places: Vec<Place>,
     used: usize,
+    /// Places of another round are empty: so a map that was large once is cleared as fast as any.
+    round: u16,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    post: u32,
+    value: u16,
+    round: u16,
 }
 
 impl SlotMap {
     pub(super) fn clear(&mut self) {
-        if self.used > 0 {
-            self.places.fill((EMPTY, 0));
-        }
         self.used = 0;
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.places.fill(Place::default());
+            self.round = 1;
+        }
     }
 
     /// The number of a post, after setting it to `value` if it had none.
@@ -154,14 +172,15 @@ impl SlotMap {
         }
         let mut at = self.first(post);
         loop {
+            let round = self.round;
             let place = &mut self.places[at];
-            if place.0 == EMPTY {
-                *place = (post, value);
+            if place.round != round {
+                *place = Place { post, value, round };
                 self.used += 1;
                 return value;
             }
-            if place.0 == post {
-                return place.1;
+            if place.post == post {
+                return place.value;
             }
             at = (at + 1) & (self.places.len() - 1);
         }
@@ -169,32 +188,28 @@ impl SlotMap {
 
     /// The number of a post.
     pub(super) fn find(&self, post: u32) -> Option<u16> {
-        if self.used == 0 {
-            return None;
-        }
-        let mut at = self.first(post);
-        while self.places[at].0 != EMPTY {
-            if self.places[at].0 == post {
-                return Some(self.places[at].1);
-            }
-            at = (at + 1) & (self.places.len() - 1);
-        }
-        None
+        self.place_of(post).map(|at| self.places[at].value)
     }
 
     /// Sets the number of a post that is in the map.
     pub(super) fn set(&mut self, post: u32, value: u16) {
+        if let Some(at) = self.place_of(post) {
+            self.places[at].value = value;
+        }
+    }
+
+    fn place_of(&self, post: u32) -> Option<usize> {
         if self.used == 0 {
-            return;
+            return None;
         }
         let mut at = self.first(post);
-        while self.places[at].0 != post {
-            if self.places[at].0 == EMPTY {
-                return;
+        while self.places[at].round == self.round {
+            if self.places[at].post == post {
+                return Some(at);
             }
             at = (at + 1) & (self.places.len() - 1);
         }
-        self.places[at].1 = value;
+        None
     }
 
     #[inline]
@@ -205,13 +220,41 @@ impl SlotMap {
     }
 
     fn grow(&mut self) {
-        let bigger = vec![(EMPTY, 0); (self.places.len() * 2).max(PLACES_MIN)];
+        let bigger = vec![Place::default(); (self.places.len() * 2).max(PLACES_MIN)];
         let places = std::mem::replace(&mut self.places, bigger);
+        let before = std::mem::replace(&mut self.round, 1);
         self.used = 0;
-        for (post, value) in places {
-            if post != EMPTY {
-                self.get_or_insert(post, value);
-            }
+        for place in places.into_iter().filter(|place| place.round == before) {
+            self.get_or_insert(place.post, place.value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cleared_map_knows_nothing_of_any_round_before() {
+        let mut map = SlotMap::default();
+        assert_eq!((map.find(3), map.get_or_insert(3, 9)), (None, 9));
+        // More rounds than can be told apart.
+        for _ in 0..70_000 {
+            map.clear();
+            assert_eq!(map.find(4), None);
+            assert_eq!((map.get_or_insert(4, 5), map.get_or_insert(4, 6)), (5, 5));
+            map.set(4, 7);
+            map.set(3, 8);
+            assert_eq!((map.find(4), map.find(3)), (Some(7), None));
+        }
+        map.clear();
+        for post in 0..5_000 {
+            map.get_or_insert(post, post as u16);
+        }
+        assert!((0..5_000).all(|post| map.find(post) == Some(post as u16)));
+        assert_eq!(map.find(5_000), None);
+        map.clear();
+        assert_eq!(map.get_or_insert(5_000, 1), 1);
+        assert!((0..5_000).all(|post| map.find(post).is_none()));
     }
 }

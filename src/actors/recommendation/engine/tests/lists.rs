@@ -159,6 +159,36 @@ fn all_that_a_reader_may_choose_is_obeyed() {
     assert_eq!(ids(&followed), (20..30).rev().collect::<Vec<_>>());
 }
 
+#[test]
+fn a_part_of_what_is_followed_is_the_beginning_of_all_of_it() {
+    let reader = UserId(7);
+    let mut events = stream(6, 3_000);
+    for n in 0..9 {
+        events.push(Event::AuthorFollowed { reader, author: UserId(AUTHORS + n), is_on: true });
+    }
+    for tag in ["red", "big", "blue"] {
+        events.push(Event::TagFollowed { reader, tag: tag.to_owned(), is_on: true });
+    }
+    let mut engine = engine(&events);
+    for muted in [None, Some("big")] {
+        if let Some(tag) = muted {
+            engine.apply(&Event::TagMuted { reader, tag: tag.to_owned(), is_on: true });
+        }
+        let part = |limit, exclude: &[PostId]| -> Vec<PostId> {
+            let options = Options { limit, exclude, ..plain() };
+            let answer = engine.following(reader, &options, &mut Scratch::default());
+            answer.items.iter().map(|item| item.post).collect()
+        };
+        let all = part(10_000, &[]);
+        assert!(all.len() > 60 && all.is_sorted_by(|a, b| a > b), "as they came, each once");
+        for limit in 0..=all.len() {
+            assert_eq!(part(limit, &[]), all[..limit]);
+            let (before, after) = all.split_at(limit);
+            assert_eq!(part(10, before), after[..after.len().min(10)]);
+        }
+    }
+}
+
 /// Twenty posts that are the newest but for one author's share, and twenty older ones of others.
 fn some_are_no_candidates() -> Vec<Event> {
     (0..40).map(|n| post(n, if n < 20 { 10 + n } else { n % 5 }, n, &[])).collect()
