@@ -106,6 +106,8 @@ pub struct Metrics {
     pub(crate) requests: Seconds<RouteLabels>,
     pub(crate) requests_refused: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) notes_dropped: Counter,
+    pub(crate) ranker_absent: Counter,
     pub(crate) process_resident: Gauge,
     pub(crate) process_files: Gauge,
     pub(crate) process_sampled: Gauge,
@@ -145,6 +147,8 @@ impl Metrics {
             requests: Family::new_with_constructor(seconds),
             requests_refused: Counter::default(),
             connections: Gauge::default(),
+            notes_dropped: Counter::default(),
+            ranker_absent: Counter::default(),
             process_resident: Gauge::default(),
             process_files: Gauge::default(),
             process_sampled: Gauge::default(),
@@ -200,6 +204,16 @@ impl Metrics {
             self.requests_refused.clone(),
         );
         r.register("http_connections", "open connections", self.connections.clone());
+        r.register(
+            "http_notes_dropped",
+            "notes of what was shown or denied that are lost",
+            self.notes_dropped.clone(),
+        );
+        r.register(
+            "http_ranker_absent",
+            "recommendations that were answered with what is new instead",
+            self.ranker_absent.clone(),
+        );
         r.register_with_unit(
             "process_resident",
             "resident memory of the process",

@@ -44,7 +44,7 @@ use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::BATCH_COMMANDS_MAX;
-use crate::ids::{CommandId, Stamp};
+use crate::ids::Stamp;
 use crate::seams::tasks::Tasks;
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
@@ -108,11 +108,7 @@ pub(crate) struct State<S: StateMachine> {
     queries: usize,
     in_flight: Option<InFlight<S>>,
     batches: u64,
-    /// When the service is woken.
-    wake_at: Option<Stamp>,
-    wake_timer: Option<AbortHandle>,
-    /// The last tick that was proposed, or is to be.
-    tick: Option<CommandId>,
+    wake: wake::Wake,
     outgoing: Outgoing,
     /// Ends with the actor, so that no task outlives it.
     tasks: Tasks,
@@ -169,9 +165,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             queries: 0,
             in_flight: None,
             batches: 0,
-            wake_at: None,
-            wake_timer: None,
-            tick: None,
+            wake: wake::Wake::default(),
             outgoing,
             tasks,
         };
@@ -294,12 +288,12 @@ impl<S: StateMachine> State<S> {
             Ok(Err(Stop::Refused(refusal))) => Err(CallError::Refused(refusal)),
             // One row, or what the service made of it, must not end a node for whoever asks for it.
             Ok(Err(Stop::Store(error @ StoreError::Damaged { .. }))) => {
-                self.query_failed(&cell.named(error).to_string())?;
+                self.query_failed(myself, &cell.named(error).to_string())?;
                 Err(CallError::Internal)
             }
             Ok(Err(Stop::Store(error))) => return Err(cell.named(error).into()),
             Err(_) => {
-                self.query_failed("it panicked")?;
+                self.query_failed(myself, "it panicked")?;
                 Err(CallError::Internal)
             }
         };
@@ -310,11 +304,17 @@ impl<S: StateMachine> State<S> {
     }
 
     /// Repeated, a query that fails would crash the shard as often.
-    fn query_failed(&mut self, why: &str) -> Result<(), ActorProcessingErr> {
+    fn query_failed(
+        &mut self,
+        myself: &ActorRef<ShardMessage<S>>,
+        why: &str,
+    ) -> Result<(), ActorProcessingErr> {
         tracing::error!(shard = %self.cell.id, why, "a query failed; its service is loaded afresh");
         self.cell.metrics.poisoned();
         self.load_afresh()?;
         self.recover()?;
+        // Recovery may have applied the batch that was under way, and with it all that was announced.
+        self.after_apply(myself);
         Ok(())
     }
 

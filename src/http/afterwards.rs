@@ -2,7 +2,7 @@
 //! owner of a post said no, the copy that offered it is repaired. Nobody waits for either, and both
 //! may get lost: then a post counts as shown less often, or is denied once more.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use crate::actors::{post, recommendation};
 use crate::http::Parts;
 use crate::ids::PostId;
 use crate::seams::{tasks, time};
+use crate::telemetry::Metrics;
 
 /// Notes that may wait; further ones are dropped.
 const WAITING_MAX: usize = 4_096;
@@ -37,6 +38,7 @@ pub enum Note {
 pub struct Afterwards {
     posts: Router<post::Service>,
     recommendations: Router<recommendation::Service>,
+    metrics: Arc<Metrics>,
     /// Begun with the first note, within the runtime that serves it.
     notes: OnceLock<mpsc::Sender<Note>>,
 }
@@ -44,19 +46,25 @@ pub struct Afterwards {
 impl Afterwards {
     /// Works through the services of these parts.
     pub fn new(parts: &Parts) -> Self {
-        let recommendations = parts.recommendations.clone();
-        Self { posts: parts.posts.clone(), recommendations, notes: OnceLock::new() }
+        Self {
+            posts: parts.posts.clone(),
+            recommendations: parts.recommendations.clone(),
+            metrics: parts.metrics.clone(),
+            notes: OnceLock::new(),
+        }
     }
 
-    /// Takes a note, unless too many wait.
+    /// Takes a note, unless too many wait: that is counted.
     pub fn take(&self, note: Note) {
         let notes = self.notes.get_or_init(|| {
             let (sender, receiver) = mpsc::channel(WAITING_MAX);
-            let work = work(self.posts.clone(), self.recommendations.clone(), receiver);
-            tasks::spawn(work);
+            let (posts, recommendations) = (self.posts.clone(), self.recommendations.clone());
+            tasks::spawn(work(posts, recommendations, self.metrics.clone(), receiver));
             sender
         });
-        let _ = notes.try_send(note);
+        if notes.try_send(note).is_err() {
+            self.metrics.notes_dropped.inc();
+        }
     }
 }
 
@@ -64,6 +72,7 @@ impl Afterwards {
 async fn work(
     posts: Router<post::Service>,
     recommendations: Router<recommendation::Service>,
+    metrics: Arc<Metrics>,
     mut notes: mpsc::Receiver<Note>,
 ) {
     let mut waiting = Vec::new();
@@ -84,8 +93,10 @@ async fn work(
             }
         }
         if !exposures.is_empty() {
+            let count = exposures.len() as u64;
             let command = Command::LogExposures { exposures };
             if let Err(error) = recommendations.command(Call::new(), command).await {
+                metrics.notes_dropped.inc_by(count);
                 tracing::debug!(%error, "what was shown is not logged");
             }
         }

@@ -13,6 +13,7 @@ pub mod docs;
 pub mod edge;
 pub mod error;
 pub mod experiments;
+pub mod exposures;
 pub mod extract;
 pub mod failure_limit;
 pub mod fault_guard;
@@ -57,6 +58,7 @@ use crate::http::passwords::PasswordPool;
 use crate::http::rate_limit::RateLimit;
 use crate::http::tokens::Tokens;
 use crate::http::v1::once::Running;
+use crate::http::v1::people::BlockLocks;
 use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
@@ -95,6 +97,7 @@ pub struct Shared {
     pub(crate) fault_limit: FailureLimit,
     /// Requests with an idempotency key that are at work.
     pub(crate) running: Running,
+    pub(crate) block_locks: BlockLocks,
     pub(crate) rate_limit: RateLimit,
     pub(crate) afterwards: Afterwards,
 }
@@ -108,6 +111,7 @@ impl App {
         let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
         let tag_page = tags::TagPage::default();
         let running = Running::default();
+        let block_locks = BlockLocks::default();
         let Limits { user_requests, anonymous_requests, .. } = parts.limits;
         let rate_limit = RateLimit::new(user_requests, anonymous_requests, clock());
         let afterwards = Afterwards::new(&parts);
@@ -117,6 +121,7 @@ impl App {
             signin_limit,
             fault_limit,
             running,
+            block_locks,
             rate_limit,
             afterwards,
         }))
@@ -148,12 +153,14 @@ impl Deref for App {
 pub fn routes(app: App) -> Routes {
     let edge = Edge::new(&app.limits, app.metrics.clone());
     // The guard is outside: who has to wait there asks nothing more of a service.
+    let guard = from_fn_with_state(app.clone(), fault_guard::guard);
     let guarded = |methods: MethodRouter<App>| {
         let limited = methods.layer(from_fn_with_state(app.clone(), v1::rate::limit));
-        limited.layer(from_fn_with_state(app.clone(), fault_guard::guard))
+        limited.layer(guard.clone())
     };
+    let limited = from_fn_with_state(app.clone(), v1::rate::limit_address);
     let table: [(&'static str, MethodRouter<App>); 19] = [
-        ("/api/users", guarded(post(users::register))),
+        ("/api/users", post(users::register).layer(limited).layer(guard.clone())),
         ("/api/users/login", post(users::login)),
         ("/api/user", guarded(put(users::update)).get(users::current)),
         ("/api/profiles/{username}", get(profiles::show)),

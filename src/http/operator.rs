@@ -19,14 +19,16 @@ use tokio::sync::mpsc;
 
 use crate::actors::recommendation::owners::Rebuilt;
 use crate::actors::router::Call;
-use crate::actors::user::message::{Answer, Query};
+use crate::actors::user::message::{Answer, Query as UserQuery};
 use crate::error::ErrorCode;
 use crate::http::conduit::render;
 use crate::http::edge::Edge;
 use crate::http::error::{Answered, Failure};
 use crate::http::experiments::{self, Experiments};
+use crate::http::exposures;
 use crate::http::extract::wrong_answer;
 use crate::http::limits::{Limits, TOKEN_CHARS_MAX};
+use crate::http::query::Query;
 use crate::http::{App, people};
 use crate::ids::Stamp;
 use crate::seams::Clock;
@@ -114,6 +116,7 @@ pub fn routes(app: &App, key: OperatorKey, limits: &Limits) -> Routes {
             "/experiments",
             get(experiments).post(set_experiments).layer(edge.route("/experiments")),
         )
+        .route("/exposures", get(exposures).layer(edge.route("/exposures")))
         .route("/token", post(token).layer(edge.route("/token")))
         .route(
             "/rebuild/recommendation",
@@ -282,6 +285,18 @@ async fn set_experiments(State(operator): State<Arc<Operator>>, request: Request
     Ok(render::json("{}".to_owned()))
 }
 
+/// What was shown lately, from a number on: lines of JSON.
+async fn exposures(State(operator): State<Arc<Operator>>, request: Request) -> Answered {
+    operator.check(request.headers())?;
+    let from = Query::new(request.uri().query()).get("from")?.map_or(Ok(0), |from| from.parse());
+    let from = from.map_err(|_| Failure::invalid("from", "is a number"))?;
+    let lines = exposures::lines(&operator.app, from).await?;
+    let mut response = Response::new(Body::from(lines));
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
 /// Whose token is wanted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -313,7 +328,7 @@ async fn token(State(operator): State<Arc<Operator>>, request: Request) -> Answe
 /// When a shard has no answer.
 pub async fn token_of(app: &App, name: &str) -> Answered<Option<String>> {
     let Some((user, _)) = people::by_name(app, name).await? else { return Ok(None) };
-    match app.users.query(Call::new(), user.bucket(), Query::GetViewer { user }).await? {
+    match app.users.query(Call::new(), user.bucket(), UserQuery::GetViewer { user }).await? {
         Answer::Viewer(viewer) => Ok(Some(app.tokens.sign(user, viewer.token_generation))),
         _ => Err(wrong_answer()),
     }

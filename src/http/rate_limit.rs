@@ -69,14 +69,26 @@ impl RateLimit {
         if max == 0 {
             return None;
         }
+        let (requests, reset_s) = self.count(key, 1);
+        Some(Quota { policy, max, left: max.checked_sub(requests), reset_s })
+    }
+
+    /// Counts a request of a user that is as much work as many. It goes on; those after it may not.
+    pub fn charge(&self, user: UserId, further: u32) {
+        if self.user_max > 0 && further > 0 {
+            self.count(self.user_key(user), further);
+        }
+    }
+
+    /// Counts so many; how many there were within the window, and the seconds that are left of it.
+    fn count(&self, key: u64, more: u32) -> (u32, u64) {
         let now = self.clock.now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let known = counts.get(&key).filter(|count| count.left_s(now).is_some());
         let Count { since, requests } = known.unwrap_or(Count { since: now, requests: 0 });
-        let count = Count { since, requests: requests.saturating_add(1) };
+        let count = Count { since, requests: requests.saturating_add(more) };
         counts.insert(key, count, 1);
-        let reset_s = count.left_s(now).unwrap_or(WINDOW_S);
-        Some(Quota { policy, max, left: max.checked_sub(count.requests), reset_s })
+        (count.requests, count.left_s(now).unwrap_or(WINDOW_S))
     }
 
     /// What a user is told who has nothing left. Counts nothing.

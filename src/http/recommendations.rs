@@ -30,6 +30,8 @@ const RANK_TIME: Duration = Duration::from_millis(300);
 const OWNER_TIME: Duration = Duration::from_millis(500);
 /// Places in ten for posts that few have seen.
 const EXPLORE: usize = 1;
+/// One in so many posts may be denied by its owner before further ones are asked about.
+const SPARE_SHARE: usize = 10;
 
 /// What somebody wants to know.
 #[derive(Debug, Clone)]
@@ -103,22 +105,35 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
     let audience = Audience { viewer: asked.viewer.clone(), hidden: hidden? };
     let (found, variant) = match found {
         Some(found) => found,
-        None => (latest(app, &asked, &audience).await?, String::new()),
+        None => {
+            app.metrics.ranker_absent.inc();
+            (latest(app, &asked, &audience).await?, String::new())
+        }
     };
     let Recommendations { items, method, weights_version } = found;
-    let views = authorised(app, &items, asked.viewer.clone()).await;
     let mut list = List { posts: Vec::new(), method, weights_version };
     let mut shown = Vec::new();
-    for (position, item) in (0_u16..).zip(items) {
-        let Some(view) = views.get(&item.post) else { continue };
-        if list.posts.len() >= asked.limit || !audience.is_for(view) {
-            continue;
+    let mut items = (0_u16..).zip(items).peekable();
+    // Mostly the owner denies none: the rest is asked about when something is missing.
+    let mut part = asked.limit + asked.limit / SPARE_SHARE + 1;
+    while list.posts.len() < asked.limit && items.peek().is_some() {
+        let (positions, items): (Vec<u16>, Vec<Item>) = items.by_ref().take(part).unzip();
+        part = usize::MAX;
+        let views = authorised(app, &items, asked.viewer.clone()).await;
+        for (position, item) in positions.into_iter().zip(items) {
+            let Item { post, version: _, reason, score, source, propensity } = item;
+            if list.posts.len() >= asked.limit {
+                break;
+            }
+            let Some(view) = views.get(&post).filter(|view| audience.is_for(view)) else {
+                continue;
+            };
+            let reason = audience.may_say(&reason, &views).then_some(reason);
+            let is_explored = source == Source::Exploration;
+            shown.push(ShownPost { post, position, propensity, is_explored });
+            let view = view.clone();
+            list.posts.push(Recommended { view, reason, source, score, propensity });
         }
-        let Item { post, version: _, reason, score, source, propensity } = item;
-        let is_explored = source == Source::Exploration;
-        shown.push(ShownPost { post, position, propensity, is_explored });
-        let reason = audience.may_say(&reason, &views).then_some(reason);
-        list.posts.push(Recommended { view: view.clone(), reason, source, score, propensity });
     }
     note_shown(app, asked, variant, weights_version, shown);
     Ok(list)

@@ -8,7 +8,7 @@ use crate::actors::recommendation::engine::event::Event as Fact;
 pub use crate::actors::recommendation::engine::item::{
     Item, Method, Reason, Recommendations, Source,
 };
-use crate::actors::recommendation::split::{Experiment, SplitError, VariantOutcome};
+use crate::actors::recommendation::split::{Experiment, Logged, SplitError, VariantOutcome};
 use crate::actors::state_machine::Refusal;
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
@@ -26,6 +26,8 @@ pub const EARLIER_MAX: usize = 240;
 pub const EXCLUDED_MAX: usize = EXCLUDE_MAX + EARLIER_MAX;
 /// Posts on one page of what is known.
 pub const KNOWN_MAX: usize = 1_000;
+/// Answers on one page of what was shown.
+pub const EXPOSURES_ASKED_MAX: usize = 1_000;
 
 /// Commands of the recommendation service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -226,6 +228,13 @@ pub enum Query {
     },
     /// The experiments and what came of them. [`Answer::Experiments`].
     GetExperiments,
+    /// The latest of what was shown, by number. [`Answer::Exposures`].
+    ListExposures {
+        /// The first number.
+        from: u64,
+        /// At most so many, of at most [`EXPOSURES_ASKED_MAX`].
+        limit: usize,
+    },
     /// How the service is doing.
     Status,
     /// One number for everything that follows from events. It takes long.
@@ -252,6 +261,8 @@ pub enum Answer {
         /// By name.
         outcomes: Vec<VariantOutcome>,
     },
+    /// See [`Query::ListExposures`].
+    Exposures(Vec<(u64, Logged)>),
     /// See [`Query::GetKnown`] and [`Query::ListKnown`].
     Known(Vec<Known>),
     /// See [`Query::Status`].

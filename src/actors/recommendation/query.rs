@@ -2,7 +2,8 @@
 
 use crate::actors::recommendation::engine::{Engine, Options};
 use crate::actors::recommendation::message::{
-    Answer, EXCLUDE_MAX, EXCLUDED_MAX, KNOWN_MAX, Known, LIMIT_MAX, Query, Ranking, Status, Wanted,
+    Answer, EXCLUDE_MAX, EXCLUDED_MAX, EXPOSURES_ASKED_MAX, KNOWN_MAX, Known, LIMIT_MAX, Query,
+    Ranking, Status, Wanted,
 };
 use crate::actors::recommendation::service::Service;
 use crate::ids::PostId;
@@ -57,6 +58,10 @@ impl Service {
                 let experiments = traffic.splits().experiments().to_vec();
                 let outcomes = traffic.outcomes().report();
                 return Answer::Experiments { experiments, outcomes };
+            }
+            Query::ListExposures { from, limit } => {
+                let limit = (*limit).min(EXPOSURES_ASKED_MAX);
+                return Answer::Exposures(traffic.exposures().page(*from, limit));
             }
             Query::Status => return Answer::Status(self.status()),
             #[cfg(test)]

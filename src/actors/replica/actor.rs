@@ -159,9 +159,17 @@ impl Actor for ReplicaActor {
             stop: stopped,
         };
         let seed = arguments.random.any();
+        let replaced = replaced(arguments.lane.clone(), lane.clone());
         let task = tasks::spawn(async move {
-            let opened = Runtime::scope(seed, opening.run(myself.clone())).await;
-            let _ = myself.cast(ReplicaMessage::Opened(opened.map(OpenedReplica)));
+            // The shard may wait for a log that can be read again, and the group for the shard.
+            let outcome = tokio::select! {
+                biased;
+                opened = Runtime::scope(seed, opening.run(myself.clone())) => {
+                    ReplicaMessage::Opened(opened.map(OpenedReplica))
+                }
+                () = replaced => ReplicaMessage::LaneReplaced,
+            };
+            let _ = myself.cast(outcome);
         });
         Ok(State { arguments, lane, incarnation, stop, task, replica: None })
     }
@@ -195,6 +203,13 @@ impl Actor for ReplicaActor {
     }
 }
 
+/// Returns when there is another lane than ours, or none.
+async fn replaced(mut lane: watch::Receiver<Option<Arc<LogLane>>>, ours: Arc<LogLane>) {
+    let is_other =
+        |lane: &Option<Arc<LogLane>>| !lane.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, &ours));
+    let _ = lane.wait_for(is_other).await;
+}
+
 impl State {
     /// A lane that failed or was closed is not this replica's fault, and spends only the lane's budget.
     fn failure(&self, error: StoreError) -> ActorProcessingErr {
@@ -210,18 +225,15 @@ impl State {
             incarnation: self.incarnation,
         };
         let durable = self.arguments.applier.durable().index;
-        let (ours, mut lane) = (self.lane.clone(), self.arguments.lane.clone());
+        let replaced = replaced(self.arguments.lane.clone(), self.lane.clone());
         self.task = tasks::spawn(async move {
             // What was checkpointed while there was no replica.
             let _ = myself.cast(ReplicaMessage::Checkpointed(durable));
-            let is_other = |lane: &Option<Arc<LogLane>>| {
-                !lane.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, &ours))
-            };
             // A replica that writes nothing would not notice, and its log could not be read.
             let end = tokio::select! {
                 biased;
                 stopped = watcher.run() => ReplicaMessage::RaftStopped(stopped),
-                _ = lane.wait_for(is_other) => ReplicaMessage::LaneReplaced,
+                () = replaced => ReplicaMessage::LaneReplaced,
             };
             let _ = myself.cast(end);
         });

@@ -469,6 +469,18 @@ async fn a_failed_lane_stops_the_replica() {
     assert_eq!(batches[batches.len() - 10..], numbered(10..20));
 }
 
+/// The shard may wait for another log to catch up from, and the group for the shard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_still_opening_ends_with_its_lane() {
+    let mut node = Node::new(FaultDisk::new(), FakeShard::new()).await;
+    node.shard.open.send_replace(false);
+    node.spawn().await.unwrap();
+    node.lane.send_replace(None);
+    let exit = timeout(PATIENCE, node.exits.recv()).await.unwrap().unwrap();
+    assert!(exit.unwrap().contains("the log lane"), "the failure is the lane's, not its own");
+    assert!(node.arguments.published.borrow().is_none());
+}
+
 /// Not a test of speed: prints figures of this machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn throughput_figures() {

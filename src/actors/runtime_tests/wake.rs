@@ -1,5 +1,8 @@
 //! A service is woken at the time that it asked for: once, however often it changed its mind.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use super::*;
 use crate::seams::Clock;
 
@@ -11,6 +14,11 @@ struct Alarm {
 
 const AT: u64 = 0;
 const RUNG: u64 = 1;
+/// At this time it breaks.
+const BROKEN: u64 = 7;
+
+/// How often an alarm broke. Of one test alone.
+static BREAKS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Order {
@@ -53,6 +61,10 @@ impl StateMachine for Alarm {
                 put_count(tables, AT, at);
                 self.next = Some(at);
                 Ok(Outcome::reply(Count(rung)))
+            }
+            Order::Ring if self.at == Some(BROKEN) => {
+                BREAKS.fetch_add(1, Ordering::Relaxed);
+                panic!("it breaks, on purpose");
             }
             Order::Ring => {
                 put_count(tables, AT, 0);
@@ -123,6 +135,27 @@ async fn a_service_that_changes_its_mind_is_woken_once() {
     // Were there more ticks, they would be before this in the log.
     set(&world, u64::MAX).await;
     assert_eq!(rung().await, before + 1);
+    world.end().await;
+}
+
+/// It wants the same again at once, and would fill the log with it.
+#[tokio::test]
+async fn a_tick_that_breaks_waits_before_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = start(folder.path()).await;
+    let begin = Instant::now();
+    set(&world, BROKEN).await;
+    eventually("it breaks", async || BREAKS.load(Ordering::Relaxed) > 0).await;
+    // Each of these is a batch, after which it is looked at again.
+    for _ in 0..100 {
+        set(&world, BROKEN).await;
+    }
+    let seconds = begin.elapsed().as_secs();
+    let breaks = BREAKS.load(Ordering::Relaxed);
+    // Each tick is tried twice.
+    assert!(breaks <= 2 * (seconds + 2), "{breaks} times in {seconds} s");
+    set(&world, Clock::system().now().0).await;
+    wait_rung(&world, 1).await;
     world.end().await;
 }
 

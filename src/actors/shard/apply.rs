@@ -107,6 +107,7 @@ impl<S: StateMachine> State<S> {
             for (envelope, verdict) in batch.commands.into_iter().zip(verdicts) {
                 let _span = envelope.span.enter();
                 tracing::debug!(shard = %cell.id, log_index = entry.index.0, "committed");
+                self.note_tick(envelope.id, &verdict);
                 answer::<S>(envelope.reply, Ok(verdict));
             }
         }

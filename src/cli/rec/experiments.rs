@@ -83,7 +83,7 @@ impl Report {
 async fn report(data: &Data) -> Result<ExperimentReport, Failure> {
     match data {
         Data::Stopped(node) => {
-            experiments::report(&node.app).await.map_err(|failure| failed(&failure))
+            experiments::report(&node.app).await.map_err(|failure| super::failed(&failure))
         }
         Data::Running(client) => {
             let body = client.get("/experiments").await?;
@@ -95,17 +95,13 @@ async fn report(data: &Data) -> Result<ExperimentReport, Failure> {
 async fn set(data: &Data, wanted: Experiments) -> Result<(), Failure> {
     match data {
         Data::Stopped(node) => {
-            experiments::set(&node.app, wanted).await.map_err(|failure| failed(&failure))
+            experiments::set(&node.app, wanted).await.map_err(|failure| super::failed(&failure))
         }
         Data::Running(client) => {
             let body = serde_json::to_vec(&wanted).expect("it is plain data");
             client.post("/experiments", Bytes::from(body)).await.map(drop)
         }
     }
-}
-
-fn failed(failure: &crate::http::error::Failure) -> Failure {
-    Failure::runtime(format!("the data directory cannot do this now: {failure:?}"))
 }
 
 /// The outcomes, for people. Each variant beside the first one of its experiment.

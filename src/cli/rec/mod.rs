@@ -2,6 +2,7 @@
 
 mod eval;
 mod experiments;
+mod exposures;
 mod prequential;
 mod report;
 mod sensitivity;
@@ -27,6 +28,8 @@ enum Command {
     Experiments(experiments::Set),
     /// What came of the experiments, with intervals
     Report(experiments::Report),
+    /// What was shown lately, as lines of JSON with request, reader, place and propensity
+    Exposures(exposures::Exposures),
 }
 
 impl Rec {
@@ -35,6 +38,11 @@ impl Rec {
             Command::Eval(eval) => eval.run().await,
             Command::Experiments(set) => set.run().await,
             Command::Report(report) => report.run().await,
+            Command::Exposures(exposures) => exposures.run().await,
         }
     }
+}
+
+fn failed(failure: &crate::http::error::Failure) -> Failure {
+    Failure::runtime(format!("the data directory cannot do this now: {failure:?}"))
 }

@@ -19,6 +19,7 @@ use crate::http::failure_limit::Peer;
 use crate::http::fields::{self, Checked, PASSWORD_MAX, Shown};
 use crate::http::json::{Field, Json, Object};
 use crate::http::people;
+use crate::http::rate_limit::Quota;
 
 /// The body of all three writes.
 #[derive(Debug, Default, Deserialize)]
@@ -86,6 +87,12 @@ pub async fn login(
     within_limit()?;
     // Whether there is such a user must not show in the time: nobody's password is verified, too.
     let (account, hash) = credentials(&app, &email).await?.unzip();
+    // Who knows a password could keep all that verify them busy. Others cannot spend this.
+    let quota = &app.shared().rate_limit;
+    let spent = account.as_ref().and_then(|account| quota.spent(account.id));
+    if let Some(wait_s) = spent.and_then(Quota::wait_s) {
+        return Err(Failure::too_many_requests(wait_s));
+    }
     let matches = app.passwords.verify(password, hash.flatten()).await?;
     // Again, for others may have failed meanwhile: what they learn together is bounded.
     within_limit()?;
@@ -93,6 +100,7 @@ pub async fn login(
         limit.failed(attempt);
         return Err(wrong());
     };
+    let _ = quota.take(Some(account.id), None);
     let token = app.tokens.sign(account.id, account.token_generation);
     Ok(render::user(StatusCode::OK, &account, &token))
 }

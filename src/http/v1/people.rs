@@ -4,9 +4,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use futures_util::future::try_join;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::actors::call::CallError;
 use crate::actors::router::Call;
+use crate::actors::signature::mix;
 use crate::actors::user::message::{Answer, Command, Edges, Place, Query};
 use crate::error::ErrorCode;
 use crate::http::App;
@@ -18,6 +20,8 @@ use crate::ids::UserId;
 /// Times that the ends of a block are compared: each needs another change of the same block in
 /// between.
 const COMPARED_MAX: usize = 16;
+/// Locks for all blocks: enough that two seldom share one.
+const BLOCK_LOCKS: usize = 64;
 
 /// Follows a user.
 #[utoipa::path(
@@ -137,11 +141,29 @@ async fn set(app: &App, command: Command) -> Answered {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Where requests about the same block wait for each other.
+pub struct BlockLocks([Mutex<()>; BLOCK_LOCKS]);
+
+impl Default for BlockLocks {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl BlockLocks {
+    async fn lock(&self, user: UserId, target: UserId) -> MutexGuard<'_, ()> {
+        let place = mix(user.0 ^ mix(target.0)) as usize % BLOCK_LOCKS;
+        self.0[place].lock().await
+    }
+}
+
 /// A block is answered when both ends know of it, whatever other requests do about it meanwhile.
 ///
+/// Requests of one edge come one after the other. Those of two may still cross, so ends are compared.
 /// One's own end says what is so, and may refuse; the other is what hides. It is set before and
 /// cleared after, so that what is cut off in between hides, until the request comes again.
 pub(crate) async fn set_block(app: &App, user: UserId, target: UserId, on: bool) -> Answered {
+    let _turn = app.shared().block_locks.lock(user, target).await;
     if on {
         app.users.command(Call::new(), other_end(user, target, true)).await?;
     }

@@ -1,6 +1,6 @@
 //! The limit of requests around every route of `/v1`, and around the writes of the other API: what a
-//! stranger can pile up there, accounts first, has the same bound. Signing in counts its failures
-//! itself.
+//! stranger can pile up there, accounts first, has the same bound. Signing in counts for itself: its
+//! failures, and what succeeds as a request of its user.
 
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -33,6 +33,18 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
             rate_limit.take(user, peer)
         }
     };
+    within(quota, request, next).await
+}
+
+/// The same where no token counts, because what is asked for has nothing to do with its user: each new
+/// account would bring a quota for more of them.
+pub async fn limit_address(State(app): State<App>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let quota = app.shared().rate_limit.take(None, peer);
+    within(quota, request, next).await
+}
+
+async fn within(quota: Option<Quota>, request: Request, next: Next) -> Response {
     let mut response = match quota.and_then(Quota::wait_s) {
         Some(wait_s) => Failure::too_many_requests(wait_s).into_response(),
         None => next.run(request).await,

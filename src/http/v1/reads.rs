@@ -31,6 +31,8 @@ use crate::ids::{PostId, Stamp};
 const POSTS_ASKED_MAX: usize = 250;
 /// Members of reads that are named when they are wrong; the rest is looked at once those are right.
 const WRONG_TOLD_MAX: usize = 20;
+/// Reads that count as one request. What follows each of them is as much work as another request.
+const READS_PER_REQUEST: usize = 100;
 
 /// Reads of the signed-in reader.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -90,7 +92,8 @@ pub enum Reason {
 
 /// Records reads.
 ///
-/// Sent again, a batch changes nothing. The history keeps the newest 10,000 reads.
+/// Sent again, a batch changes nothing. The history keeps the newest 10,000 reads. A batch counts as
+/// one request for every 100 reads.
 #[utoipa::path(
     post, path = "/v1/reads", operation_id = "record_reads", tag = "reader", request_body = Reads,
     params(("idempotency-key" = Option<String>, Header, description = KEY)),
@@ -105,6 +108,8 @@ pub async fn record(
     Sent { body, key }: Sent<Reads>,
 ) -> Answered {
     let sent = check(body.reads)?;
+    let further = sent.len().saturating_sub(1) / READS_PER_REQUEST;
+    app.shared().rate_limit.charge(viewer.id, further as u32);
     let mut once = key.begin(&app, &viewer)?;
     let seen = seen(&app, &viewer, sent.iter().filter_map(|told| told.post)).await?;
     let read = |told: &Told| {

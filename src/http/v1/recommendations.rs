@@ -292,7 +292,7 @@ pub async fn list(
 
 /// Recommends posts to somebody who is not signed in.
 ///
-/// By what was read, which the client keeps. It has no effect.
+/// By what was read, which the client keeps. It has no effect, so it needs no idempotency key.
 #[utoipa::path(
     post, path = "/v1/session/recommendations", operation_id = "list_session_recommendations", tag = "recommendations",
     params(ListParameters), request_body = Session,

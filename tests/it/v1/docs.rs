@@ -94,15 +94,20 @@ async fn nobody_piles_up_accounts_or_articles() {
         assert!((1..=60).contains(&wait));
     };
     too_often(client.post("/api/users", &registration("bob")).await);
+    // An account is no ticket to further ones.
+    too_often(jake.post("/api/users", &registration("bob")).await);
     let slug = jake.create_slug("One", &[]).await;
     jake.comment(&slug, "first").await;
     jake.get("/v1/posts").await.expect(200);
     too_often(jake.post("/api/articles", &article("Two", &[])).await);
-    // To read, and to sign in, is not to write.
+    // To read is not to write, and who signs in has a quota of his own.
     let list = jake.get("/api/articles").await.expect(200).json();
     assert_eq!(list["articlesCount"], 1);
     let credentials = json!({"user": {"email": "anna@example.org", "password": PASSWORD}});
-    client.post("/api/users/login", &credentials).await.expect(200);
+    for _ in 0..3 {
+        client.post("/api/users/login", &credentials).await.expect(200);
+    }
+    too_often(client.post("/api/users/login", &credentials).await);
 }
 
 /// Else whoever found it would keep its user out.

@@ -20,9 +20,11 @@ pub(super) fn log2p(value: f32) -> f32 {
 #[inline]
 pub(super) fn exp2(power: f32) -> f32 {
     let power = power.max(-126.0);
-    let floor = power.floor();
-    let rest = power - floor;
-    let scale = f32::from_bits(((floor as i32 + 127) as u32) << 23);
+    // The whole number below it: a conversion cuts towards 0, and is one instruction.
+    let cut = power as i32;
+    let floor = cut - i32::from(power < cut as f32);
+    let rest = power - floor as f32;
+    let scale = f32::from_bits(((floor + 127) as u32) << 23);
     scale * (1.0 + rest - rest * (1.0 - rest) * (0.304 + 0.079_9 * rest))
 }
 

@@ -22,7 +22,7 @@ use crate::store::error::StoreError;
 
 /// Names of the tables; a [`Table`] below is an index into this list, which only ever grows.
 pub const TABLES: &[&str] =
-    &["posts", "readers", "tags", "shared", "serving", "late", "traffic", "waiting"];
+    &["posts", "readers", "tags", "shared", "serving", "late", "traffic", "waiting", "exposures"];
 
 /// Copy, slot → [`Post`].
 const POSTS: Table = Table(0);

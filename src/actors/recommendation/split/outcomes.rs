@@ -3,15 +3,17 @@
 //! **Invariants**: O1 a shown post is read at most once; O2 what waits for reads is bounded, the
 //! oldest forgotten; O3 there is no floating point in what is kept.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::recommendation::message::Exposure;
 use crate::actors::recommendation::split::experiment::BUCKETS;
+use crate::actors::recommendation::split::ring::Ring;
 use crate::actors::signature::mix;
 use crate::ids::{PostId, Stamp, UserId};
+use crate::store::codec::Record;
 
 /// How long after it was shown a read of a post counts.
 const READ_WITHIN_MS: u64 = 30 * 60_000;
@@ -26,13 +28,9 @@ const WEIGHT_MAX: u64 = 64;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
     pub(super) sums: BTreeMap<Label, Sums>,
-    pub(super) waiting: VecDeque<Waiting>,
-    /// Number of the first of `waiting`.
-    pub(super) first: u64,
+    pub(super) waiting: Ring<Waiting>,
     /// The latest answer of a reader: the one that a read is said to come from.
     pub(super) latest: FxHashMap<UserId, u64>,
-    /// Numbers of those that have changed since they were staged.
-    pub(super) changed: BTreeSet<u64>,
 }
 
 /// Experiment and variant.
@@ -47,6 +45,10 @@ pub(super) struct Waiting {
     /// Post, how often it would have to be shown to make up for its propensity, and whether it was
     /// a place of exploration.
     posts: Vec<(PostId, u64, bool)>,
+}
+
+impl Record for Waiting {
+    const KIND: u8 = 75;
 }
 
 /// Sums over the answers of a bucket's readers, by bucket. Readers were drawn, not answers, and what
@@ -114,10 +116,8 @@ impl Outcomes {
         sums.shown += posts.len() as u64;
         let explored = posts.iter().filter(|(_, _, is_explored)| *is_explored);
         sums.weight += explored.map(|(_, weight, _)| weight).sum::<u64>();
-        let number = self.first + self.waiting.len() as u64;
+        let number = self.waiting.push(Waiting { reader, at, label, posts });
         self.latest.insert(reader, number);
-        self.changed.insert(number);
-        self.waiting.push_back(Waiting { reader, at, label, posts });
         while self.waiting.len() > WAITING_MAX || self.is_over(at) {
             self.forget_first();
         }
@@ -127,19 +127,19 @@ impl Outcomes {
     /// reader, if that showed this post, once.
     pub fn read(&mut self, reader: UserId, post: PostId, at: Stamp) {
         let Some(number) = self.latest.get(&reader) else { return };
-        let Some(waiting) = self.waiting.get_mut((number - self.first) as usize) else { return };
+        let Some(waiting) = self.waiting.get(*number) else { return };
         if at < waiting.at || at > waiting.at.plus_ms(READ_WITHIN_MS) {
             return;
         }
         let Some(place) = waiting.posts.iter().position(|(shown, ..)| *shown == post) else {
             return;
         };
+        let Some(waiting) = self.waiting.change(*number) else { return };
         let (_, weight, is_explored) = waiting.posts.swap_remove(place);
         let buckets = self.sums.entry(waiting.label.clone()).or_default();
         let sums = buckets.entry(bucket_of(reader)).or_default();
         sums.read += 1;
         sums.weight_read += if is_explored { weight } else { 0 };
-        self.changed.insert(*number);
     }
 
     /// Forgets what a reader was shown; what is counted says nothing of anybody.
@@ -155,15 +155,18 @@ impl Outcomes {
 
     /// No reads of these will count.
     fn clear(&mut self, which: impl Fn(&Waiting) -> bool) {
-        for (number, waiting) in (self.first..).zip(&mut self.waiting) {
-            if which(waiting) {
+        for number in self.waiting.which(which) {
+            if let Some(waiting) = self.waiting.change(number) {
                 waiting.reader = UserId(0);
                 waiting.posts.clear();
-                self.changed.insert(number);
             }
         }
-        let left = (self.first..).zip(&self.waiting);
-        let left = left.filter(|(_, waiting)| waiting.reader != UserId(0));
+        self.index();
+    }
+
+    /// Finds the latest answer of each reader. Nobody's answers are those of whom nothing is kept.
+    pub(super) fn index(&mut self) {
+        let left = self.waiting.from(0).filter(|(_, waiting)| waiting.reader != UserId(0));
         self.latest = left.map(|(number, waiting)| (waiting.reader, number)).collect();
     }
 
@@ -190,11 +193,10 @@ impl Outcomes {
     }
 
     fn forget_first(&mut self) {
-        let Some(waiting) = self.waiting.pop_front() else { return };
-        if self.latest.get(&waiting.reader) == Some(&self.first) {
+        let Some((number, waiting)) = self.waiting.pop() else { return };
+        if self.latest.get(&waiting.reader) == Some(&number) {
             self.latest.remove(&waiting.reader);
         }
-        self.first += 1;
     }
 }
 
@@ -290,7 +292,7 @@ mod tests {
         }
         assert_eq!(outcomes.waiting.len(), WAITING_MAX);
         assert_eq!(outcomes.latest.len(), WAITING_MAX);
-        assert!(outcomes.waiting.iter().all(|waiting| waiting.posts.len() == POSTS_MAX));
+        assert!(outcomes.waiting.from(0).all(|(_, waiting)| waiting.posts.len() == POSTS_MAX));
         outcomes.read(UserId(0), PostId(1), NOW);
         assert_eq!(outcomes.report()[0].read, 0, "forgotten");
         let last = UserId(2 * WAITING_MAX as u64 - 1);

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actors::recommendation::engine::damaged;
 use crate::actors::recommendation::message::Exposure;
 use crate::actors::recommendation::split::experiment::Experiment;
-use crate::actors::recommendation::split::outcomes::{Label, Outcomes, Sums, Waiting};
+use crate::actors::recommendation::split::exposures::Exposures;
+use crate::actors::recommendation::split::outcomes::{Label, Outcomes, Sums};
+use crate::actors::recommendation::split::ring::Ring;
 use crate::actors::recommendation::split::{SplitError, Splits};
 use crate::actors::state_machine::{ReadTables, Table, Tables};
 use crate::ids::{PostId, Stamp, UserId};
@@ -15,36 +18,31 @@ use crate::store::error::StoreError;
 
 /// One row with an empty key: [`TrafficRow`].
 pub(in crate::actors::recommendation) const TRAFFIC: Table = Table(6);
-/// Number → [`WaitingRow`].
+/// Number → an answer whose reads may still come.
 pub(in crate::actors::recommendation) const WAITING: Table = Table(7);
+/// Number → [`crate::actors::recommendation::split::Logged`].
+pub(in crate::actors::recommendation) const EXPOSURES: Table = Table(8);
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct TrafficRow {
     experiments: Vec<Experiment>,
     sums: BTreeMap<Label, Sums>,
     /// Number of the first answer that waits for reads, and how many there are.
-    first: u64,
-    waiting: u64,
+    waiting: (u64, u64),
+    /// The same of the log of what was shown.
+    exposures: (u64, u64),
 }
 
 impl Record for TrafficRow {
     const KIND: u8 = 74;
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct WaitingRow(Waiting);
-
-impl Record for WaitingRow {
-    const KIND: u8 = 75;
-}
-
-/// The experiments, and what comes of them.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The experiments, what comes of them, and what was shown.
+#[derive(Debug, Default, PartialEq)]
 pub struct Traffic {
     splits: Splits,
     outcomes: Outcomes,
-    /// Rows of answers before this one are deleted.
-    kept_from: u64,
+    exposures: Exposures,
 }
 
 impl Traffic {
@@ -54,46 +52,30 @@ impl Traffic {
     /// When they cannot be read.
     pub fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         let Some(row) = tables.get(TRAFFIC, &[])? else { return Ok(Self::default()) };
-        let TrafficRow { experiments, sums, first, waiting } = codec::decode(&row)?;
-        let damaged = |detail: String| StoreError::Damaged { path: Default::default(), detail };
-        let splits = Splits::new(experiments).map_err(|SplitError(why)| damaged(why))?;
-        let mut outcomes = Outcomes { sums, first, ..Outcomes::default() };
-        for number in first..first.saturating_add(waiting) {
-            let row = tables.get(WAITING, &number.to_be_bytes())?;
-            let row = row.ok_or_else(|| damaged("an answer is missing".to_owned()))?;
-            let WaitingRow(waiting) = codec::decode(&row)?;
-            // Nobody's answers are those of whom nothing is kept.
-            if waiting.reader != UserId(0) {
-                outcomes.latest.insert(waiting.reader, number);
-            }
-            outcomes.waiting.push_back(waiting);
-        }
-        Ok(Self { splits, outcomes, kept_from: first })
+        let TrafficRow { experiments, sums, waiting, exposures } = codec::decode(&row)?;
+        let splits = Splits::new(experiments).map_err(|SplitError(why)| damaged(&why))?;
+        let waiting = Ring::load(tables, WAITING, waiting.0, waiting.1)?;
+        let mut outcomes = Outcomes { sums, waiting, ..Outcomes::default() };
+        outcomes.index();
+        let exposures = Exposures(Ring::load(tables, EXPOSURES, exposures.0, exposures.1)?);
+        Ok(Self { splits, outcomes, exposures })
     }
 
     /// Stages about so many rows of what changed; whether that was all.
-    pub fn save(&mut self, tables: &mut Tables<'_>, rows: usize) -> bool {
-        let Outcomes { sums, waiting, first, changed, .. } = &mut self.outcomes;
-        for _ in 0..rows {
-            if self.kept_from < *first {
-                tables.delete(WAITING, self.kept_from.to_be_bytes());
-                self.kept_from += 1;
-                continue;
-            }
-            let Some(number) = changed.pop_first() else {
-                let experiments = self.splits.experiments().to_vec();
-                let (sums, waiting) = (sums.clone(), waiting.len() as u64);
-                let row = TrafficRow { experiments, sums, first: *first, waiting };
-                tables.put(TRAFFIC, [], codec::encode(&row));
-                return true;
-            };
-            let place = number.checked_sub(*first).map(|place| place as usize);
-            if let Some(waiting) = place.and_then(|place| waiting.get(place)) {
-                let row = codec::encode(&WaitingRow(waiting.clone()));
-                tables.put(WAITING, number.to_be_bytes(), row);
-            }
+    pub fn save(&mut self, tables: &mut Tables<'_>, mut rows: usize) -> bool {
+        let Outcomes { sums, waiting, .. } = &mut self.outcomes;
+        let Exposures(exposures) = &mut self.exposures;
+        let is_all = waiting.save(tables, WAITING, &mut rows)
+            && exposures.save(tables, EXPOSURES, &mut rows);
+        if is_all {
+            let experiments = self.splits.experiments().to_vec();
+            let place = |first, length: usize| (first, length as u64);
+            let (waiting, exposures) =
+                (place(waiting.first(), waiting.len()), place(exposures.first(), exposures.len()));
+            let row = TrafficRow { experiments, sums: sums.clone(), waiting, exposures };
+            tables.put(TRAFFIC, [], codec::encode(&row));
         }
-        false
+        is_all
     }
 
     /// The experiments from now on, in any order. What came of one that is not the same any more is
@@ -118,8 +100,14 @@ impl Traffic {
         &self.outcomes
     }
 
-    /// See [`Outcomes::show`].
+    /// The latest of what was shown.
+    pub fn exposures(&self) -> &Exposures {
+        &self.exposures
+    }
+
+    /// Logs what was shown; see [`Outcomes::show`] for what is counted of it.
     pub fn show(&mut self, at: Stamp, exposure: &Exposure) {
+        self.exposures.append(at, exposure);
         // An answer on its way while the experiments change is of none of them.
         let label = exposure.variant.split_once('/');
         if label.is_some_and(|(experiment, variant)| self.splits.has(experiment, variant)) {
@@ -132,9 +120,10 @@ impl Traffic {
         self.outcomes.read(reader, post, at);
     }
 
-    /// See [`Outcomes::forget_reader`].
+    /// See [`Outcomes::forget_reader`] and [`Exposures::forget_reader`].
     pub fn forget_reader(&mut self, reader: UserId) {
         self.outcomes.forget_reader(reader);
+        self.exposures.forget_reader(reader);
     }
 }
 
@@ -239,6 +228,7 @@ mod tests {
     fn answers_of_no_experiment_are_not_counted() {
         let mut traffic = Traffic::default();
         traffic.show(Stamp(1), &exposure(1, "a", 1));
-        assert_eq!(traffic, Traffic::default());
+        assert_eq!(traffic.outcomes(), &Outcomes::default());
+        assert_eq!(traffic.exposures().page(0, 9).len(), 1, "but they are logged");
     }
 }
