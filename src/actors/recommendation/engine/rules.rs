@@ -19,12 +19,12 @@ pub(super) const PLACES: usize = 10;
 /// Score that a post loses when it has just the tags of one that stands before it.
 const SAMENESS: f32 = 0.3;
 /// A post is under-exposed until so many bits are set of those to whom it was shown in a place of
-/// exploration: about 20 signed-in readers, for 20 set 15 of 32 bits on average. A reader counts once:
-/// or one account would end exploration for everybody. Other places and anonymous readers do not count:
+/// exploration: about nine signed-in readers, who set 8 of 32 bits on average. A reader counts once: or
+/// one account would end exploration for everybody. Other places and anonymous readers do not count:
 /// one address that asks again and again would do the same, and what the ranker shows anyway tells
 /// nothing of whom it is not for. Where hardly anybody signs in, what is explored ends with the newest
 /// posts.
-const SHOWN_ENOUGH: u32 = 15;
+const SHOWN_ENOUGH: u32 = 8;
 /// Places in ten for exploration, at most.
 const EXPLORE_MAX: usize = 2;
 
