@@ -2,6 +2,7 @@
 
 //! What the ranker sees of a candidate.
 
+use crate::actors::recommendation::engine::fixed;
 use crate::actors::recommendation::engine::gather::{Asker, is_same_visit};
 use crate::actors::recommendation::engine::math::{log2, log2p};
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
@@ -75,15 +76,18 @@ pub(super) fn extract(engine: &Engine, asker: Asker<'_>, now_ms: u64, scratch: &
     let Scratch { candidates, features, followed, .. } = &mut *scratch;
     features.clear();
     features.resize(candidates.len() * FEATURES, 0.0);
-    for (candidate, row) in candidates.iter().zip(features.chunks_exact_mut(FEATURES)) {
+    let (rows, _) = features.as_chunks_mut::<FEATURES>();
+    for (candidate, features) in candidates.iter().zip(rows) {
         let post = &engine.posts[candidate.post as usize];
-        write_post(engine, post, now_ms, &reader, row);
-        write_pairs(candidate, row);
-        write_taste(post, &reader, followed, row);
-        row[HISTORY] = reader.history;
-        row[PAUSE] = reader.pause;
-        row[VISIT] = reader.visit;
-        row[TRAFFIC] = reader.traffic[TRAFFIC_WINDOW];
+        let mut row = Row::new();
+        write_post(engine, post, now_ms, &reader, &mut row);
+        write_pairs(candidate, &mut row);
+        write_taste(post, &reader, followed, &mut row);
+        row.plain[HISTORY] = reader.history;
+        row.plain[PAUSE] = reader.pause;
+        row.plain[VISIT] = reader.visit;
+        row.plain[TRAFFIC] = reader.traffic[TRAFFIC_WINDOW];
+        row.write(features);
     }
     rank_births(engine, scratch);
 }
@@ -127,44 +131,63 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn write_post(engine: &Engine, post: &Post, now_ms: u64, reader: &Reader<'_>, row: &mut [f32]) {
+/// A row in the making: a feature is a plain value, plus the logarithm of another. All logarithms are
+/// taken at the end and at once, which takes a fifth of the time of one after the other.
+struct Row {
+    plain: [f32; FEATURES],
+    logs: [f32; FEATURES],
+}
+
+impl Row {
+    fn new() -> Self {
+        Self { plain: [0.0; FEATURES], logs: [1.0; FEATURES] }
+    }
+
+    fn write(&self, row: &mut [f32; FEATURES]) {
+        for feature in 0..FEATURES {
+            row[feature] = self.plain[feature] + log2(self.logs[feature]);
+        }
+    }
+}
+
+fn write_post(engine: &Engine, post: &Post, now_ms: u64, reader: &Reader<'_>, row: &mut Row) {
     let settings = &engine.settings;
+    let readers = post.readers_by_window(settings, now_ms);
     for window in 0..WINDOWS {
         // A twentieth of a reader is next to none.
-        let readers = log2(0.05 + post.readers_in(settings, window, now_ms));
-        row[READERS + window] = readers - reader.traffic[window];
+        row.logs[READERS + window] = 0.05 + readers[window];
+        row.plain[READERS + window] = -reader.traffic[window];
     }
-    row[READERS_EVER] = log2p(post.readers as f32);
-    row[AGE] = log2p(minutes(now_ms, post.born_ms));
-    row[IDLE] = log2p(minutes(now_ms, post.touched_ms.max(post.born_ms)));
-    row[ACTIVE] = log2p(minutes(now_ms, post.active_ms.max(post.born_ms)));
-    row[BIRTH_RANK] = BIRTH_RANK_NONE;
+    row.logs[READERS_EVER] = 1.0 + post.readers as f32;
+    row.logs[AGE] = 1.0 + minutes(now_ms, post.born_ms);
+    row.logs[IDLE] = 1.0 + minutes(now_ms, post.touched_ms.max(post.born_ms));
+    row.logs[ACTIVE] = 1.0 + minutes(now_ms, post.active_ms.max(post.born_ms));
+    row.plain[BIRTH_RANK] = BIRTH_RANK_NONE;
     if post.hot_s > 0 {
         let recent = reader.asker.recent.iter();
         let passed = recent.take_while(|(_, at_s)| *at_s >= post.hot_s).count();
-        row[HOT_PASSED] = 1.0 + log2p(passed as f32);
-        row[HOT_AGE] = log2p(minutes(now_ms, u64::from(post.hot_s) * 1000));
+        row.plain[HOT_PASSED] = 1.0;
+        row.logs[HOT_PASSED] = 1.0 + passed as f32;
+        row.logs[HOT_AGE] = 1.0 + minutes(now_ms, u64::from(post.hot_s) * 1000);
     }
-    row[CONTINUED] = log2(post.continued_share(settings, now_ms));
-    for tag in post.tags() {
-        let readers = engine.tag(*tag).readers(settings, now_ms);
-        row[TAG_TREND] = row[TAG_TREND].max(log2p(readers));
+    row.logs[CONTINUED] = post.continued_share(settings, &readers, now_ms);
+    let tags = post.tags().iter().map(|tag| engine.tag(*tag).readers(settings, now_ms));
+    row.logs[TAG_TREND] = 1.0 + tags.fold(0.0, f32::max);
+}
+
+fn write_pairs(candidate: &Candidate, row: &mut Row) {
+    for (speed, evidence) in candidate.pairs.iter().enumerate() {
+        let first = PAIRS + speed * PAIR_FEATURES;
+        row.plain[first] = evidence.lift;
+        row.plain[first + 1] = evidence.last;
+        row.plain[first + 2] = evidence.visit;
+        row.logs[first + 3] = 1.0 + evidence.together * 64.0;
+        row.logs[first + 4] = 1.0 + evidence.next * 64.0;
+        row.plain[first + 5] = evidence.next_lift;
     }
 }
 
-fn write_pairs(candidate: &Candidate, row: &mut [f32]) {
-    let rows = row[PAIRS..TAGS_SUM].chunks_exact_mut(PAIR_FEATURES);
-    for (row, evidence) in rows.zip(&candidate.pairs) {
-        row[0] = evidence.lift;
-        row[1] = evidence.last;
-        row[2] = evidence.visit;
-        row[3] = log2p(evidence.together * 64.0);
-        row[4] = log2p(evidence.next * 64.0);
-        row[5] = evidence.next_lift;
-    }
-}
-
-fn write_taste(post: &Post, reader: &Reader<'_>, followed: &Named, row: &mut [f32]) {
+fn write_taste(post: &Post, reader: &Reader<'_>, followed: &Named, row: &mut Row) {
     let asker = reader.asker;
     let (mut sum, mut max) = (0.0_f32, 0.0_f32);
     for tag in post.tags() {
@@ -172,13 +195,13 @@ fn write_taste(post: &Post, reader: &Reader<'_>, followed: &Named, row: &mut [f3
         sum += liked;
         max = max.max(liked);
     }
-    row[TAGS_SUM] = log2p(sum);
-    row[TAGS_MAX] = log2p(max);
+    row.logs[TAGS_SUM] = 1.0 + sum;
+    row.logs[TAGS_MAX] = 1.0 + max;
     if post.author != NONE {
-        row[AUTHOR] = log2p(strength(asker.authors, post.author));
+        row.logs[AUTHOR] = 1.0 + strength(asker.authors, post.author);
     }
-    row[FOLLOWS] = f32::from(u8::from(followed.has_author(post.author)));
-    row[FOLLOWS_TAG] = f32::from(u8::from(followed.tag_of(post.tags()).is_some()));
+    row.plain[FOLLOWS] = f32::from(u8::from(followed.has_author(post.author)));
+    row.plain[FOLLOWS_TAG] = f32::from(u8::from(followed.tag_of(post.tags()).is_some()));
     if reader.texts_len > 0 && !post.signature.is_empty() {
         let texts = &reader.texts[..reader.texts_len];
         let (mut sum, mut max) = (0.0_f32, 0.0_f32);
@@ -187,8 +210,8 @@ fn write_taste(post: &Post, reader: &Reader<'_>, followed: &Named, row: &mut [f3
             sum += similarity;
             max = max.max(similarity);
         }
-        row[TEXT_MAX] = max * 4.0;
-        row[TEXT_MEAN] = sum / texts.len() as f32 * 4.0;
+        row.plain[TEXT_MAX] = max * 4.0;
+        row.plain[TEXT_MEAN] = sum / texts.len() as f32 * 4.0;
     }
 }
 
@@ -203,5 +226,5 @@ fn rank_births(engine: &Engine, scratch: &mut Scratch) {
 }
 
 fn minutes(now_ms: u64, then_ms: u64) -> f32 {
-    now_ms.saturating_sub(then_ms) as f32 / 60_000.0
+    fixed::as_f32(now_ms.saturating_sub(then_ms)) / 60_000.0
 }

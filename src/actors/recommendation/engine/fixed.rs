@@ -67,9 +67,32 @@ fn shifted(value: u64, periods: u64) -> u64 {
 /// A counter in reads as of `now_ms`: for scores, which no replica keeps.
 #[inline]
 pub(super) fn value(counter: u32, touched_ms: u64, now_ms: u64, half_life_ms: u64) -> f32 {
-    let begin = touched_ms - touched_ms % half_life_ms;
-    let elapsed = now_ms.saturating_sub(begin) as f32 / half_life_ms as f32;
-    counter as f32 * (1.0 / ONE as f32) * math::exp2(-elapsed)
+    let [value] = values([counter], touched_ms, now_ms, [half_life_ms]);
+    value
+}
+
+/// The same for counters that are touched together, each with a half-life of its own.
+#[inline]
+pub(super) fn values<const N: usize>(
+    counters: [u32; N],
+    touched_ms: u64,
+    now_ms: u64,
+    half_lives_ms: [u64; N],
+) -> [f32; N] {
+    let elapsed: [f32; N] = std::array::from_fn(|n| {
+        let begin = touched_ms - touched_ms % half_lives_ms[n];
+        as_f32(now_ms.saturating_sub(begin)) / as_f32(half_lives_ms[n])
+    });
+    // One loop, so that the compiler takes several at once.
+    std::array::from_fn(|n| {
+        as_f32(u64::from(counters[n])) * (1.0 / ONE as f32) * math::exp2(-elapsed[n])
+    })
+}
+
+/// Of a number below 2^63: one instruction, where any number needs a branch.
+#[inline]
+pub(super) fn as_f32(number: u64) -> f32 {
+    number as i64 as f32
 }
 
 /// Orders counters of one half-life whenever they were touched: grows with the value at any common

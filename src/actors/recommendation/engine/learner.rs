@@ -107,14 +107,14 @@ impl Learner {
         let values = self.weights.values();
         let gradient = &mut self.gradient;
         add_scaled(&mut gradient[LINEAR..INNER], normal, error);
+        let mut inner = [0.0; HIDDEN];
         for (unit, sum) in units.iter().enumerate() {
             let (value, slope) = if *sum > 0.0 { (*sum, 1.0) } else { (LEAK * sum, LEAK) };
             gradient[OUTER + unit] += error * value;
-            let inner = error * values[OUTER + unit] * slope;
-            gradient[BIAS + unit] += inner;
-            let begin = INNER + unit * FEATURES;
-            add_scaled(&mut gradient[begin..begin + FEATURES], normal, inner);
+            inner[unit] = error * values[OUTER + unit] * slope;
         }
+        add_scaled(&mut gradient[BIAS..OUTER], &inner, 1.0);
+        add_outer(gradient[INNER..BIAS].as_chunks_mut().0, normal, &inner);
     }
 
     fn step(&mut self) {
@@ -153,6 +153,17 @@ impl Learner {
             values[MEAN + feature] = self.mean[feature];
             // What hardly varies is not blown up.
             values[SCALE + feature] = 1.0 / self.variance[feature].max(0.01).sqrt();
+        }
+    }
+}
+
+/// Adds each product of a feature and a unit. On its own, so that the compiler sees that none of them
+/// overlap, and takes several units at once.
+#[inline(never)]
+fn add_outer(to: &mut [[f32; HIDDEN]], features: &[f32], units: &[f32; HIDDEN]) {
+    for (row, feature) in to.iter_mut().zip(features) {
+        for unit in 0..HIDDEN {
+            row[unit] += feature * units[unit];
         }
     }
 }

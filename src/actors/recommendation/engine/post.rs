@@ -121,18 +121,23 @@ impl Post {
         self.readers = self.readers.saturating_add(1);
     }
 
-    /// Readers in a window as of now.
+    /// Readers as of now, by half-life.
     #[inline]
-    pub(super) fn readers_in(&self, settings: &Settings, window: usize, now_ms: u64) -> f32 {
-        let half_life_ms = settings.half_lives_ms[window];
-        fixed::value(self.counters[window], self.touched_ms, now_ms, half_life_ms)
+    pub(super) fn readers_by_window(&self, settings: &Settings, now_ms: u64) -> [f32; WINDOWS] {
+        fixed::values(self.counters, self.touched_ms, now_ms, settings.half_lives_ms)
     }
 
-    /// Share of its readers of late that came from another post; not 0.
-    pub(super) fn continued_share(&self, settings: &Settings, now_ms: u64) -> f32 {
+    /// Share of its readers of late that came from another post; not 0. They are those of
+    /// [`Self::readers_by_window`].
+    pub(super) fn continued_share(
+        &self,
+        settings: &Settings,
+        readers: &[f32; WINDOWS],
+        now_ms: u64,
+    ) -> f32 {
         let half_life_ms = settings.half_lives_ms[CONTINUED_WINDOW];
         let continued = fixed::value(self.continued, self.touched_ms, now_ms, half_life_ms);
-        (continued + 1.0) / (self.readers_in(settings, CONTINUED_WINDOW, now_ms) + 2.0)
+        (continued + 1.0) / (readers[CONTINUED_WINDOW] + 2.0)
     }
 
     /// Its place in the trend of a window, against other posts; 0: nobody read it.
