@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::content::user_name;
 use crate::load::{self, Plan};
+use crate::machine;
 use crate::process::Server;
 use crate::report::{self, Figures, Ratio, verdict};
 use crate::sections::{CONNECTIONS, PATIENCE, Target, plan, record, role, run_checked};
@@ -19,6 +20,9 @@ const PROBES: usize = 200;
 const LOAD: f64 = 0.5;
 /// Longest time until a list shows what happened, 99 of 100 times.
 const FRESH_MS: f64 = 100.0;
+/// An idle node uses less than this share of a core, over this time.
+const IDLE: f64 = 0.05;
+const LOOK: Duration = Duration::from_millis(500);
 /// A list that does not show it for so long never will.
 const STALE: Duration = Duration::from_secs(5);
 
@@ -51,11 +55,22 @@ pub fn speed(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// So that readers have histories and the ranker has something to rank.
+/// So that readers have histories and the ranker has something to rank. Ends when the node is idle:
+/// until then it takes in and learns from what was read, which is not what is measured.
 fn read_much(options: &Options, target: &Target) -> Result<(), Failed> {
     let plan = Plan { connections: 4, warm_up: Duration::ZERO, ..target.plan(options) };
     run_checked(&plan, &mut Batches::new(&target.keys, 7, 0))?;
-    Ok(())
+    let used = || machine::cpu_time(target.server.pid);
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let before = used();
+        std::thread::sleep(LOOK);
+        if used().saturating_sub(before) < LOOK.mul_f64(IDLE) {
+            println!("- idle {:.1} s after the reads", began.elapsed().as_secs_f64());
+            return Ok(());
+        }
+    }
+    Err("the node does not become idle".into())
 }
 
 /// From the answer to a publication, or a read, to the first list that shows it.
