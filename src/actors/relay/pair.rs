@@ -12,7 +12,9 @@ use crate::actors::relay::message::{
 };
 use crate::actors::relay::metrics::FeedMetrics;
 use crate::actors::relay::subscription::{Port, hand_over};
-use crate::actors::relay::{INGEST_BYTES_MAX, LAG_PERIOD, PASSED_OVER_MAX, RETRY_PAUSE};
+use crate::actors::relay::{
+    GATHER, INGEST_BYTES_MAX, INGEST_EVENTS_MAX, LAG_PERIOD, PASSED_OVER_MAX, RETRY_PAUSE,
+};
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
@@ -110,7 +112,11 @@ impl<P: StateMachine> Pair<P> {
             course.passed_over += chunk.last.count - behind - chunk.events;
             // Should the relay be restarted, it reads what was only passed over again.
             if chunk.events > 0 || course.passed_over >= PASSED_OVER_MAX {
+                let is_full = chunk.events >= INGEST_EVENTS_MAX as u64 / 2;
                 self.deliver(&mut course, chunk, behind, first.stamp).await?;
+                if !is_full {
+                    time::sleep(GATHER).await;
+                }
             }
         }
     }
