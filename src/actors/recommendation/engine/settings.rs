@@ -43,7 +43,7 @@ impl Default for Settings {
             half_lives_ms,
             pair_half_lives_ms: [2 * HOUR_MS, 7 * 24 * HOUR_MS],
             neighbours_max: 64,
-            recent_max: 20,
+            recent_max: 10,
             reads_max: 256,
             burst_max: 60,
             refill_ms: MINUTE_MS,

@@ -104,7 +104,7 @@ fn the_same_events_give_the_same_state_in_every_process() {
     assert_ne!(engine(&events[..events.len() - 1]).digest(), digest);
 }
 
-const GOLDEN: &str = "1f3fb07d1184828a";
+const GOLDEN: &str = "2e15b6fccb77eb0a";
 
 #[test]
 fn a_new_post_is_there_at_once_and_a_read_one_is_gone() {

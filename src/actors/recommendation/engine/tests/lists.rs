@@ -214,7 +214,7 @@ fn what_the_ranker_picks_is_not_said_to_be_explored() {
 fn a_new_post_is_explored_by_whom_it_is_seldom_read_with() {
     // 60 posts that are read with two others, each once, and one less with them; this one neither first
     // nor last, so it is in no trend.
-    let mut events: Vec<Event> = (0..100).map(|n| post(1_000 + n, 1_000 + n, 0, &[])).collect();
+    let mut events: Vec<Event> = (0..120).map(|n| post(1_000 + n, 1_000 + n, 0, &[])).collect();
     events.extend([post(500, 500, 0, &[]), post(501, 501, 0, &[])]);
     events.extend(some_are_no_candidates());
     let seldom = 19;
@@ -228,7 +228,11 @@ fn a_new_post_is_explored_by_whom_it_is_seldom_read_with() {
         let posts = std::iter::once(500 + batch % 2).chain(first..first + 10);
         posts.for_each(|post| read_next(&mut events, 100 + batch, post));
         if batch == 2 {
-            let posts = std::iter::once(500).chain(1_000..1_018).chain([seldom]);
+            for (reader, first) in [(95, 1_080), (96, 1_089), (97, 1_000)] {
+                let posts = std::iter::once(500).chain(first..first + 9);
+                posts.for_each(|post| read_next(&mut events, reader, post));
+            }
+            let posts = std::iter::once(500).chain(1_009..1_017).chain([seldom]);
             posts.for_each(|post| read_next(&mut events, 98, post));
         }
     }
