@@ -144,8 +144,8 @@ impl Row {
     }
 
     fn write(&self, row: &mut [f32; FEATURES]) {
-        for feature in 0..FEATURES {
-            row[feature] = self.plain[feature] + log2(self.logs[feature]);
+        for ((value, plain), log) in row.iter_mut().zip(&self.plain).zip(&self.logs) {
+            *value = plain + log2(*log);
         }
     }
 }
@@ -153,10 +153,10 @@ impl Row {
 fn write_post(engine: &Engine, post: &Post, now_ms: u64, reader: &Reader<'_>, row: &mut Row) {
     let settings = &engine.settings;
     let readers = post.readers_by_window(settings, now_ms);
-    for window in 0..WINDOWS {
+    for (window, (readers, traffic)) in readers.iter().zip(&reader.traffic).enumerate() {
         // A twentieth of a reader is next to none.
-        row.logs[READERS + window] = 0.05 + readers[window];
-        row.plain[READERS + window] = -reader.traffic[window];
+        row.logs[READERS + window] = 0.05 + readers;
+        row.plain[READERS + window] = -traffic;
     }
     row.logs[READERS_EVER] = 1.0 + post.readers as f32;
     row.logs[AGE] = 1.0 + minutes(now_ms, post.born_ms);
