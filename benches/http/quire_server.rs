@@ -76,6 +76,7 @@ async fn delivered(node: &Node) -> Result<(), Failed> {
     let address = node.ops_address.ok_or("the node has no operations listener")?;
     let mut quiet = 0;
     while quiet < 3 {
+        // Between two looks at the metrics, which a node tells no one of by itself.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
         let (_, body) = tokio::task::spawn_blocking(move || load::ask(address, request)).await??;

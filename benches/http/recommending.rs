@@ -64,6 +64,7 @@ fn read_much(options: &Options, target: &Target) -> Result<(), Failed> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         let before = used();
+        // The span over which the processor time is taken.
         std::thread::sleep(LOOK);
         if used().saturating_sub(before) < LOOK.mul_f64(IDLE) {
             println!("- idle {:.1} s after the reads", began.elapsed().as_secs_f64());

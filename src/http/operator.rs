@@ -209,10 +209,7 @@ async fn export(
             Some((Err(error), (received, None)))
         },
     );
-    let mut response = Response::new(Body::from_stream(stream));
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(ndjson(Body::from_stream(stream)))
 }
 
 /// Has the recommendation service read everything anew. Answers lines of JSON while it goes on:
@@ -239,10 +236,15 @@ async fn rebuild(State(operator): State<Arc<Operator>>, request: Request) -> Ans
         line.push(b'\n');
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), received))
     });
-    let mut response = Response::new(Body::from_stream(stream));
+    Ok(ndjson(Body::from_stream(stream)))
+}
+
+/// Lines of JSON.
+fn ndjson(lines: Body) -> Response {
+    let mut response = Response::new(lines);
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    response
 }
 
 /// How far a rebuild is.
@@ -291,10 +293,7 @@ async fn exposures(State(operator): State<Arc<Operator>>, request: Request) -> A
     let from = Query::new(request.uri().query()).get("from")?.map_or(Ok(0), |from| from.parse());
     let from = from.map_err(|_| Failure::invalid("from", "is a number"))?;
     let lines = exposures::lines(&operator.app, from).await?;
-    let mut response = Response::new(Body::from(lines));
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    Ok(ndjson(Body::from(lines)))
 }
 
 /// Whose token is wanted.

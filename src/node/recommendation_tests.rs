@@ -137,9 +137,11 @@ async fn a_new_post_is_recommended_and_a_ranker_that_cannot_answer_is_replaced_b
     eventually("it is recommended", is_recommended).await;
     let permits = site.node.app.recommendations.cell(0).query_permits.clone();
     let all = permits.acquire_many_owned(SHARD_PERMITS as u32).await.unwrap();
+    let before = site.node.app.metrics.ranker_absent.get();
     let list = site.ask(question(), Some(reader), &[]).await;
     assert_eq!(list.method, Method::Latest);
     assert_eq!(list.posts[0].view.summary.id, post);
+    assert_eq!(site.node.app.metrics.ranker_absent.get(), before + 1);
     drop(all);
     site.node.stop().await.unwrap();
 }

@@ -71,8 +71,8 @@ pub(crate) struct Declared {
 pub(crate) const INGEST_EVENTS_MAX: usize = 512;
 /// Most bytes of events in one ingest.
 pub(crate) const INGEST_BYTES_MAX: usize = 256 * 1024;
-/// Pause after a delivery that was not worth much. An event after a quiet time is delivered at once; of
-/// many, some gather, for each delivery is an entry in the log of the subscriber and a sync, which
+/// Pause after a delivery that left nothing to deliver. An event after a quiet time is delivered at once;
+/// of many, some gather, for each delivery is an entry in the log of the subscriber and a sync, which
 /// those who write wait for as well.
 const GATHER: Duration = Duration::from_millis(10);
 /// Events that concern a subscriber in nothing are passed over so many at a time without its log

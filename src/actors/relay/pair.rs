@@ -12,9 +12,7 @@ use crate::actors::relay::message::{
 };
 use crate::actors::relay::metrics::FeedMetrics;
 use crate::actors::relay::subscription::{Port, hand_over};
-use crate::actors::relay::{
-    GATHER, INGEST_BYTES_MAX, INGEST_EVENTS_MAX, LAG_PERIOD, PASSED_OVER_MAX, RETRY_PAUSE,
-};
+use crate::actors::relay::{GATHER, INGEST_BYTES_MAX, LAG_PERIOD, PASSED_OVER_MAX, RETRY_PAUSE};
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
@@ -112,9 +110,10 @@ impl<P: StateMachine> Pair<P> {
             course.passed_over += chunk.last.count - behind - chunk.events;
             // Should the relay be restarted, it reads what was only passed over again.
             if chunk.events > 0 || course.passed_over >= PASSED_OVER_MAX {
-                let is_full = chunk.events >= INGEST_EVENTS_MAX as u64 / 2;
+                let has_caught_up = chunk.last == page.head.last;
                 self.deliver(&mut course, chunk, behind, first.stamp).await?;
-                if !is_full {
+                if has_caught_up {
+                    // What comes meanwhile is delivered together.
                     time::sleep(GATHER).await;
                 }
             }

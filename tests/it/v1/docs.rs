@@ -110,6 +110,27 @@ async fn nobody_piles_up_accounts_or_articles() {
     too_often(client.post("/api/users/login", &credentials).await);
 }
 
+#[tokio::test]
+async fn a_batch_of_reads_counts_as_a_request_for_every_100() {
+    let node = TestNode::builder().set("user_requests_max", 7).start().await;
+    let mut jake = register(&node, "jake").await;
+    let left = async |jake: &mut HttpClient| {
+        let answer = jake.get("/v1/posts").await.expect(200);
+        let told = answer.header("ratelimit").unwrap().to_owned();
+        told.split_once("r=").unwrap().1.split(';').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(left(&mut jake).await, 6);
+    // Unknown posts are as much work.
+    let read = json!({ "post": "0h8x2k9v3m1qz", "at": "2020-01-01T00:00:00Z" });
+    for (reads, after) in [(100, 4), (201, 0)] {
+        let body = json!({ "reads": vec![&read; reads] });
+        jake.post("/v1/reads", &body).await.expect(200);
+        assert_eq!(left(&mut jake).await, after, "{reads}");
+    }
+    let refused = jake.get("/v1/posts").await;
+    assert_problem(&refused, 429, "rate_limited", &[]);
+}
+
 /// Else whoever found it would keep its user out.
 #[tokio::test]
 async fn a_withdrawn_token_spends_the_quota_of_its_address_and_not_of_its_user() {

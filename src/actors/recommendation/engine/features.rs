@@ -1,7 +1,5 @@
 //! What the ranker sees of a candidate: mostly logarithms, for twice as much means once more.
 
-//! What the ranker sees of a candidate.
-
 use crate::actors::recommendation::engine::fixed;
 use crate::actors::recommendation::engine::gather::{Asker, is_same_visit};
 use crate::actors::recommendation::engine::math::{log2, log2p};
@@ -132,7 +130,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A row in the making: a feature is a plain value, plus the logarithm of another. All logarithms are
-/// taken at the end and at once, which takes a fifth of the time of one after the other.
+/// taken at the end, so that the compiler takes several at once.
 struct Row {
     plain: [f32; FEATURES],
     logs: [f32; FEATURES],

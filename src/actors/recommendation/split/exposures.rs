@@ -9,7 +9,7 @@ use crate::actors::recommendation::split::ring::Ring;
 use crate::ids::{Stamp, UserId};
 use crate::store::codec::Record;
 
-/// Answers that are kept: some ten megabytes.
+/// Answers that are kept: about ten megabytes with 20 posts in each, at most some 40.
 pub(super) const EXPOSURES_MAX: usize = 16_384;
 /// Posts of one answer that are kept.
 const POSTS_MAX: usize = 100;
