@@ -283,8 +283,6 @@ async fn a_rebuild_is_a_fold_of_what_the_owners_keep_and_forgotten_reads_leave_n
     for _ in 0..20 {
         site.publish_by(site.any_user(), &["tag"]).await;
     }
-    let are_known = async || known(&site.node).await.len() == 20;
-    eventually("all posts are known", are_known).await;
     let mut engine = Engine::new(Settings::default());
     published(&site.node).await.iter().for_each(|fact| engine.apply(fact));
     let (mut forgotten, mut with_all) = (BTreeSet::new(), Engine::new(Settings::default()));
@@ -311,16 +309,16 @@ async fn a_rebuild_is_a_fold_of_what_the_owners_keep_and_forgotten_reads_leave_n
         assert!(rebuilt.facts >= 20, "{rebuilt:?}");
         digest(&site.node).await
     };
-    // What is still on its way is taken in after the copy, where a second read of a post may stand in
-    // another order than in a fold: so everything has arrived before the rebuild begins.
-    eventually("all reads have arrived", async || digest(&site.node).await == with_all.digest())
-        .await;
     assert_eq!(rebuild().await, with_all.digest());
-    for (user, post) in forgotten {
-        site.tell_users(UserCommand::ForgetRead { user, post }).await;
+    for _ in 0..2 {
+        for (user, post) in forgotten.iter().copied() {
+            // Once more just before: of this the copy has not heard when the rebuild is asked for.
+            let at = site.node.app.seams.clock.now();
+            site.tell_users(UserCommand::RecordRead { user, post, at }).await;
+            site.tell_users(UserCommand::ForgetRead { user, post }).await;
+        }
+        assert_eq!(rebuild().await, engine.digest());
     }
-    // For the same reason until the withdrawals have arrived.
-    eventually("no trace is left", async || rebuild().await == engine.digest()).await;
     assert_ne!(engine.digest(), with_all.digest());
     site.node.stop().await.unwrap();
 }

@@ -16,7 +16,6 @@ use crate::actors::recommendation::engine::event::{Event as Fact, Feedback, Inte
 use crate::actors::recommendation::ingest::fact_of_post;
 use crate::actors::recommendation::message::{Answer, Command, Error, Known, Query, Reply};
 use crate::actors::recommendation::service::Service;
-use crate::actors::relay::FeedError;
 use crate::actors::router::{Call, Router};
 use crate::actors::state_machine::StateMachine;
 use crate::actors::user;
@@ -70,12 +69,6 @@ pub enum RebuildError {
     /// Another answer than was asked for: a fault.
     #[error("a service gave an answer of another kind than was asked for")]
     WrongAnswer,
-}
-
-impl From<FeedError> for RebuildError {
-    fn from(_: FeedError) -> Self {
-        Self::Unavailable
-    }
 }
 
 /// Somebody did something with a post. Ordered by time; no two are equal.
@@ -200,16 +193,21 @@ impl Owners {
         Ok(buried)
     }
 
-    /// From now on events are kept for the copy: those that are gone will be read.
+    /// From now on events are kept for the copy: those that are gone will be read. And all that has
+    /// happened before now has arrived, so that what a new copy hears of is later than what it began
+    /// with: a read that was forgotten since would count in it otherwise.
     async fn follow(&self) -> Result<(), RebuildError> {
         let feeds = self.posts.feeds().iter().chain(self.users.feeds());
         for feed in feeds.filter(|feed| feed.subscriber().service == Service::NAME) {
-            let began = time::mark();
-            while let Err(error) = feed.resume().await {
-                if began.elapsed() > PATIENCE {
-                    return Err(error.into());
-                }
-                time::sleep(PAUSE).await;
+            patiently(|| feed.resume()).await?;
+            let head = patiently(|| feed.head()).await?;
+            let mut arrived = feed.status().position;
+            while arrived < head {
+                let is_news = feed.wait_for(|status| status.position > arrived);
+                let Ok(Some(status)) = time::timeout(PATIENCE, is_news).await else {
+                    return Err(RebuildError::Unavailable);
+                };
+                arrived = status.position;
             }
         }
         Ok(())
@@ -307,10 +305,18 @@ async fn ask<S: StateMachine>(
     shard: u16,
     query: S::Query,
 ) -> Result<S::Answer, RebuildError> {
+    patiently(|| router.query_shard(Call::new(), shard, query.clone())).await
+}
+
+/// Tries until it is done.
+async fn patiently<T, E, F>(attempt: impl Fn() -> F) -> Result<T, RebuildError>
+where
+    F: Future<Output = Result<T, E>>,
+{
     let began = time::mark();
     loop {
-        match router.query_shard(Call::new(), shard, query.clone()).await {
-            Ok(answer) => return Ok(answer),
+        match attempt().await {
+            Ok(done) => return Ok(done),
             Err(_) if began.elapsed() < PATIENCE => time::sleep(PAUSE).await,
             Err(_) => return Err(RebuildError::Unavailable),
         }

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::actors::relay::message::{OutboxCommand, RuntimeReply};
-use crate::actors::relay::subscription::hand_over;
+use crate::actors::relay::subscription::{ask_outbox, hand_over};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::StateMachine;
 use crate::ids::{EventPosition, ShardId, ShardName};
@@ -17,7 +17,7 @@ use crate::store::codec;
 pub struct FeedStatus {
     /// What it is doing.
     pub state: FeedState,
-    /// The last event that the subscriber has, as far as the relay knows.
+    /// Of everything up to here the subscriber has what concerns it, as far as the relay knows.
     pub position: EventPosition,
     /// Events that the subscriber does not have yet.
     pub lag: u64,
@@ -90,11 +90,21 @@ impl Feed {
     pub async fn resume(&self) -> Result<EventPosition, FeedError> {
         self.control.resume(self.subscriber.into()).await
     }
+
+    /// The position of the last event so far: whoever asks the source for its state after this
+    /// returned finds everything up to there in it.
+    ///
+    /// # Errors
+    /// When the source does not answer. Trying again is safe.
+    pub async fn head(&self) -> Result<EventPosition, FeedError> {
+        self.control.head(self.subscriber.into()).await
+    }
 }
 
 /// The source's side of a feed, whatever its service.
 trait Control: Send + Sync {
     fn resume(&self, subscriber: ShardName) -> BoxFuture<'_, Result<EventPosition, FeedError>>;
+    fn head(&self, subscriber: ShardName) -> BoxFuture<'_, Result<EventPosition, FeedError>>;
 }
 
 impl<P: StateMachine> Control for ShardCell<P> {
@@ -106,6 +116,13 @@ impl<P: StateMachine> Control for ShardCell<P> {
                 Some(RuntimeReply::Resumed(None)) => Err(FeedError::Unknown),
                 _ => Err(FeedError::Unavailable),
             }
+        })
+    }
+
+    fn head(&self, subscriber: ShardName) -> BoxFuture<'_, Result<EventPosition, FeedError>> {
+        Box::pin(async move {
+            let page = ask_outbox(self, subscriber, None).await.ok_or(FeedError::Unavailable)?;
+            Ok(page.head.last.position)
         })
     }
 }

@@ -4,14 +4,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::actors::relay::feed::{FeedState, FeedStatus, FeedTeller};
 use crate::actors::relay::message::{
-    Ingest, OutboxCommand, OutboxPage, OutboxRequest, OutboxSeen, Part, RuntimeReply,
+    Ingest, OutboxCommand, OutboxPage, OutboxSeen, Part, RuntimeReply,
 };
 use crate::actors::relay::metrics::FeedMetrics;
-use crate::actors::relay::subscription::{Port, hand_over};
+use crate::actors::relay::subscription::{Port, ask_outbox, hand_over};
 use crate::actors::relay::{GATHER, INGEST_BYTES_MAX, LAG_PERIOD, PASSED_OVER_MAX, RETRY_PAUSE};
 use crate::actors::shard::ShardMessage;
 use crate::actors::shard_cell::ShardCell;
@@ -44,6 +44,8 @@ struct Course {
     position: EventPosition,
     /// What was read. Events between the two do not concern the subscriber.
     read: Mark,
+    /// Nothing up to here is still to be handed over.
+    settled: EventPosition,
     /// How many these are.
     passed_over: u64,
 }
@@ -89,6 +91,7 @@ impl<P: StateMachine> Pair<P> {
         let mut course = self.set_course().await?;
         loop {
             self.seen.mark_unchanged();
+            course.settled = course.read.position;
             let page = self.page(Some(course.read.position)).await?;
             let still = |row: &Subscriber| !row.is_lost && row.epoch == course.epoch;
             if !page.subscriber.as_ref().is_some_and(still) {
@@ -145,15 +148,11 @@ impl<P: StateMachine> Pair<P> {
             return Err(self.give_up(feed.epoch).await);
         }
         let read = Mark { position, ..row.acknowledged };
-        Ok(Course { epoch: row.epoch, position, read, passed_over: 0 })
+        Ok(Course { epoch: row.epoch, position, read, settled: position, passed_over: 0 })
     }
 
     async fn page(&self, after: Option<EventPosition>) -> Result<OutboxPage, Interrupted> {
-        let actor = self.cell.serving().await.ok_or(Interrupted)?;
-        let (answer, answered) = oneshot::channel();
-        let request = OutboxRequest { subscriber: self.subscriber.clone(), after, answer };
-        actor.cast(ShardMessage::Outbox(request)).map_err(|_| Interrupted)?;
-        answered.await.map_err(|_| Interrupted)
+        ask_outbox(&self.cell, self.subscriber.clone(), after).await.ok_or(Interrupted)
     }
 
     /// Maps events, until enough bytes have gathered.
@@ -234,7 +233,7 @@ impl<P: StateMachine> Pair<P> {
     fn tell(&self, course: &Course, lag: u64, oldest: Option<Stamp>) {
         self.metrics.lags(lag, oldest, self.cell.now());
         self.metrics.must_rebuild(false);
-        let (position, epoch) = (course.position, course.epoch);
+        let (position, epoch) = (course.settled, course.epoch);
         let status = FeedStatus { state: FeedState::Following, position, lag, epoch };
         self.teller.send_if_modified(|known| std::mem::replace(known, status) != status);
     }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use crate::actors::relay::message::{Content, FeedRequest, Ingest, Part, RuntimeReply};
+use crate::actors::relay::message::{
+    Content, FeedRequest, Ingest, OutboxPage, OutboxRequest, Part, RuntimeReply,
+};
 use crate::actors::router::Router;
 use crate::actors::shard::{CommandEnvelope, ReplyTo, ShardMessage};
 use crate::actors::shard_cell::ShardCell;
@@ -166,4 +168,17 @@ pub(super) async fn hand_over<S: StateMachine>(
     let envelope = CommandEnvelope::of_runtime(cell, payload, Some(ReplyTo::Runtime(reply)));
     actor.cast(ShardMessage::Command(envelope)).ok()?;
     replied.await.ok()
+}
+
+/// Asks a source what is there for a subscriber; `None` when it does not answer.
+pub(super) async fn ask_outbox<S: StateMachine>(
+    cell: &ShardCell<S>,
+    subscriber: ShardName,
+    after: Option<EventPosition>,
+) -> Option<OutboxPage> {
+    let actor = cell.serving().await?;
+    let (answer, answered) = oneshot::channel();
+    let request = OutboxRequest { subscriber, after, answer };
+    actor.cast(ShardMessage::Outbox(request)).ok()?;
+    answered.await.ok()
 }
