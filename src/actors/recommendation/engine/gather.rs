@@ -103,7 +103,8 @@ struct Taker<'a> {
 
 impl Taker<'_> {
     /// Takes up to `most` posts of a list that the reader may see, whether new here or not.
-    fn take(&mut self, source: Source, posts: impl Iterator<Item = u32>, most: usize) {
+    fn take(&mut self, source: Source, posts: impl Iterator<Item = u32> + Clone, most: usize) {
+        self.engine.fetch_posts(posts.clone().take(most));
         let mut taken = 0;
         for post in posts {
             if taken >= most || self.scratch.candidates.len() >= CANDIDATES_MAX {
@@ -189,8 +190,9 @@ impl Taker<'_> {
         }
         if others < PLACES {
             let further = engine.newest.posts().skip(most);
-            let further = further.filter(|post| is_another(&mut authors, *post));
-            self.take(Source::Newest, further, most);
+            let further: Vec<u32> =
+                further.filter(|post| is_another(&mut authors, *post)).collect();
+            self.take(Source::Newest, further.into_iter(), most);
         }
         self.scratch.authors = authors;
     }
@@ -243,6 +245,7 @@ impl Taker<'_> {
         let Scratch { map, candidates, hints, .. } = &mut *self.scratch;
         let listed = candidates.len();
         hints.clear();
+        engine.fetch_neighbours(self.asker.recent.iter().map(|(read, _)| *read));
         let mut fade = 1.0;
         for (read, _) in self.asker.recent {
             let row = &engine.posts[*read as usize].neighbours;
@@ -277,6 +280,7 @@ impl Taker<'_> {
         }
         while first < sorted {
             hints[first..sorted].sort_unstable_by(Hint::stronger);
+            engine.fetch_posts(hints[first..sorted].iter().map(|hint| hint.post));
             for hint in &hints[first..sorted] {
                 self.keep(hint.post, self.scratch.candidates.len() - listed < TOGETHER_MAX);
             }

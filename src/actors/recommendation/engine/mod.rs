@@ -30,6 +30,7 @@
 mod digest;
 pub mod event;
 mod features;
+mod fetch;
 mod fixed;
 mod gather;
 pub mod item;

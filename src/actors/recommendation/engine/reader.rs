@@ -117,7 +117,7 @@ impl Reader {
     }
 
     /// The recent reads with their times in seconds, newest first.
-    pub(super) fn recent(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+    pub(super) fn recent(&self) -> impl Iterator<Item = (u32, u32)> + Clone + '_ {
         self.reads.iter().rev().copied().zip(self.times_s.iter().rev().copied())
     }
 

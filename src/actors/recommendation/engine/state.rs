@@ -226,6 +226,7 @@ impl Engine {
             return;
         }
         let (slot, who) = (self.post_slot(post), self.reader_slot(reader));
+        self.fetch_read(who, slot);
         let post = &mut self.posts[slot as usize];
         let reader = &mut self.readers[who as usize];
         let now_ms = at.as_millis();

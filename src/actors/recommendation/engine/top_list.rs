@@ -52,7 +52,7 @@ impl TopList {
     }
 
     /// The posts, best first.
-    pub(super) fn posts(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn posts(&self) -> impl Iterator<Item = u32> + Clone + '_ {
         self.0.iter().map(|place| place.post)
     }
 
