@@ -18,7 +18,7 @@ impl Signature {
     /// The signature of a title and a text; a word in the title counts three times. Without any
     /// word it is the default, which is similar to nothing.
     pub fn of(title: &str, text: &str) -> Self {
-        let mut balance = [0_i32; 128];
+        let mut votes = Votes::default();
         let mut words = 0;
         for (part, weight) in [(title, 3), (text, 1)] {
             for word in part.split(|c: char| !c.is_alphanumeric()) {
@@ -31,19 +31,10 @@ impl Signature {
                     break;
                 }
                 // Long words are rare in every language that has them.
-                let weight = weight * chars.min(12) as i32;
-                let hash = hash_of(word);
-                for (bit, balance) in balance.iter_mut().enumerate() {
-                    let is_set = hash[bit / 64] >> (bit % 64) & 1 == 1;
-                    *balance += if is_set { weight } else { -weight };
-                }
+                votes.add(hash_of(word), weight * chars.min(12) as u64);
             }
         }
-        let mut bits = [0; 2];
-        for (bit, balance) in balance.iter().enumerate() {
-            bits[bit / 64] |= u64::from(*balance > 0) << (bit % 64);
-        }
-        Self(bits)
+        votes.majority()
     }
 
     /// Whether there was a text.
@@ -62,11 +53,80 @@ impl Signature {
     }
 }
 
+/// Most weight of a word: three times twelve.
+const WEIGHT_MAX: u64 = 36;
+
+/// Each bit of a byte as a byte of its own, the lowest first.
+const SPREAD: [u64; 256] = {
+    let mut spread = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            spread[byte] |= ((byte as u64 >> bit) & 1) << (8 * bit);
+            bit += 1;
+        }
+        byte += 1;
+    }
+    spread
+};
+
+/// How much weight of words each bit has, eight bits at a time.
+#[derive(Default)]
+struct Votes {
+    /// Of all words but those in `latest`.
+    set: [[u32; 8]; 16],
+    /// Of the latest ones, a byte for each bit.
+    latest: [u64; 16],
+    /// What a byte of `latest` may have come to.
+    latest_max: u64,
+    /// Weight of all words.
+    all: u32,
+}
+
+impl Votes {
+    fn add(&mut self, hash: [u64; 2], weight: u64) {
+        if self.latest_max + WEIGHT_MAX > u64::from(u8::MAX) {
+            self.carry();
+        }
+        let bytes = hash.into_iter().flat_map(u64::to_le_bytes);
+        for (latest, byte) in self.latest.iter_mut().zip(bytes) {
+            *latest += SPREAD[usize::from(byte)] * weight;
+        }
+        self.latest_max += weight;
+        self.all += weight as u32;
+    }
+
+    fn carry(&mut self) {
+        for (set, latest) in self.set.iter_mut().zip(std::mem::take(&mut self.latest)) {
+            for (set, latest) in set.iter_mut().zip(latest.to_le_bytes()) {
+                *set += u32::from(latest);
+            }
+        }
+        self.latest_max = 0;
+    }
+
+    /// The bits that more than half of the weight has.
+    fn majority(mut self) -> Signature {
+        self.carry();
+        let mut bits = [0; 2];
+        for (bit, set) in self.set.iter().flatten().enumerate() {
+            bits[bit / 64] |= u64::from(2 * set > self.all) << (bit % 64);
+        }
+        Signature(bits)
+    }
+}
+
 fn hash_of(word: &str) -> [u64; 2] {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |c: char| {
+        hash = (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0000_0100_0000_01b3);
+    };
     for c in word.chars().take(STEM_CHARS) {
-        for c in c.to_lowercase() {
-            hash = (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0000_0100_0000_01b3);
+        // Many times as fast as the other way, which is right for all.
+        match c.is_ascii() {
+            true => add(c.to_ascii_lowercase()),
+            false => c.to_lowercase().for_each(&mut add),
         }
     }
     [mix(hash), mix(!hash)]
@@ -83,6 +143,46 @@ pub(crate) fn mix(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The definition, bit by bit and word by word.
+    fn by_definition(title: &str, text: &str) -> Signature {
+        let all = [(title, 3), (text, 1)].into_iter().flat_map(|(part, weight)| {
+            part.split(|c: char| !c.is_alphanumeric()).map(move |word| (word, weight))
+        });
+        let long = all.filter(|(word, _)| word.chars().count() >= 4).take(400);
+        let mut balance = [0_i64; 128];
+        for (word, weight) in long {
+            let stem: String = word.chars().take(7).flat_map(char::to_lowercase).collect();
+            let hash = stem.chars().fold(0xcbf2_9ce4_8422_2325_u64, |hash, c| {
+                (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+            let hash = u128::from(mix(!hash)) << 64 | u128::from(mix(hash));
+            let weight = weight * word.chars().count().min(12) as i64;
+            for (bit, balance) in balance.iter_mut().enumerate() {
+                *balance += if hash >> bit & 1 == 1 { weight } else { -weight };
+            }
+        }
+        let bits = balance.iter().enumerate();
+        let bits = bits.fold(0_u128, |bits, (bit, sum)| bits | u128::from(*sum > 0) << bit);
+        Signature([bits as u64, (bits >> 64) as u64])
+    }
+
+    #[test]
+    fn signatures_are_what_they_are_by_definition() {
+        let text = include_str!("signature.rs").repeat(3);
+        for (title, text) in [
+            ("", ""),
+            ("Growing tomatoes", "Tomatoes need water, light and patience"),
+            (
+                "\u{130}stanbul'da STRASSE stra\u{df}e",
+                "\u{41f}\u{440}\u{438}\u{432}\u{435}\u{442}, \u{1e9e}\u{1e9e}\u{1e9e}\u{1e9e} 12345678",
+            ),
+            ("extraordinarily long words", &text),
+            ("", &text[1_000..]),
+        ] {
+            assert_eq!(Signature::of(title, text), by_definition(title, text), "{title}");
+        }
+    }
 
     #[test]
     fn texts_that_share_words_are_similar() {

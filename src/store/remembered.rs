@@ -10,18 +10,49 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommandId, Stamp};
+use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
 /// Outcomes per epoch: small enough that a dropped epoch is no pause.
 const EPOCH_OUTCOMES_MAX: usize = 8192;
+/// And their bytes, of which there are mostly three each: an epoch is one row.
+const EPOCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// The outcomes of some time.
 #[derive(Debug, Default, Clone)]
-struct Epoch {
+pub(super) struct Epoch {
+    /// Its key in the file: the time of the first command. Ascending.
+    key: u64,
     /// The latest deadline in this epoch.
     last_deadline: Stamp,
+    /// Of the encoded outcomes.
+    bytes: usize,
     outcomes: FxHashMap<CommandId, (Stamp, Bytes)>,
+}
+
+/// An epoch in the file: id, deadline, encoded outcome.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct EpochRow(Vec<(CommandId, Stamp, Bytes)>);
+
+impl Record for EpochRow {
+    const KIND: u8 = 242;
+}
+
+impl Epoch {
+    /// Its key in the file.
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Its row in the file.
+    pub(super) fn row(&self) -> Vec<u8> {
+        let outcomes = self.outcomes.iter();
+        let outcomes = outcomes.map(|(id, (deadline, outcome))| (*id, *deadline, outcome.clone()));
+        codec::encode(&EpochRow(outcomes.collect()))
+    }
 }
 
 /// Command id → (deadline, encoded outcome).
@@ -46,10 +77,16 @@ impl Remembered {
         while self.frozen.front().is_some_and(|epoch| epoch.last_deadline < now) {
             self.frozen.pop_front();
         }
-        if self.current.outcomes.len() >= EPOCH_OUTCOMES_MAX {
+        let is_full = self.current.outcomes.len() >= EPOCH_OUTCOMES_MAX
+            || self.current.bytes + outcome.len() > EPOCH_BYTES_MAX;
+        if is_full {
             self.freeze();
         }
+        if self.current.outcomes.is_empty() {
+            self.current.key = now.0.max(self.next_key());
+        }
         self.current.last_deadline = self.current.last_deadline.max(deadline);
+        self.current.bytes += outcome.len();
         self.current.outcomes.insert(id, (deadline, outcome));
     }
 
@@ -59,33 +96,121 @@ impl Remembered {
         }
     }
 
+    fn next_key(&self) -> u64 {
+        self.frozen.back().map_or(0, |last| last.key + 1)
+    }
+
     /// A copy for the checkpoint that shares all epochs.
     pub(crate) fn seal(&mut self) -> Remembered {
         self.freeze();
         Remembered { frozen: self.frozen.clone(), current: Epoch::default() }
     }
 
-    /// Rows for the file.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = ([u8; 16], Vec<u8>)> {
-        self.frozen.iter().flat_map(|epoch| {
-            epoch.outcomes.iter().map(|(id, (deadline, outcome))| {
-                let mut value = deadline.0.to_be_bytes().to_vec();
-                value.extend_from_slice(outcome);
-                (id.0, value)
-            })
-        })
+    /// What was sealed, by ascending keys. An epoch that was sealed once does not change, and is gone
+    /// only when all older ones are.
+    pub(super) fn epochs(&self) -> impl Iterator<Item = &Epoch> {
+        self.frozen.iter().map(|epoch| &**epoch)
     }
 
-    /// Takes a row of [`Self::rows`] back.
-    pub(crate) fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let damaged = || StoreError::Damaged {
-            path: Default::default(),
-            detail: "malformed remembered command".into(),
-        };
+    /// Takes back an epoch; they come by ascending keys.
+    ///
+    /// # Errors
+    /// When the row is none.
+    pub(super) fn restore(&mut self, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
+        let key = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+        let EpochRow(outcomes) = codec::decode(row)?;
+        let mut epoch = Epoch { key, ..Epoch::default() };
+        for (id, deadline, outcome) in outcomes {
+            epoch.last_deadline = epoch.last_deadline.max(deadline);
+            epoch.bytes += outcome.len();
+            epoch.outcomes.insert(id, (deadline, outcome));
+        }
+        self.frozen.push_back(Arc::new(epoch));
+        Ok(())
+    }
+
+    /// Takes back an outcome from a file of format 1, which has a row for each.
+    ///
+    /// # Errors
+    /// When the row is none.
+    pub(super) fn restore_one(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let id = CommandId(key.try_into().map_err(|_| damaged())?);
         let (deadline, outcome) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
         let deadline = Stamp(u64::from_be_bytes(*deadline));
         self.insert(Stamp(0), id, deadline, Bytes::copy_from_slice(outcome));
         Ok(())
+    }
+}
+
+fn damaged() -> StoreError {
+    let detail = "malformed remembered command".into();
+    StoreError::Damaged { path: Default::default(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(n: u64) -> (CommandId, Stamp, Bytes) {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        (CommandId(id), Stamp(n + 1_000_000), Bytes::copy_from_slice(&n.to_be_bytes()))
+    }
+
+    fn insert(remembered: &mut Remembered, n: u64) {
+        let (id, deadline, bytes) = outcome(n);
+        remembered.insert(Stamp(n), id, deadline, bytes);
+    }
+
+    #[test]
+    fn epochs_have_ascending_keys_and_come_back_as_they_were() {
+        let mut remembered = Remembered::default();
+        // As from an old file: they all come at once, without a time.
+        for n in 0..10_000 {
+            let (id, deadline, bytes) = outcome(n);
+            let row = [&deadline.0.to_be_bytes(), &bytes[..]].concat();
+            remembered.restore_one(&id.0, &row).unwrap();
+        }
+        (10_000..30_000).for_each(|n| insert(&mut remembered, n));
+        let sealed = remembered.seal();
+        let keys: Vec<u64> = sealed.epochs().map(Epoch::key).collect();
+        assert!(keys.len() >= 4 && keys.is_sorted_by(|one, next| one < next), "{keys:?}");
+        let mut restored = Remembered::default();
+        for epoch in sealed.epochs() {
+            restored.restore(&epoch.key().to_be_bytes(), &epoch.row()).unwrap();
+        }
+        for n in 0..30_000 {
+            let (id, _, bytes) = outcome(n);
+            assert_eq!(restored.get(&id), Some(&bytes));
+        }
+        assert_eq!(restored.seal().epochs().map(Epoch::key).collect::<Vec<_>>(), keys);
+        // What comes then has a later key; what is over goes from the front.
+        insert(&mut restored, 2_000_000);
+        let keys: Vec<u64> = restored.seal().epochs().map(Epoch::key).collect();
+        assert_eq!(keys, [2_000_000]);
+        assert_eq!(restored.get(&outcome(29_999).0), None);
+        for (key, row) in [(&[1][..], &[242, 1, 0][..]), (&[0; 8], &[]), (&[0; 8], &[242, 1, 9])] {
+            assert!(restored.restore(key, row).is_err());
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_a_row_of_bounded_size() {
+        let mut remembered = Remembered::default();
+        for n in 0..40 {
+            let (id, deadline, _) = outcome(n);
+            remembered.insert(Stamp(n), id, deadline, vec![0; 100_000].into());
+        }
+        let sealed = remembered.seal();
+        assert!(sealed.epochs().all(|epoch| epoch.row().len() <= EPOCH_BYTES_MAX + 10_000));
+        assert_eq!(sealed.epochs().count(), 4);
+    }
+
+    #[test]
+    fn golden_bytes_stay() {
+        let row = EpochRow(vec![(CommandId([7; 16]), Stamp(5), Bytes::from_static(b"ab"))]);
+        let golden = [&[242, 1, 1][..], &[7; 16], &[5, 2, 97, 98]].concat();
+        assert_eq!(codec::encode(&row), golden);
+        assert_eq!(codec::decode::<EpochRow>(&golden).unwrap(), row);
     }
 }

@@ -33,10 +33,14 @@ pub use crate::store::shard_state::{AppliedState, Kept};
 use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
 use crate::store::tables::FileView;
 
-/// Format of the shard file that this program writes.
-pub const SHARD_FORMAT: u32 = 1;
+/// Format of the shard file that this program writes. Format 1, which it reads, had remembered
+/// commands by their ids.
+pub const SHARD_FORMAT: u32 = 2;
 
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_meta");
+/// Key of an epoch → the outcomes of its commands.
+const EPOCHS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_epochs");
+/// Of format 1: command id → outcome.
 const REMEMBERED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_remembered");
 const DEAD_LETTERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_dead_letters");
 const META_KEY: &[u8] = b"applied";
@@ -267,12 +271,11 @@ impl ShardStore {
                 };
             }
         }
+        // Its contents are in epochs by now.
         transaction.delete_table(REMEMBERED).map_err(io_error)?;
         {
-            let mut file = transaction.open_table(REMEMBERED).map_err(io_error)?;
-            for (key, value) in sealed.remembered.rows() {
-                file.insert(&key[..], &value[..]).map_err(io_error)?;
-            }
+            let mut file = transaction.open_table(EPOCHS).map_err(io_error)?;
+            write_epochs(&mut file, &sealed.remembered).map_err(io_error)?;
             let mut file = transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
             for (key, command) in &sealed.dead_letters {
                 file.insert(&key[..], &command[..]).map_err(io_error)?;
@@ -299,9 +302,28 @@ impl ShardStore {
     }
 }
 
+/// Makes the file's epochs those that were sealed: the oldest go, new ones come at the end.
+fn write_epochs(
+    file: &mut redb::Table<'_, &[u8], &[u8]>,
+    sealed: &Remembered,
+) -> Result<(), redb::StorageError> {
+    match sealed.epochs().next() {
+        Some(first) => file.retain_in(..&first.key().to_be_bytes()[..], |_, _| false)?,
+        None => file.retain(|_, _| false)?,
+    }
+    let written = file.last()?.map(|(key, _)| key.value().to_vec());
+    for epoch in sealed.epochs() {
+        let key = epoch.key().to_be_bytes();
+        if written.as_ref().is_none_or(|written| key[..] > written[..]) {
+            file.insert(&key[..], &epoch.row()[..])?;
+        }
+    }
+    Ok(())
+}
+
 fn initialise(db: &Database) -> Result<(), StoreError> {
     let transaction = db.begin_write().map_err(io_error)?;
-    transaction.open_table(REMEMBERED).map_err(io_error)?;
+    transaction.open_table(EPOCHS).map_err(io_error)?;
     transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
     {
         let mut meta = transaction.open_table(META).map_err(io_error)?;
@@ -348,13 +370,32 @@ fn read_meta(path: &Path, db: &Database) -> Result<Meta, StoreError> {
 
 fn read_remembered(db: &Database) -> Result<Remembered, StoreError> {
     let read = db.begin_read().map_err(io_error)?;
-    let table = read.open_table(REMEMBERED).map_err(io_error)?;
     let mut remembered = Remembered::default();
-    for row in table.iter().map_err(io_error)? {
-        let (key, value) = row.map_err(io_error)?;
-        remembered.restore(key.value(), value.value())?;
+    if let Some(table) = open_if_there(&read, REMEMBERED)? {
+        for row in table.iter().map_err(io_error)? {
+            let (key, value) = row.map_err(io_error)?;
+            remembered.restore_one(key.value(), value.value())?;
+        }
+    }
+    if let Some(table) = open_if_there(&read, EPOCHS)? {
+        for row in table.iter().map_err(io_error)? {
+            let (key, value) = row.map_err(io_error)?;
+            remembered.restore(key.value(), value.value())?;
+        }
     }
     Ok(remembered)
+}
+
+/// A table that not every format has.
+fn open_if_there(
+    read: &redb::ReadTransaction,
+    table: TableDefinition<&'static [u8], &'static [u8]>,
+) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, StoreError> {
+    match read.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(io_error(error)),
+    }
 }
 
 /// Opens every table at the state of the last commit.

@@ -74,6 +74,63 @@ fn a_checkpointed_shard_is_found_again() {
     assert_eq!(store.lock().remembered.get(&id).unwrap(), &b"done"[..]);
 }
 
+/// Epochs of remembered commands are written once, and go when they are over.
+#[test]
+fn remembered_commands_are_what_they_are_whenever_the_file_is_written() {
+    let backend = redb::backends::InMemoryBackend::new();
+    let store = ShardStore::in_memory(backend, TABLES);
+    let id = |n: u64| CommandId(u128::from(n).to_be_bytes());
+    let remember = |n: u64| {
+        write(&store, n + 1, &[(b"k", Some(&n.to_be_bytes()))]);
+        let outcome = Bytes::copy_from_slice(&n.to_be_bytes());
+        store.lock().remembered.insert(Stamp(100 * n), id(n), Stamp(100 * n + 950), outcome);
+    };
+    for last in (0..100).step_by(4) {
+        (last..last + 4).for_each(remember);
+        store.checkpoint().unwrap();
+        let slot = store.db.lock().unwrap();
+        let file = read_remembered(slot.as_ref().unwrap()).unwrap();
+        let state = store.lock();
+        let known = |n: &u64| state.remembered.get(&id(*n)).is_some();
+        assert!((0..last + 4).rev().take(9).all(|n| known(&n)), "until their deadline");
+        assert!(last < 20 || !known(&0), "and hardly longer");
+        for n in 0..last + 4 {
+            assert_eq!(file.get(&id(n)), state.remembered.get(&id(n)), "{n} of {last}");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let open = || ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
+    drop(open());
+    let id = CommandId([7; 16]);
+    let row = [&50_u64.to_be_bytes()[..], b"done"].concat();
+    {
+        let db = Database::open(&path).unwrap();
+        let transaction = db.begin_write().unwrap();
+        assert!(transaction.delete_table(EPOCHS).unwrap());
+        transaction.open_table(REMEMBERED).unwrap().insert(&id.0[..], &row[..]).unwrap();
+        let meta =
+            Meta { format: 1, index: 9, position: Vec::new(), last_stamp: Stamp(1), digest: 0 };
+        let mut table = transaction.open_table(META).unwrap();
+        table.insert(META_KEY, &codec::encode(&meta)[..]).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+    }
+    for index in [10, 11] {
+        let store = open();
+        assert_eq!(store.lock().remembered.get(&id).unwrap(), &b"done"[..]);
+        write(&store, index, &[]);
+        store.checkpoint().unwrap();
+    }
+    let db = Database::open(&path).unwrap();
+    assert_eq!(read_meta(&path, &db).unwrap().format, SHARD_FORMAT);
+    assert!(open_if_there(&db.begin_read().unwrap(), REMEMBERED).unwrap().is_none());
+}
+
 #[test]
 fn an_open_file_is_locked_and_rubbish_is_damage() {
     let folder = tempfile::tempdir().unwrap();
