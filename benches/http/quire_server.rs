@@ -191,7 +191,7 @@ async fn favor(
             blocked_by_author: false,
             link_token: None,
         };
-        let command = post::Command::SetFavorite { post: posts[post], reader, on: true };
+        let command = post::Command::Favor { post: posts[post], reader, on: true };
         async move { node.app.posts.command(Call::new(), command).await }
     });
     edges

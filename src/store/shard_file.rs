@@ -31,7 +31,7 @@ use crate::store::memtable::RUNTIME_TABLES;
 use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
 use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
-use crate::store::tables::FileView;
+use crate::store::tables::{FileTable, FileView};
 
 /// Format of the shard file that this program writes. Format 1, which it reads, had remembered
 /// commands by their ids.
@@ -390,7 +390,7 @@ fn read_remembered(db: &Database) -> Result<Remembered, StoreError> {
 fn open_if_there(
     read: &redb::ReadTransaction,
     table: TableDefinition<&'static [u8], &'static [u8]>,
-) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, StoreError> {
+) -> Result<Option<FileTable>, StoreError> {
     match read.open_table(table) {
         Ok(table) => Ok(Some(table)),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),

@@ -16,14 +16,17 @@ use crate::store::error::StoreError;
 use crate::store::memtable::{Memtable, Table};
 use crate::store::shard_file::io_error;
 
+/// A table of a shard file.
+pub(super) type FileTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// A read transaction of the shard file as of the last checkpoint, with its tables opened once.
 pub(crate) struct FileView {
-    tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    tables: Vec<FileTable>,
     has_failed: AtomicBool,
 }
 
 impl FileView {
-    pub(crate) fn new(tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>) -> Self {
+    pub(crate) fn new(tables: Vec<FileTable>) -> Self {
         Self { tables, has_failed: AtomicBool::new(false) }
     }
 
@@ -37,7 +40,7 @@ impl FileView {
         io_error(error)
     }
 
-    fn table(&self, table: Table) -> &ReadOnlyTable<&'static [u8], &'static [u8]> {
+    fn table(&self, table: Table) -> &FileTable {
         &self.tables[table.slot(self.tables.len())]
     }
 }

@@ -146,7 +146,9 @@ impl Engine {
             // An id tells when it was made.
             Ok(Reply::Post { id, .. }) if id.stamp() >= before => Ok(Effect::Done),
             Ok(Reply::Post { .. }) => Ok(Effect::Existed),
-            Ok(Reply::Done | Reply::Comment { .. }) => Err(Fault::wrong_answer()),
+            Ok(Reply::Done | Reply::Comment { .. } | Reply::Favorites(_)) => {
+                Err(Fault::wrong_answer())
+            }
             Err(refusal) => Err(Fault::Line(refusal.to_string())),
         }
     }

@@ -86,7 +86,10 @@ impl Change<'_, '_> {
             Command::DeletePost { post, editor, if_version } => {
                 self.delete_post(post, &editor, if_version)
             }
-            Command::SetFavorite { post, reader, on } => self.set_favorite(post, &reader, on),
+            Command::SetFavorite { post, reader, on } => {
+                self.favor(post, &reader, on)?;
+                Ok(Reply::Done)
+            }
             Command::AddComment { post, reader, body, created_at, import } => {
                 self.add_comment(post, &reader, body, created_at, import)
             }
@@ -95,6 +98,9 @@ impl Change<'_, '_> {
             }
             Command::PublishDue { bucket: _ } => self.publish_due(),
             Command::ImportFavorite { post, user } => self.import_favorite(post, user),
+            Command::Favor { post, reader, on } => {
+                Ok(Reply::Favorites(self.favor(post, &reader, on)?))
+            }
         }
     }
 
@@ -208,29 +214,31 @@ impl Change<'_, '_> {
         Ok(Reply::Done)
     }
 
-    fn set_favorite(&mut self, post: PostId, reader: &Reader, on: bool) -> Outcome<Reply> {
+    fn favor(&mut self, post: PostId, reader: &Reader, on: bool) -> Outcome<u64> {
         let row = self.seen(post, reader)?;
         self.put_favorite(post, &row, reader.id, on)
     }
 
     fn import_favorite(&mut self, post: PostId, user: UserId) -> Outcome<Reply> {
         let Some(row) = self.find(post)? else { return refuse(Error::NotFound) };
-        self.put_favorite(post, &row, user, true)
+        self.put_favorite(post, &row, user, true)?;
+        Ok(Reply::Done)
     }
 
+    /// Returns how many users favor the post then.
     fn put_favorite(
         &mut self,
         post: PostId,
         row: &SummaryRow,
         user: UserId,
         on: bool,
-    ) -> Outcome<Reply> {
+    ) -> Outcome<u64> {
         let key = tables::favorite_key(post, user);
-        if self.tables.get(tables::FAVORITES, &key)?.is_some() == on {
-            return Ok(Reply::Done);
-        }
         let count_key = tables::post_key(post);
         let count = tables::read_count(&self.tables.view(), tables::FAVORITE_COUNTS, &count_key)?;
+        if self.tables.get(tables::FAVORITES, &key)?.is_some() == on {
+            return Ok(count);
+        }
         let count = if on {
             self.tables.put(tables::FAVORITES, key, codec::encode(&FavoriteRow { at: self.stamp }));
             count + 1
@@ -249,7 +257,7 @@ impl Change<'_, '_> {
         self.stash.favorites.push((post, count));
         self.stash.favored.push((user, post, on));
         self.events.push(Event::FavoriteChanged { post, user, on });
-        Ok(Reply::Done)
+        Ok(count)
     }
 
     fn add_comment(

@@ -110,8 +110,7 @@ pub enum Command {
         /// Only if the post still has this version.
         if_version: Option<u64>,
     },
-    /// Sets or clears a favorite; a repetition changes nothing. Nobody favors what he cannot see.
-    /// Replies [`Reply::Done`].
+    /// The same as [`Self::Favor`], sent by older programs only. Replies [`Reply::Done`].
     SetFavorite {
         /// Which.
         post: PostId,
@@ -157,6 +156,16 @@ pub enum Command {
         /// Who.
         user: UserId,
     },
+    /// Sets or clears a favorite; a repetition changes nothing. Nobody favors what he cannot see.
+    /// Replies [`Reply::Favorites`].
+    Favor {
+        /// Which.
+        post: PostId,
+        /// Who.
+        reader: Reader,
+        /// Set or clear.
+        on: bool,
+    },
 }
 
 impl Record for Command {
@@ -175,7 +184,8 @@ impl Command {
             | Self::SetFavorite { post, .. }
             | Self::AddComment { post, .. }
             | Self::DeleteComment { post, .. }
-            | Self::ImportFavorite { post, .. } => post.bucket(),
+            | Self::ImportFavorite { post, .. }
+            | Self::Favor { post, .. } => post.bucket(),
         }
     }
 }
@@ -230,6 +240,8 @@ pub enum Reply {
         /// When.
         created_at: Stamp,
     },
+    /// How many users favor the post now.
+    Favorites(u64),
 }
 
 impl Record for Reply {

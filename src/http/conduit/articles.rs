@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::actors::post::message::{Command, Filter, Reply, Visibility};
+use crate::actors::post::message::{Command, Filter, PostView, Reply, Visibility};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
@@ -136,7 +136,7 @@ pub async fn update(
     RawQuery(raw): RawQuery,
     Json(body): Json<ArticleBody>,
 ) -> Answered {
-    let Seen { post, author, link, reader } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
+    let Seen { post, view, link, reader, .. } = seen(&app, &viewer, &slug, raw.as_deref()).await?;
     let sent = body.article.unwrapped("article")?;
     let mut checks = Checks::default();
     let title = checks.optional("title", sent.title, fields::title);
@@ -147,7 +147,7 @@ pub async fn update(
     let editor = reader;
     let command =
         Command::EditPost { post, editor, title, description, body, tags, if_version: None };
-    let card = people::card(&app, author).await?;
+    let card = people::card(&app, view.summary.author).await?;
     app.posts.command(Call::new(), command).await?;
     let (view, body) = fetch_written(&app, post, &viewer, link).await?;
     Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
@@ -193,10 +193,13 @@ async fn set_favorite(
     raw: Option<String>,
     on: bool,
 ) -> Answered {
-    let Seen { post, author, link, reader } = seen(app, &viewer, slug, raw.as_deref()).await?;
-    let card = people::card(app, author).await?;
-    app.posts.command(Call::new(), Command::SetFavorite { post, reader, on }).await?;
-    let (view, body) = fetch_written(app, post, &viewer, link).await?;
+    let Seen { post, view, body, reader, .. } = seen(app, &viewer, slug, raw.as_deref()).await?;
+    let card = people::card(app, view.summary.author).await?;
+    let command = Command::Favor { post, reader, on };
+    let Reply::Favorites(favorites) = app.posts.command(Call::new(), command).await? else {
+        return Err(wrong_answer());
+    };
+    let view = PostView { favorited: on, favorites, ..view };
     Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), Some(&viewer)))
 }
 

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::actors::post::message::Reader;
+use crate::actors::post::message::{Body, PostView, Reader};
 use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::error::Answered;
 use crate::http::extract::link_token;
 use crate::http::posts::{fetch, named};
 use crate::http::query::Query;
-use crate::ids::{PostId, UserId};
+use crate::ids::PostId;
 
-/// A post, as far as a command about it asks.
+/// A post, and what a command about it asks.
 pub(super) struct Seen {
     pub(super) post: PostId,
-    pub(super) author: UserId,
+    /// As it was before the command.
+    pub(super) view: PostView,
+    pub(super) body: Body,
     /// The secret part of the address, if it has one.
     pub(super) link: Option<[u8; 16]>,
     /// The viewer, as the post's shard needs to know him.
@@ -34,7 +36,7 @@ pub(super) async fn seen(
 ) -> Answered<Seen> {
     let post = named(slug)?;
     let link = link_token(Query::new(raw_query));
-    let (view, _) = fetch(app, post, Some(viewer.clone()), link).await?;
-    let author = view.summary.author;
-    Ok(Seen { post, author, link, reader: Reader::new(viewer, author, link) })
+    let (view, body) = fetch(app, post, Some(viewer.clone()), link).await?;
+    let reader = Reader::new(viewer, view.summary.author, link);
+    Ok(Seen { post, view, body, link, reader })
 }

@@ -94,6 +94,9 @@ fn golden_bytes_of_a_command_and_a_reply() {
     golden(&command, &[&head[..], &TOKEN, &[1, b'C', 1, 5, 1], &[3; 16]].concat());
     golden(&Command::PublishDue { bucket: Bucket::new(5) }, &[32, 1, 8, 5]);
     golden(&Command::ImportFavorite { post: PostId(9), user: BOB }, &[32, 1, 9, 9, 2]);
+    let command = Command::Favor { post: PostId(9), reader: reader(BOB), on: true };
+    golden(&command, &[32, 1, 10, 9, 2, 0, 0, 0, 1]);
+    golden(&Reply::Favorites(3), &[33, 1, 3, 3]);
     golden(&Reply::Post { id: PostId(9), version: 2 }, &[33, 1, 1, 9, 2]);
     golden(&Error::VersionMismatch { current: 2 }, &[34, 1, 4, 2]);
     golden(&Event::CommentAdded { post: PostId(9), user: BOB, number: 1 }, &[35, 1, 3, 9, 2, 1]);

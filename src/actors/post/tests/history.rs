@@ -242,7 +242,7 @@ impl World {
             }
             Action::Favorite { post, user, on, token } => {
                 let (post, reader) = at(*post, Some(*user), *token)?;
-                Command::SetFavorite { post, reader, on: *on }
+                Command::Favor { post, reader, on: *on }
             }
             Action::Comment { post, user } => {
                 let (id, reader) = at(*post, Some(*user), true)?;

@@ -204,11 +204,11 @@ impl Model {
                 self.dead.push(self.posts.remove(index).id);
                 Ok(Reply::Done)
             }
-            Command::SetFavorite { post, reader, on } => {
+            Command::Favor { post, reader, on } => {
                 let index = self.find(post, &reader)?;
                 let favorites = &mut self.posts[index].favorites;
                 let _ = if on { favorites.insert(reader.id) } else { favorites.remove(&reader.id) };
-                Ok(Reply::Done)
+                Ok(Reply::Favorites(favorites.len() as u64))
             }
             Command::AddComment { post, reader, body, .. } => {
                 let index = self.find(post, &reader)?;
@@ -227,7 +227,9 @@ impl Model {
                 comments.remove(&number);
                 Ok(Reply::Done)
             }
-            Command::ImportFavorite { .. } => unreachable!("the histories import nothing"),
+            Command::SetFavorite { .. } | Command::ImportFavorite { .. } => {
+                unreachable!("the histories import nothing and are not old")
+            }
             Command::PublishDue { .. } => {
                 self.publish_due(now);
                 Ok(Reply::Done)

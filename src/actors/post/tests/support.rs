@@ -277,7 +277,7 @@ pub(super) fn delete(post: PostId, editor: UserId) -> Command {
 }
 
 pub(super) fn favorite(post: PostId, user: UserId, on: bool) -> Command {
-    Command::SetFavorite { post, reader: reader(user), on }
+    Command::Favor { post, reader: reader(user), on }
 }
 
 pub(super) fn comment(post: PostId, user: UserId) -> Command {

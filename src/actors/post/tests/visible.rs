@@ -134,7 +134,7 @@ fn writes_obey_the_table() {
             let case = format!("{visibility:?} {who:?} {link_token:?}");
             let seen = |error: Error| if sees { error } else { Error::NotFound };
             let writes = [
-                (Command::SetFavorite { post, reader, on: true }, None),
+                (Command::Favor { post, reader, on: true }, None),
                 (reader_comments(post, reader), None),
                 (reader_edits(post, reader), Some(Error::Forbidden)),
                 (reader_publishes(post, reader), Some(Error::Forbidden)),
