@@ -88,6 +88,18 @@ impl Key for ListId {
 pub(super) struct CachedPost {
     pub(super) summary: Arc<Summary>,
     pub(super) favorites: u64,
+    weight: usize,
+}
+
+impl CachedPost {
+    pub(super) fn new(summary: Arc<Summary>, favorites: u64) -> Self {
+        // The edge keeps its rendering of the summary in the same place.
+        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
+        let tags: usize = summary.tags.iter().map(|tag| 24 + kept(tag)).sum();
+        // The title stands in the slug, too.
+        let text = 2 * kept(&summary.title) + kept(&summary.description) + tags;
+        Self { summary, favorites, weight: 600 + text }
+    }
 }
 
 impl Weigh for Body {
@@ -98,13 +110,7 @@ impl Weigh for Body {
 
 impl Weigh for CachedPost {
     fn weight(&self) -> usize {
-        let summary = &self.summary;
-        // The edge keeps its rendering of the summary in the same place.
-        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
-        let tags: usize = summary.tags.iter().map(|tag| 24 + kept(tag)).sum();
-        // The title stands in the slug, too.
-        let text = 2 * kept(&summary.title) + kept(&summary.description) + tags;
-        600 + text
+        self.weight
     }
 }
 
@@ -341,14 +347,15 @@ impl Caches {
         match change {
             PostChange::Created(summary, body) => {
                 self.bodies.insert(summary.id, body);
-                self.posts.insert(summary.id, CachedPost { summary, favorites: 0 });
+                self.posts.insert(summary.id, CachedPost::new(summary, 0));
             }
             PostChange::Changed(summary, body) => {
                 let id = summary.id;
                 if let Some(body) = body {
                     self.bodies.update(&id, |cached| *cached = body);
                 }
-                self.posts.update(&id, |cached| cached.summary = summary);
+                self.posts
+                    .update(&id, |cached| *cached = CachedPost::new(summary, cached.favorites));
             }
             PostChange::Deleted(post) => {
                 self.bodies.remove(&post);

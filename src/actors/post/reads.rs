@@ -62,7 +62,7 @@ impl<'a> Reads<'a> {
         let Some(row) = row else { return Ok(None) };
         let favorites = tables::read_count(&self.tables, tables::FAVORITE_COUNTS, &key)?;
         let summary = Arc::new(row.into_summary(post));
-        let cached = CachedPost { summary: summary.clone(), favorites };
+        let cached = CachedPost::new(summary.clone(), favorites);
         self.caches.posts.insert(post, cached);
         Ok(Some((summary, favorites)))
     }

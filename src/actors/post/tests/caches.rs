@@ -193,7 +193,7 @@ fn a_post_weighs_what_its_rendering_can_become() {
         }
         shard.post(command);
         let summary = shard.page(&[], None, 0, 1).0.remove(0).summary;
-        CachedPost { summary, favorites: 0 }.weight()
+        CachedPost::new(summary, 0).weight()
     };
     assert!(weight("x") >= 2 * 1_000);
     assert!(weight("\u{1}") >= 7 * 1_000);
