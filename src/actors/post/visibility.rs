@@ -4,9 +4,42 @@
 //! rows [`may_see`] placed; V2 what a reader may not see does not exist for him, so a write to it
 //! is refused with `NotFound`.
 
-use crate::actors::post::message::{Reader, Visibility};
+use serde::{Deserialize, Serialize};
+
+use crate::actors::post::message::Visibility;
 use crate::actors::user::message::Viewer;
 use crate::ids::UserId;
+
+/// What a write needs to know of who asks. The edge reads the post first, and so knows its author
+/// when it fills this from the [`Viewer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reader {
+    /// Who.
+    pub id: UserId,
+    /// Whether the reader follows the post's author.
+    pub follows_author: bool,
+    /// Whether the post's author blocks the reader.
+    pub blocked_by_author: bool,
+    /// Secret part of the link, if the address carried one.
+    pub link_token: Option<[u8; 16]>,
+}
+
+impl Reader {
+    /// Somebody who says he is the author: if he is not, he sees nothing.
+    pub fn as_author(id: UserId) -> Self {
+        Self { id, follows_author: false, blocked_by_author: true, link_token: None }
+    }
+
+    /// What a post of `author` needs to know of this viewer.
+    pub fn new(viewer: &Viewer, author: UserId, link_token: Option<[u8; 16]>) -> Self {
+        Self {
+            id: viewer.id,
+            follows_author: viewer.follows(author),
+            blocked_by_author: viewer.is_blocked_by(author),
+            link_token,
+        }
+    }
+}
 
 /// Where a post would be seen.
 #[derive(Debug, Clone, Copy)]
