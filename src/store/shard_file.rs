@@ -31,7 +31,7 @@ use crate::store::memtable::RUNTIME_TABLES;
 use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
 use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
-use crate::store::tables::{FileTable, FileView};
+use crate::store::tables::FileView;
 
 /// Format of the shard file that this program writes. Format 1, which it reads, had remembered
 /// commands by their ids.
@@ -119,7 +119,7 @@ impl ShardStore {
         let meta = read_meta(path, &db)?;
         let applied = AppliedState { index: LogIndex(meta.index), position: meta.position.into() };
         let progress = Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest };
-        let remembered = read_remembered(&db)?;
+        let remembered = read_remembered(&db, meta.format)?;
         let tables = [tables, &RUNTIME_TABLES].concat();
         create_missing(&db, &tables)?;
         let view = open_view(&db, &tables)?;
@@ -302,23 +302,26 @@ impl ShardStore {
     }
 }
 
-/// Makes the file's epochs those that were sealed: the oldest go, new ones come at the end.
+/// Makes the file's epochs those that were sealed: the oldest go, new ones come at the end. Returns how
+/// many came.
 fn write_epochs(
     file: &mut redb::Table<'_, &[u8], &[u8]>,
     sealed: &Remembered,
-) -> Result<(), redb::StorageError> {
+) -> Result<usize, redb::StorageError> {
     match sealed.epochs().next() {
         Some(first) => file.retain_in(..&first.key().to_be_bytes()[..], |_, _| false)?,
         None => file.retain(|_, _| false)?,
     }
-    let written = file.last()?.map(|(key, _)| key.value().to_vec());
+    let last = file.last()?.map(|(key, _)| key.value().to_vec());
+    let mut written = 0;
     for epoch in sealed.epochs() {
         let key = epoch.key().to_be_bytes();
-        if written.as_ref().is_none_or(|written| key[..] > written[..]) {
+        if last.as_ref().is_none_or(|last| key[..] > last[..]) {
             file.insert(&key[..], &epoch.row()[..])?;
+            written += 1;
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 fn initialise(db: &Database) -> Result<(), StoreError> {
@@ -368,34 +371,18 @@ fn read_meta(path: &Path, db: &Database) -> Result<Meta, StoreError> {
     Ok(meta)
 }
 
-fn read_remembered(db: &Database) -> Result<Remembered, StoreError> {
+fn read_remembered(db: &Database, format: u32) -> Result<Remembered, StoreError> {
     let read = db.begin_read().map_err(io_error)?;
     let mut remembered = Remembered::default();
-    if let Some(table) = open_if_there(&read, REMEMBERED)? {
-        for row in table.iter().map_err(io_error)? {
-            let (key, value) = row.map_err(io_error)?;
-            remembered.restore_one(key.value(), value.value())?;
-        }
-    }
-    if let Some(table) = open_if_there(&read, EPOCHS)? {
-        for row in table.iter().map_err(io_error)? {
-            let (key, value) = row.map_err(io_error)?;
-            remembered.restore(key.value(), value.value())?;
+    let table = read.open_table(if format == 1 { REMEMBERED } else { EPOCHS }).map_err(io_error)?;
+    for row in table.iter().map_err(io_error)? {
+        let (key, value) = row.map_err(io_error)?;
+        match format {
+            1 => remembered.restore_one(key.value(), value.value())?,
+            _ => remembered.restore(key.value(), value.value())?,
         }
     }
     Ok(remembered)
-}
-
-/// A table that not every format has.
-fn open_if_there(
-    read: &redb::ReadTransaction,
-    table: TableDefinition<&'static [u8], &'static [u8]>,
-) -> Result<Option<FileTable>, StoreError> {
-    match read.open_table(table) {
-        Ok(table) => Ok(Some(table)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(io_error(error)),
-    }
 }
 
 /// Opens every table at the state of the last commit.

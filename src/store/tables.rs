@@ -17,7 +17,7 @@ use crate::store::memtable::{Memtable, Table};
 use crate::store::shard_file::io_error;
 
 /// A table of a shard file.
-pub(super) type FileTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
+type FileTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// A read transaction of the shard file as of the last checkpoint, with its tables opened once.
 pub(crate) struct FileView {

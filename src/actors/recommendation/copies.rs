@@ -1,9 +1,10 @@
 //! The copies of everything: the one that serves, and while it is rebuilt the one that is made anew.
 //!
 //! A rebuild reads the owners' state in chunks; each is a command. It begins when everything that had
-//! happened has arrived, and what happens meanwhile comes by events as ever: the copy that serves takes it in at once, and for the new copy it waits, because
-//! everything that is still to be read is older. When all was read it is taken in, and when nothing
-//! is left the new copy serves. The old one's rows are deleted at the following checkpoints.
+//! happened when it was asked for has arrived. What happens meanwhile comes by events as ever: the copy
+//! that serves takes it in at once; for the new copy it waits until all was read, and what was read
+//! already changes nothing. When nothing is left the new copy serves. The old one's rows are deleted at
+//! the following checkpoints.
 //!
 //! **Invariants**: B1 the new copy is a fold over what was read, in the order in which it was read,
 //! and then over what happened since, in the order of the log; B2 what waits has a bound: beyond it

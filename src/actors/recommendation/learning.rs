@@ -105,6 +105,7 @@ impl Learning {
                     && engine.has_history(*reader)
                     && engine.would_count(*reader, *post, *at, stamp);
                 if is_lesson && self.readers.may_teach(*reader, stamp) && self.budget.take(stamp) {
+                    self.readers.taught(*reader);
                     self.learn(engine, scratch, (*reader, *post), *at);
                 }
             }
@@ -190,9 +191,7 @@ impl Learning {
     /// Turns what was learned into its opposite.
     #[cfg(test)]
     pub(super) fn spoil(&mut self) {
-        let weights = self.learner.weights();
-        let values: Vec<f32> = weights.values().iter().map(|value| -value).collect();
-        let spoilt = Weights::from_values(weights.version(), &values).unwrap();
+        let spoilt = self.learner.weights().map(|value| -value);
         self.learner = Learner::new(LearnerSettings::default(), spoilt);
     }
 }
@@ -228,13 +227,15 @@ struct Readers {
 impl Readers {
     fn may_teach(&mut self, reader: UserId, now: Stamp) -> bool {
         let minute = now.as_millis() / MINUTE_MS;
-        if minute != self.minute || self.lessons.len() as u64 >= LESSONS_PER_S * MINUTE_MS / 1_000 {
+        if minute != self.minute {
             self.minute = minute;
             self.lessons.clear();
         }
-        let lessons = self.lessons.entry(reader).or_default();
-        *lessons = lessons.saturating_add(1);
-        *lessons <= LESSONS_PER_READER
+        self.lessons.get(&reader).is_none_or(|lessons| *lessons < LESSONS_PER_READER)
+    }
+
+    fn taught(&mut self, reader: UserId) {
+        *self.lessons.entry(reader).or_default() += 1;
     }
 }
 

@@ -193,14 +193,21 @@ impl Owners {
         Ok(buried)
     }
 
-    /// From now on events are kept for the copy: those that are gone will be read. And all that has
-    /// happened before now has arrived, so that what a new copy hears of is later than what it began
-    /// with: a read that was forgotten since would count in it otherwise.
+    /// From now on events are kept for the copy: those that are gone will be read. And all that had
+    /// happened when this was asked has arrived: a read that was forgotten before would count in the
+    /// new copy otherwise, where both are still on their way. What is read and forgotten while the
+    /// owners are read leaves its trace there as it does in a copy that serves.
     async fn follow(&self) -> Result<(), RebuildError> {
         let feeds = self.posts.feeds().iter().chain(self.users.feeds());
-        for feed in feeds.filter(|feed| feed.subscriber().service == Service::NAME) {
+        let feeds = feeds.filter(|feed| feed.subscriber().service == Service::NAME);
+        for feed in feeds.clone() {
             patiently(|| feed.resume()).await?;
-            let head = patiently(|| feed.head()).await?;
+        }
+        let mut heads = Vec::new();
+        for feed in feeds {
+            heads.push((feed, patiently(|| feed.head()).await?));
+        }
+        for (feed, head) in heads {
             let mut arrived = feed.status().position;
             while arrived < head {
                 let is_news = feed.wait_for(|status| status.position > arrived);
@@ -315,10 +322,11 @@ where
 {
     let began = time::mark();
     loop {
-        match attempt().await {
-            Ok(done) => return Ok(done),
-            Err(_) if began.elapsed() < PATIENCE => time::sleep(PAUSE).await,
-            Err(_) => return Err(RebuildError::Unavailable),
+        // One alone may wait for a shard that does not come back.
+        match time::timeout(PATIENCE, attempt()).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(_)) if began.elapsed() < PATIENCE => time::sleep(PAUSE).await,
+            Ok(Err(_)) | Err(_) => return Err(RebuildError::Unavailable),
         }
     }
 }

@@ -44,10 +44,10 @@ struct Course {
     position: EventPosition,
     /// What was read. Events between the two do not concern the subscriber.
     read: Mark,
-    /// Nothing up to here is still to be handed over.
-    settled: EventPosition,
     /// How many these are.
     passed_over: u64,
+    /// Nothing up to here is still to be handed over.
+    settled: EventPosition,
 }
 
 /// Some events as commands of the subscriber.

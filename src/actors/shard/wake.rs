@@ -32,7 +32,7 @@ impl<S: StateMachine> State<S> {
         }
         self.wake.at = next;
         let timer = next.map(|at| {
-            let micros = at.0.saturating_sub(self.cell.clock.now().0);
+            let micros = at.0.saturating_sub(self.cell.now().0);
             let timer = myself.send_after(Duration::from_micros(micros), || ShardMessage::Wake);
             self.tasks.keep(timer.abort_handle());
             timer.abort_handle()

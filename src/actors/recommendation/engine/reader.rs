@@ -275,11 +275,12 @@ impl Reader {
     }
 }
 
-/// Adds at the end, and drops the first where there would be too many. Grows by half, not twofold:
-/// there are a million of these.
+/// Adds at the end, and drops the first ones where there would be too many. Grows by half, not
+/// twofold: there are a million of these.
 fn push_bounded<T>(list: &mut Vec<T>, value: T, most: usize) {
     if list.len() >= most {
-        list.remove(0);
+        // More than one where a bound became lower.
+        list.drain(..=list.len() - most);
     } else if list.len() == list.capacity() {
         list.reserve_exact((list.len() / 2).max(4).min(most - list.len()));
     }

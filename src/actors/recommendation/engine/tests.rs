@@ -280,14 +280,19 @@ fn explored_posts_are_drawn_as_often_as_is_logged() {
 #[test]
 fn a_ranker_that_cannot_score_falls_back() {
     let mut engine = engine(&stream(4, 500));
-    let huge = vec![f32::MAX; Weights::default().values().len()];
-    engine.set_weights(Weights::from_values(1, &huge).unwrap());
+    let mut huge = Weights::default().map(|_| f32::MAX);
+    huge.raise_version();
+    engine.set_weights(huge);
     let mut scratch = Scratch::default();
     let answer = engine.recommend(UserId(1), at(20_000), &plain(), &mut scratch);
     assert_eq!((answer.method, answer.items.len()), (Method::Trend, 10));
     let empty = Engine::new(Settings::default());
     let options = Options { method: Method::Trend, ..plain() };
     assert_eq!(empty.recommend(UserId(1), at(0), &options, &mut scratch).method, Method::Latest);
+    let mut values = Weights::default().values().to_vec();
+    assert!(Weights::from_values(1, &values).is_some());
+    *values.last_mut().unwrap() -= 1.0;
+    assert!(Weights::from_values(1, &values).is_none(), "of another layout");
     assert!(Weights::from_values(1, &[f32::NAN]).is_none());
     engine.set_weights(Weights::default());
     assert_eq!(engine.weights().version(), 1, "older weights are ignored");

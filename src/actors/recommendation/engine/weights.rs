@@ -19,7 +19,10 @@ pub(super) const LINEAR: usize = SCALE + FEATURES;
 pub(super) const INNER: usize = LINEAR + FEATURES;
 pub(super) const BIAS: usize = INNER + HIDDEN * FEATURES;
 pub(super) const OUTER: usize = BIAS + HIDDEN;
-pub(super) const VALUES: usize = OUTER + HIDDEN;
+/// Says that the parts lie like this: grows with every other order of them.
+const LAYOUT_AT: usize = OUTER + HIDDEN;
+const LAYOUT: f32 = 2.0;
+pub(super) const VALUES: usize = LAYOUT_AT + 1;
 
 /// Weights of the ranker with a version: a value that is logged, and set into every replica.
 ///
@@ -34,9 +37,12 @@ pub struct Weights {
 impl Weights {
     /// Weights from their values.
     ///
-    /// Returns `None` when there are too few or too many, or one is not finite.
+    /// Returns `None` when there are too few or too many, one is not finite, or they are of another
+    /// layout.
     pub fn from_values(version: u64, values: &[f32]) -> Option<Self> {
-        let is_sound = values.len() == VALUES && values.iter().all(|value| value.is_finite());
+        let is_sound = values.len() == VALUES
+            && values[LAYOUT_AT] == LAYOUT
+            && values.iter().all(|value| value.is_finite());
         is_sound.then(|| Self { version, values: values.into() })
     }
 
@@ -52,6 +58,14 @@ impl Weights {
 
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
+    }
+
+    /// The same layout and version with other values.
+    #[cfg(test)]
+    pub(crate) fn map(&self, value: impl Fn(f32) -> f32) -> Self {
+        let mut values = self.values.clone();
+        values[..LAYOUT_AT].iter_mut().for_each(|old| *old = value(*old));
+        Self { version: self.version, values }
     }
 
     pub(super) fn raise_version(&mut self) {
@@ -94,7 +108,7 @@ impl Weights {
     #[inline]
     pub(super) fn score_row(&self, row: &[f32], units: &mut [f32; HIDDEN]) -> f32 {
         let (inner, _) = self.values[INNER..BIAS].as_chunks::<HIDDEN>();
-        let (bias, outer) = (&self.values[BIAS..OUTER], &self.values[OUTER..VALUES]);
+        let (bias, outer) = (&self.values[BIAS..OUTER], &self.values[OUTER..LAYOUT_AT]);
         // All units at once, in two sums each: a sum of so many waits for itself.
         let mut sums = [[0.0; HIDDEN]; 2];
         for (pair, inner) in row.chunks_exact(2).zip(inner.chunks_exact(2)) {
@@ -118,6 +132,7 @@ impl Default for Weights {
     fn default() -> Self {
         let mut values = vec![0.0; VALUES];
         values[SCALE..LINEAR].fill(1.0);
+        values[LAYOUT_AT] = LAYOUT;
         for (feature, weight) in crate::actors::recommendation::engine::features::GUESS {
             values[LINEAR + feature] = weight;
         }

@@ -1,6 +1,7 @@
 //! The latest of what was shown: a log that no owner could tell again.
 //!
-//! **Invariants**: E1 it is bounded, the oldest forgotten; E2 it names no reader who was erased.
+//! **Invariants**: E1 it is bounded, the oldest forgotten; E2 what is told of an erased reader
+//! afterwards, and was on its way, is the only thing that names one.
 
 use serde::{Deserialize, Serialize};
 
