@@ -93,7 +93,11 @@ impl StateMachine for Alarm {
 }
 
 async fn start(folder: &Path) -> World<Alarm> {
-    let seams = Seams { clock: Clock::system(), random: Random::system() };
+    start_by(folder, Clock::system()).await
+}
+
+async fn start_by(folder: &Path, clock: Clock) -> World<Alarm> {
+    let seams = Seams { clock, random: Random::system() };
     let options = CheckpointOptions { bytes: 1 << 20, age: Duration::from_secs(60) };
     let ground = ground(seams, LaneOptions::default(), options);
     World::start_on(folder, ground, TreeOptions::default()).await
@@ -172,5 +176,20 @@ async fn a_time_that_came_while_nobody_ran_is_kept() {
     world.router.crash(0);
     set(&world, Clock::system().now().0).await;
     wait_rung(&world, 2).await;
+    world.end().await;
+}
+
+/// The time of the log goes on from where the clock had been.
+#[tokio::test]
+async fn a_clock_that_was_set_back_delays_no_tick() {
+    let folder = tempfile::tempdir().unwrap();
+    let back = Arc::new(AtomicU64::new(0));
+    let by = back.clone();
+    let clock = Clock::from_fn(move || Stamp(Clock::system().now().0 - by.load(Ordering::Relaxed)));
+    let world = start_by(folder.path(), clock).await;
+    set(&world, u64::MAX).await;
+    back.store(3_600_000_000, Ordering::Relaxed);
+    set(&world, world.router.cell(0).now().0 + 100_000).await;
+    wait_rung(&world, 1).await;
     world.end().await;
 }
