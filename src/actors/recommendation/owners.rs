@@ -60,7 +60,7 @@ pub struct Rebuilt {
 /// Why a rebuild did not come to its end. The old copy goes on serving.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RebuildError {
-    /// A shard did not answer for a minute.
+    /// A shard did not answer for a minute, or events on their way did not arrive for as long.
     #[error("a part of the data does not answer: try again later")]
     Unavailable,
     /// Another one was begun, or more happened meanwhile than can wait.
@@ -315,20 +315,22 @@ async fn ask<S: StateMachine>(
     patiently(|| router.query_shard(Call::new(), shard, query.clone())).await
 }
 
-/// Tries until it is done.
+/// Tries until it is done, or patience is at its end.
 async fn patiently<T, E, F>(attempt: impl Fn() -> F) -> Result<T, RebuildError>
 where
     F: Future<Output = Result<T, E>>,
 {
-    let began = time::mark();
-    loop {
-        // One alone may wait for a shard that does not come back.
-        match time::timeout(PATIENCE, attempt()).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(_)) if began.elapsed() < PATIENCE => time::sleep(PAUSE).await,
-            Ok(Err(_)) | Err(_) => return Err(RebuildError::Unavailable),
+    let tries = async {
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                // Nobody says when a shard that is busy or restarts is worth asking again.
+                Err(_) => time::sleep(PAUSE).await,
+            }
         }
-    }
+    };
+    // Around all, for one try may wait for ever for a shard that does not come back.
+    time::timeout(PATIENCE, tries).await.map_err(|_| RebuildError::Unavailable)
 }
 
 /// Facts on their way into a new copy.

@@ -104,9 +104,8 @@ impl Engine {
             return Ok(Self::new(settings));
         };
         let shared: Shared = codec::decode(&shared)?;
-        // Of another layout: what is shown is learned anew.
-        let weights = Weights::from_values(shared.weights_version, &shared.weights);
-        let weights = weights.unwrap_or_default();
+        let weights = Weights::restored(shared.weights_version, &shared.weights)
+            .ok_or_else(|| damaged("the weights are none"))?;
         let posts: Vec<Post> = read(tables, POSTS, copy)?;
         let readers: Vec<Reader> = read(tables, READERS, copy)?;
         let tags: Vec<SavedTag> = read(tables, TAGS, copy)?;

@@ -278,6 +278,23 @@ fn explored_posts_are_drawn_as_often_as_is_logged() {
 }
 
 #[test]
+fn weights_of_another_layout_are_not_taken_for_ours() {
+    let ours = Weights::default().map(|value| value + 1.0);
+    let mut values = ours.values().to_vec();
+    assert_eq!(Weights::restored(0, &values), Some(ours));
+    values[0] = f32::NAN;
+    assert_eq!(Weights::restored(7, &values), None, "damage");
+    values[0] = 0.0;
+    let old = &values[..values.len() - 1];
+    let mut other = values.clone();
+    *other.last_mut().unwrap() -= 1.0;
+    for values in [old, &other] {
+        assert_eq!(Weights::from_values(7, values), None);
+        assert_eq!(Weights::restored(7, values), Some(Weights::default()));
+    }
+}
+
+#[test]
 fn a_ranker_that_cannot_score_falls_back() {
     let mut engine = engine(&stream(4, 500));
     let mut huge = Weights::default().map(|_| f32::MAX);
@@ -289,10 +306,6 @@ fn a_ranker_that_cannot_score_falls_back() {
     let empty = Engine::new(Settings::default());
     let options = Options { method: Method::Trend, ..plain() };
     assert_eq!(empty.recommend(UserId(1), at(0), &options, &mut scratch).method, Method::Latest);
-    let mut values = Weights::default().values().to_vec();
-    assert!(Weights::from_values(1, &values).is_some());
-    *values.last_mut().unwrap() -= 1.0;
-    assert!(Weights::from_values(1, &values).is_none(), "of another layout");
     assert!(Weights::from_values(1, &[f32::NAN]).is_none());
     engine.set_weights(Weights::default());
     assert_eq!(engine.weights().version(), 1, "older weights are ignored");

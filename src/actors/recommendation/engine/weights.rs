@@ -46,6 +46,20 @@ impl Weights {
         is_sound.then(|| Self { version, values: values.into() })
     }
 
+    /// Weights that were saved. Those of a program with another layout are left: what they had
+    /// learned is learned anew.
+    ///
+    /// Returns `None` when one is not finite: that was never saved.
+    pub(super) fn restored(version: u64, values: &[f32]) -> Option<Self> {
+        match values.get(LAYOUT_AT) {
+            Some(&LAYOUT) if values.len() == VALUES => Self::from_values(version, values),
+            _ => {
+                tracing::warn!("the ranker's weights are of another program: it learns anew");
+                Some(Self::default())
+            }
+        }
+    }
+
     /// Grows with every change.
     pub fn version(&self) -> u64 {
         self.version
