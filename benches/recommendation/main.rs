@@ -6,10 +6,14 @@
 #![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is of the real world")]
 
+#[path = "../http/histogram.rs"]
+mod histogram;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use histogram::Histogram;
 use quire::actors::recommendation::engine::event::{Event, Interaction};
 use quire::actors::recommendation::engine::learner::{Learner, LearnerSettings};
 use quire::actors::recommendation::engine::settings::Settings;
@@ -50,11 +54,18 @@ struct Options {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
+    // As the program does: see `quire::cli::run`.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     println!("{:<32} {:>12} {:>12} {:>12}", "", "mean µs", "p99 µs", "count");
     if let Some(path) = &options.stream {
         let stream = Stream::read(path)?;
         let mut run = Run::new();
+        let mut known = std::collections::BTreeSet::new();
         for event in &stream.events {
+            if known.insert(event.item) {
+                run.publish(event.item, event.ts);
+            }
             run.take(event.user, event.item, event.ts, true);
         }
         run.report(&stream.name);
@@ -63,17 +74,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let small = generated(options.posts / 10, options.readers / 10, options.events / 10);
     let large = generated(options.posts, options.readers, options.events);
     for (what, small, large) in [
-        ("event", &small.events, &large.events),
-        ("recommendation", &small.recommendations, &large.recommendations),
-        ("learning step", &small.lessons, &large.lessons),
+        ("event", small.event_us, large.event_us),
+        ("recommendation", small.recommendation_us, large.recommendation_us),
+        ("learning step", small.lesson_us, large.lesson_us),
     ] {
-        println!("{what}: {:.2} times that of a tenth", large.mean_us() / small.mean_us());
+        println!("{what}: {:.2} times that of a tenth", large / small);
     }
     Ok(())
 }
 
 /// A site whose readers read what is new, and some of what is old; popular posts more often.
-fn generated(posts: u64, readers: u64, events: u64) -> Run {
+fn generated(posts: u64, readers: u64, events: u64) -> Means {
     let mut run = Run::new();
     let (posts, per_post) = (posts.max(1), (events / posts.max(1)).max(1));
     for n in 0..events {
@@ -93,30 +104,39 @@ fn generated(posts: u64, readers: u64, events: u64) -> Run {
         let reader = mix(draw) % readers;
         run.take(1_000_000_000 + reader, post, now_ms, n % ASKED_EVERY == 0);
     }
-    run.report(&format!("{posts} posts, {readers} readers"));
-    run
+    run.report(&format!("{posts} posts, {readers} readers"))
 }
 
-/// Times of one kind of call.
-#[derive(Debug, Default)]
-struct Times(Vec<u32>);
+/// Times of one kind of call. Not each of them: they would take more memory than what is measured.
+#[derive(Default)]
+struct Times {
+    sum: Duration,
+    histogram: Histogram,
+}
 
 impl Times {
     fn add(&mut self, time: Duration) {
-        self.0.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
+        self.sum += time;
+        self.histogram.record(time);
     }
 
     fn mean_us(&self) -> f64 {
-        let sum: u64 = self.0.iter().map(|time| u64::from(*time)).sum();
-        sum as f64 / 1_000.0 / self.0.len().max(1) as f64
+        self.sum.as_secs_f64() * 1e6 / self.histogram.total().max(1) as f64
     }
 
-    fn print(&mut self, what: &str) {
-        self.0.sort_unstable();
-        let p99 = self.0.get(self.0.len() * 99 / 100).copied().unwrap_or(0);
-        let (mean, p99, count) = (self.mean_us(), f64::from(p99) / 1_000.0, self.0.len());
-        println!("{what:<32} {mean:>12.2} {p99:>12.2} {count:>12}");
+    /// Prints a row, and returns the mean.
+    fn print(&self, what: &str) -> f64 {
+        let (mean, p99) = (self.mean_us(), self.histogram.quantile_ms(0.99) * 1_000.0);
+        println!("{what:<32} {mean:>12.2} {p99:>12.2} {:>12}", self.histogram.total());
+        mean
     }
+}
+
+/// What calls cost on a site.
+struct Means {
+    event_us: f64,
+    recommendation_us: f64,
+    lesson_us: f64,
 }
 
 /// An engine under load.
@@ -124,7 +144,6 @@ struct Run {
     engine: Engine,
     learner: Learner,
     scratch: Scratch,
-    known: std::collections::BTreeSet<u64>,
     events: Times,
     lessons: Times,
     recommendations: Times,
@@ -136,7 +155,6 @@ impl Run {
             engine: Engine::new(Settings::default()),
             learner: Learner::new(LearnerSettings::default(), Weights::default()),
             scratch: Scratch::default(),
-            known: Default::default(),
             events: Times::default(),
             lessons: Times::default(),
             recommendations: Times::default(),
@@ -144,7 +162,6 @@ impl Run {
     }
 
     fn publish(&mut self, post: u64, now_ms: u64) {
-        self.known.insert(post);
         self.engine.apply(&Event::PostChanged {
             post: PostId(post),
             author: Some(UserId(2_000_000_000 + mix(post) % 5_000)),
@@ -172,23 +189,22 @@ impl Run {
                 self.lessons.add(began.elapsed());
             }
         }
-        if !self.known.contains(&post) {
-            self.publish(post, now_ms);
-        }
         let event = Event::Interacted { reader, post: PostId(post), how: Interaction::Read, at };
         let began = Instant::now();
         self.engine.apply(&event);
         self.events.add(began.elapsed());
     }
 
-    fn report(&mut self, site: &str) {
-        let events = self.events.0.len();
-        println!("{site}, {events} events");
-        self.events.print("  event");
-        self.recommendations.print("  recommendation");
-        self.lessons.print("  learning step");
+    fn report(&self, site: &str) -> Means {
+        println!("{site}, {} events", self.events.histogram.total());
+        let means = Means {
+            event_us: self.events.print("  event"),
+            recommendation_us: self.recommendations.print("  recommendation"),
+            lesson_us: self.lessons.print("  learning step"),
+        };
         let engine = self.engine.memory_bytes() as f64 / (1 << 20) as f64;
         println!("  {engine:.0} MiB of state, {:.0} MiB resident", resident_mib());
+        means
     }
 }
 

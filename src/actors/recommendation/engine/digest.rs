@@ -5,7 +5,6 @@ use crate::actors::recommendation::engine::reader::Reader;
 use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::signature::mix;
-use crate::ids::{PostId, UserId};
 
 impl Engine {
     /// A digest of all that follows from the events: two replicas that took the same ones have the
@@ -27,8 +26,7 @@ impl Engine {
         let readers =
             self.readers.heap_bytes() + self.readers.iter().map(Reader::heap_bytes).sum::<usize>();
         let lists = std::iter::once(&self.newest).chain(&self.trends);
-        let maps = self.post_slots.capacity() * (size_of::<(PostId, u32)>() + 1)
-            + self.reader_slots.capacity() * (size_of::<(UserId, u32)>() + 1);
+        let maps = self.post_slots.heap_bytes() + self.reader_slots.heap_bytes();
         posts
             + readers
             + maps

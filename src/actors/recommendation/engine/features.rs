@@ -2,10 +2,10 @@
 
 use crate::actors::recommendation::engine::fixed;
 use crate::actors::recommendation::engine::gather::{Asker, is_same_visit};
+use crate::actors::recommendation::engine::interests::strength;
 use crate::actors::recommendation::engine::math::{log2, log2p};
 use crate::actors::recommendation::engine::neighbours::SPEEDS;
 use crate::actors::recommendation::engine::post::{NONE, Post};
-use crate::actors::recommendation::engine::reader::strength;
 use crate::actors::recommendation::engine::scratch::{Candidate, Named, Scratch};
 use crate::actors::recommendation::engine::settings::WINDOWS;
 use crate::actors::recommendation::engine::state::Engine;

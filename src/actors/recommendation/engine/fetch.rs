@@ -62,9 +62,9 @@ impl Reader {
     fn fetch(&self) -> u64 {
         let one_a_line = self.reads().iter().step_by(CACHE_LINE / size_of::<u32>());
         let reads = one_a_line.fold(0_u32, |sum, read| sum.wrapping_add(*read));
-        let likes =
-            [self.tags.first(), self.tags.last(), self.authors.first(), self.authors.last()];
-        let likes = likes.into_iter().flatten().fold(0_u32, |sum, like| sum.wrapping_add(like.1));
-        u64::from(reads) + u64::from(likes)
+        let (tags, authors) = (self.tags.all(), self.authors.all());
+        let likes = [tags.first(), tags.last(), authors.first(), authors.last()];
+        let likes = likes.into_iter().flatten().map(|like| u64::from(like.weight)).sum::<u64>();
+        u64::from(reads) + likes
     }
 }

@@ -1,5 +1,6 @@
 //! Candidates: which posts may be worth a reader's while, and which must not be shown.
 
+use crate::actors::recommendation::engine::interests::Interest;
 use crate::actors::recommendation::engine::item::Source;
 use crate::actors::recommendation::engine::math::log2p;
 use crate::actors::recommendation::engine::neighbours::{PAIR, SPEEDS};
@@ -38,8 +39,8 @@ pub(super) struct Asker<'a> {
     pub(super) reads: &'a [u32],
     /// The recent ones, newest first, with times in seconds.
     pub(super) recent: &'a [(u32, u32)],
-    pub(super) interests: &'a [(u32, u32)],
-    pub(super) authors: &'a [(u32, u32)],
+    pub(super) interests: &'a [Interest],
+    pub(super) authors: &'a [Interest],
     pub(super) choices: Option<&'a Choices>,
     pub(super) now_s: u64,
 }
@@ -131,7 +132,7 @@ impl Taker<'_> {
         let engine = self.engine;
         let Some(choices) = self.asker.choices else { return };
         for author in choices.follows.iter().rev().take(FOLLOWED_LISTS_MAX) {
-            let newest = &engine.readers[*author as usize].newest;
+            let newest = engine.readers[*author as usize].newest();
             self.take(Source::FollowedAuthor, newest.posts(), PER_SMALL_LIST);
         }
         for tag in choices.followed_tags.iter().rev().take(FOLLOWED_LISTS_MAX) {
@@ -152,11 +153,11 @@ impl Taker<'_> {
         let engine = self.engine;
         // The strongest few, without sorting all.
         let mut strongest = [(0, 0); INTEREST_LISTS_MAX];
-        for (tag, weight) in self.asker.interests {
-            let at = strongest.partition_point(|(_, kept)| kept >= weight);
+        for Interest { what, weight } in self.asker.interests.iter().copied() {
+            let at = strongest.partition_point(|(_, kept)| *kept >= weight);
             if at < INTEREST_LISTS_MAX {
                 strongest[at..].rotate_right(1);
-                strongest[at] = (*tag, *weight);
+                strongest[at] = (what, weight);
             }
         }
         for (tag, _) in strongest.into_iter().filter(|(_, weight)| *weight > 0) {

@@ -22,7 +22,7 @@ impl Engine {
         }
         let post = &self.posts[slot as usize];
         if post.author != NONE {
-            self.readers[post.author as usize].newest.set(slot, born_ms, AUTHOR_PLACES);
+            self.readers[post.author as usize].newest_mut().set(slot, born_ms, AUTHOR_PLACES);
         }
         for tag in post.tags() {
             self.tags.list(*tag, slot, born_ms);
@@ -68,7 +68,7 @@ impl Engine {
         self.newest.remove(slot);
         self.trends.iter_mut().for_each(|trend| trend.remove(slot));
         if post.author != NONE {
-            self.readers[post.author as usize].newest.remove(slot);
+            self.readers[post.author as usize].newest_mut().remove(slot);
         }
         for tag in post.tags() {
             self.tags.unlist(*tag, slot);

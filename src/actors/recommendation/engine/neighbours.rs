@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::actors::recommendation::engine::history::grow;
+
 /// Half-lives that pairs are kept with: a short one for what goes together now, and a long one for
 /// what always does.
 pub(super) const SPEEDS: usize = 2;
@@ -81,9 +83,7 @@ impl Neighbours {
         let new = Neighbour { post, together: [together; SPEEDS], next: [next; SPEEDS] };
         if self.all.len() < most {
             // In steps, so that few posts pay for room that they do not use.
-            if self.all.len() == self.all.capacity() {
-                self.all.reserve_exact((self.all.len() / 2).max(4).min(most - self.all.len()));
-            }
+            grow(&mut self.all, most);
             self.all.push(new);
         } else if let Some(weakest) = self.all.iter_mut().min_by_key(|known| known.strength()) {
             // Of equals the first, which came earliest.

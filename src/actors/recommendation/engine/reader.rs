@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::actors::recommendation::engine::history::{History, grow};
+use crate::actors::recommendation::engine::interests::Interests;
 use crate::actors::recommendation::engine::settings::Settings;
 use crate::actors::recommendation::engine::tag::Tags;
 use crate::actors::recommendation::engine::top_list::TopList;
@@ -17,16 +19,10 @@ const AUTHORS_MAX: usize = 12;
 /// Users followed, muted or blocked, tags followed or muted, posts hidden: the newest of each kind. The
 /// owner of these choices keeps no more, but of those who block a reader.
 pub(super) const CHOICES_MAX: usize = EDGES_MAX as usize;
-/// What one read adds to the weight of each of its tags and its author.
-const INTEREST: u32 = 1 << 10;
-
 /// Bits, in words, that posts share of which a reader deleted the read.
 const FORGOTTEN_WORDS: usize = 4;
 /// How long these bits are kept: in this time a read counts once, however often it is deleted.
 const FORGOTTEN_MS: u64 = 7 * 24 * 3_600_000;
-
-/// How much a reader likes something.
-pub(super) type Interest = (u32, u32);
 
 /// What a reader chose. Most choose nothing, so it is kept apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,30 +50,97 @@ impl Choices {
     }
 }
 
-/// A reader or author, in memory as in its row. About 250 bytes, 4 per read and 12 per recent read
-/// and interest.
+/// A reader or author. Small, for there may be a million: 112 bytes, 4 per read, 6 per interest, and
+/// what few have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SavedReader", into = "SavedReader")]
 pub(super) struct Reader {
     pub(super) id: UserId,
-    /// Posts read, oldest first.
-    reads: Vec<u32>,
-    /// When the last of them were read, in seconds, oldest first.
-    times_s: Vec<u32>,
-    pub(super) tags: Vec<Interest>,
-    pub(super) authors: Vec<Interest>,
+    history: History,
+    pub(super) tags: Interests,
+    pub(super) authors: Interests,
     pub(super) choices: Option<Box<Choices>>,
-    /// The newest posts by this user.
-    pub(super) newest: TopList,
+    rare: Option<Box<Rare>>,
     /// Reads that may still count, and since when.
     tokens: u16,
     refilled_ms: u64,
-    /// Which of `reads` were not counted: their places, ascending. They are forgotten first.
+}
+
+/// What most readers have nothing of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Rare {
+    /// The newest posts by this user.
+    newest: TopList,
+    /// Which reads were not counted: their places, ascending. They are forgotten first.
     uncounted: Vec<u16>,
     /// What was read, counted and then deleted from the history, as far as it must be known: one of
     /// so many bits for each post, which many posts share, so it does not say what was read.
     forgotten: [u64; FORGOTTEN_WORDS],
     /// When the first of these bits was set.
     forgotten_ms: u64,
+}
+
+/// What is said of who has nothing rare.
+static NOTHING_RARE: Rare = Rare {
+    newest: TopList::EMPTY,
+    uncounted: Vec::new(),
+    forgotten: [0; FORGOTTEN_WORDS],
+    forgotten_ms: 0,
+};
+
+/// A reader as it is written.
+#[derive(Serialize, Deserialize)]
+struct SavedReader {
+    id: UserId,
+    reads: Vec<u32>,
+    times_s: Vec<u32>,
+    tags: Vec<(u32, u32)>,
+    authors: Vec<(u32, u32)>,
+    choices: Option<Box<Choices>>,
+    newest: TopList,
+    tokens: u16,
+    refilled_ms: u64,
+    uncounted: Vec<u16>,
+    forgotten: [u64; FORGOTTEN_WORDS],
+    forgotten_ms: u64,
+}
+
+impl From<SavedReader> for Reader {
+    fn from(saved: SavedReader) -> Self {
+        let SavedReader { newest, uncounted, forgotten, forgotten_ms, .. } = saved;
+        let rare = Rare { newest, uncounted, forgotten, forgotten_ms };
+        Self {
+            id: saved.id,
+            history: History::of(&saved.reads, &saved.times_s),
+            tags: saved.tags.into_iter().collect(),
+            authors: saved.authors.into_iter().collect(),
+            choices: saved.choices,
+            rare: (rare != NOTHING_RARE).then(|| Box::new(rare)),
+            tokens: saved.tokens,
+            refilled_ms: saved.refilled_ms,
+        }
+    }
+}
+
+impl From<Reader> for SavedReader {
+    fn from(reader: Reader) -> Self {
+        let Reader { id, history, tags, authors, choices, rare, tokens, refilled_ms } = reader;
+        let Rare { newest, uncounted, forgotten, forgotten_ms } = *rare.unwrap_or_default();
+        Self {
+            id,
+            reads: history.posts().to_vec(),
+            times_s: history.times_s().to_vec(),
+            tags: tags.pairs().collect(),
+            authors: authors.pairs().collect(),
+            choices,
+            newest,
+            tokens,
+            refilled_ms,
+            uncounted,
+            forgotten,
+            forgotten_ms,
+        }
+    }
 }
 
 impl Record for Reader {
@@ -88,37 +151,47 @@ impl Reader {
     pub(super) fn new(id: UserId) -> Self {
         Self {
             id,
-            reads: Vec::new(),
-            times_s: Vec::new(),
-            tags: Vec::new(),
-            authors: Vec::new(),
+            history: History::default(),
+            tags: Interests::default(),
+            authors: Interests::default(),
             choices: None,
-            newest: TopList::default(),
+            rare: None,
             tokens: 0,
             refilled_ms: 0,
-            uncounted: Vec::new(),
-            forgotten: [0; FORGOTTEN_WORDS],
-            forgotten_ms: 0,
         }
     }
 
     /// Forgets everything but the posts that others may read.
     pub(super) fn erase(&mut self) {
-        let newest = std::mem::take(&mut self.newest);
-        *self = Self { newest, ..Self::new(self.id) };
+        let newest = self.rare.take().map(|rare| rare.newest);
+        *self = Self::new(self.id);
+        if let Some(newest) = newest {
+            *self.newest_mut() = newest;
+        }
     }
 
+    /// All posts read that are remembered, oldest first.
     pub(super) fn reads(&self) -> &[u32] {
-        &self.reads
+        self.history.posts()
     }
 
     pub(super) fn has_read(&self, post: u32) -> bool {
-        self.reads.contains(&post)
+        self.reads().contains(&post)
     }
 
     /// The recent reads with their times in seconds, newest first.
     pub(super) fn recent(&self) -> impl Iterator<Item = (u32, u32)> + Clone + '_ {
-        self.reads.iter().rev().copied().zip(self.times_s.iter().rev().copied())
+        self.history.recent()
+    }
+
+    /// The newest posts by this user.
+    pub(super) fn newest(&self) -> &TopList {
+        &self.rare().newest
+    }
+
+    /// The same, to change them.
+    pub(super) fn newest_mut(&mut self) -> &mut TopList {
+        &mut self.rare_mut().newest
     }
 
     /// Adds a read. Where there are too many, one that was not counted is forgotten, or else the
@@ -131,30 +204,32 @@ impl Reader {
         now_ms: u64,
         is_counted: bool,
     ) {
-        if self.reads.len() >= settings.reads_max {
-            match self.uncounted.first() {
-                Some(at) => self.remove_at(usize::from(*at)),
+        while self.reads().len() >= settings.reads_max {
+            match self.rare().uncounted.first() {
+                Some(place) => self.remove_at(usize::from(*place)),
                 None if is_counted => self.remove_at(0),
                 None => return,
             }
         }
         if !is_counted {
-            push_bounded(&mut self.uncounted, self.reads.len() as u16, settings.reads_max);
+            let place = self.reads().len() as u16;
+            push_bounded(&mut self.rare_mut().uncounted, place, settings.reads_max);
         }
-        push_bounded(&mut self.reads, post, settings.reads_max);
         let seconds = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
-        push_bounded(&mut self.times_s, seconds, settings.recent_max);
+        self.history.push(post, seconds, settings.recent_max, settings.reads_max);
     }
 
-    /// Forgets a read. It does not count again for a while: see `forgotten`.
+    /// Forgets a read. It does not count again for a while: see [`Rare::forgotten`].
     pub(super) fn remove_read(&mut self, post: u32) {
-        let Some(at) = self.reads.iter().position(|read| *read == post) else { return };
-        if !self.has_forgotten() {
+        let Some(at) = self.reads().iter().position(|read| *read == post) else { return };
+        let refilled_ms = self.refilled_ms;
+        let rare = self.rare_mut();
+        if !rare.has_forgotten() {
             // Within a minute of the last read that counted: whoever forgets says not when.
-            self.forgotten_ms = self.refilled_ms;
+            rare.forgotten_ms = refilled_ms;
         }
         let (word, bit) = forgotten_bit(post);
-        self.forgotten[word] |= bit;
+        rare.forgotten[word] |= bit;
         self.remove_at(at);
     }
 
@@ -163,8 +238,9 @@ impl Reader {
     /// time to time, so that a flood of reads moves little.
     pub(super) fn would_count(&self, settings: &Settings, post: u32, arrived_ms: u64) -> bool {
         let (word, bit) = forgotten_bit(post);
-        let is_kept = arrived_ms < self.forgotten_ms.saturating_add(FORGOTTEN_MS);
-        let was_deleted = is_kept && self.forgotten[word] & bit != 0;
+        let rare = self.rare();
+        let is_kept = arrived_ms < rare.forgotten_ms.saturating_add(FORGOTTEN_MS);
+        let was_deleted = is_kept && rare.forgotten[word] & bit != 0;
         !was_deleted && self.has_token(settings, arrived_ms)
     }
 
@@ -178,8 +254,10 @@ impl Reader {
     /// The time is not far from that of arrival, whatever time the read is said to have: claimed
     /// times that ascend would bring a token each.
     pub(super) fn may_count(&mut self, settings: &Settings, post: u32, arrived_ms: u64) -> bool {
-        if arrived_ms >= self.forgotten_ms.saturating_add(FORGOTTEN_MS) {
-            self.forgotten = [0; FORGOTTEN_WORDS];
+        if let Some(rare) = &mut self.rare
+            && arrived_ms >= rare.forgotten_ms.saturating_add(FORGOTTEN_MS)
+        {
+            rare.forgotten = [0; FORGOTTEN_WORDS];
         }
         let may = self.would_count(settings, post, arrived_ms);
         let refill = self.refill(settings, arrived_ms);
@@ -192,48 +270,48 @@ impl Reader {
         may
     }
 
-    fn has_forgotten(&self) -> bool {
-        self.forgotten != [0; FORGOTTEN_WORDS]
-    }
-
     /// Tokens that came since the last time.
     fn refill(&self, settings: &Settings, arrived_ms: u64) -> u64 {
         arrived_ms.saturating_sub(self.refilled_ms) / settings.refill_ms
     }
 
     fn remove_at(&mut self, at: usize) {
-        let from_end = self.reads.len() - at;
-        self.reads.remove(at);
-        if from_end <= self.times_s.len() {
-            let at = self.times_s.len() - from_end;
-            self.times_s.remove(at);
+        self.history.remove(at);
+        if let Some(Rare { uncounted, .. }) = self.rare.as_deref_mut() {
+            let place = at as u16;
+            uncounted.retain(|uncounted| *uncounted != place);
+            uncounted.iter_mut().filter(|later| **later > place).for_each(|later| *later -= 1);
         }
-        let place = at as u16;
-        self.uncounted.retain(|uncounted| *uncounted != place);
-        self.uncounted.iter_mut().filter(|later| **later > place).for_each(|later| *later -= 1);
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING_RARE)
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Likes tags and an author a little more, everything else a little less.
     pub(super) fn like(&mut self, liked: &[u32], author: Option<u32>, tags: &mut Tags) {
-        raise(&mut self.tags, liked, TAGS_MAX, |new, old| {
+        self.tags.raise(liked, TAGS_MAX, |new, old| {
             tags.hold_again(new);
             old.into_iter().for_each(|old| tags.release(old));
         });
-        raise(&mut self.authors, author.as_slice(), AUTHORS_MAX, |_, _| {});
+        self.authors.raise(author.as_slice(), AUTHORS_MAX, |_, _| {});
     }
 
     /// The tags that it refers to, as often as it does.
     pub(super) fn held_tags(&self) -> impl Iterator<Item = u32> + '_ {
         let chosen =
             self.choices.iter().flat_map(|it| it.followed_tags.iter().chain(&it.muted_tags));
-        self.tags.iter().map(|(tag, _)| *tag).chain(chosen.copied())
+        self.tags.all().iter().map(|tag| tag.what).chain(chosen.copied())
     }
 
     /// Likes tags and an author half as much.
     pub(super) fn like_less(&mut self, tags: &[u32], author: Option<u32>) {
-        for (interests, liked) in [(&mut self.tags, tags), (&mut self.authors, author.as_slice())] {
-            interests.iter_mut().filter(|(what, _)| liked.contains(what)).for_each(|i| i.1 /= 2);
-        }
+        self.tags.lower(tags);
+        self.authors.lower(author.as_slice());
     }
 
     pub(super) fn choices_mut(&mut self) -> &mut Choices {
@@ -246,44 +324,52 @@ impl Reader {
             let lists = choices.lists();
             size_of::<Choices>() + lists.iter().map(|list| list.capacity() * 4).sum::<usize>()
         });
-        (self.reads.capacity() + self.times_s.capacity()) * 4
-            + (self.tags.capacity() + self.authors.capacity()) * size_of::<Interest>()
-            + self.uncounted.capacity() * 2
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            size_of::<Rare>() + rare.uncounted.capacity() * 2 + rare.newest.heap_bytes()
+        });
+        self.history.heap_bytes()
+            + self.tags.heap_bytes()
+            + self.authors.heap_bytes()
             + choices
-            + self.newest.heap_bytes()
+            + rare
     }
 
     /// The state in words, for a digest.
     pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        let interests = self.tags.iter().chain(&self.authors);
+        let interests = self.tags.pairs().chain(self.authors.pairs());
+        let (rare, reads, times_s) = (self.rare(), self.reads(), self.history.times_s());
         let choices = self.choices.iter().flat_map(|choices| {
             choices.lists().into_iter().flat_map(|list| {
                 std::iter::once(list.len() as u64).chain(list.iter().map(|slot| u64::from(*slot)))
             })
         });
-        let [a, b, c, d] = self.forgotten;
-        let forgotten = self.has_forgotten().then_some([a, b, c, d, self.forgotten_ms]);
-        [self.id.0, u64::from(self.tokens), self.refilled_ms, self.reads.len() as u64]
+        let [a, b, c, d] = rare.forgotten;
+        let forgotten = rare.has_forgotten().then_some([a, b, c, d, rare.forgotten_ms]);
+        [self.id.0, u64::from(self.tokens), self.refilled_ms, reads.len() as u64]
             .into_iter()
-            .chain(self.reads.iter().map(|read| u64::from(*read)))
-            .chain(self.times_s.iter().map(|time| u64::from(*time)))
-            .chain(interests.map(|(what, weight)| u64::from(*what) << 32 | u64::from(*weight)))
+            .chain(reads.iter().map(|read| u64::from(*read)))
+            .chain(times_s.iter().map(|time| u64::from(*time)))
+            .chain(interests.map(|(what, weight)| u64::from(what) << 32 | u64::from(weight)))
             .chain(choices)
-            .chain(self.uncounted.iter().map(|place| u64::from(*place)))
+            .chain(rare.uncounted.iter().map(|place| u64::from(*place)))
             .chain(forgotten.into_iter().flatten())
-            .chain(self.newest.words())
+            .chain(rare.newest.words())
     }
 }
 
-/// Adds at the end, and drops the first ones where there would be too many. Grows by half, not
-/// twofold: there are a million of these.
+impl Rare {
+    fn has_forgotten(&self) -> bool {
+        self.forgotten != [0; FORGOTTEN_WORDS]
+    }
+}
+
+/// Adds at the end, and drops the first ones where there would be too many.
 fn push_bounded<T>(list: &mut Vec<T>, value: T, most: usize) {
     if list.len() >= most {
         // More than one where a bound became lower.
         list.drain(..=list.len() - most);
-    } else if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 2).max(4).min(most - list.len()));
     }
+    grow(list, most);
     list.push(value);
 }
 
@@ -322,42 +408,4 @@ pub(super) fn choose(list: &mut Vec<u32>, slot: u32, is_on: bool) -> bool {
 fn forgotten_bit(post: u32) -> (usize, u64) {
     let bit = mix(post.into()) % (64 * FORGOTTEN_WORDS as u64);
     ((bit / 64) as usize, 1 << (bit % 64))
-}
-
-/// Raises interests; `changed` hears what came in and what went for it.
-fn raise(
-    interests: &mut Vec<Interest>,
-    liked: &[u32],
-    most: usize,
-    mut changed: impl FnMut(u32, Option<u32>),
-) {
-    if liked.is_empty() {
-        return;
-    }
-    for (_, weight) in interests.iter_mut() {
-        // An interest halves in about 22 reads.
-        *weight -= *weight / 32;
-    }
-    for what in liked {
-        if let Some((_, weight)) = interests.iter_mut().find(|(known, _)| known == what) {
-            *weight += INTEREST;
-            continue;
-        }
-        if interests.len() < most {
-            if interests.len() == interests.capacity() {
-                interests.reserve_exact((interests.len() / 2).max(4).min(most - interests.len()));
-            }
-            interests.push((*what, INTEREST));
-            changed(*what, None);
-        } else if let Some(weakest) = interests.iter_mut().min_by_key(|(_, weight)| *weight) {
-            changed(*what, Some(weakest.0));
-            *weakest = (*what, INTEREST);
-        }
-    }
-}
-
-/// An interest in reads.
-pub(super) fn strength(interests: &[Interest], what: u32) -> f32 {
-    let known = interests.iter().find(|(known, _)| *known == what);
-    known.map_or(0.0, |(_, weight)| *weight as f32 / INTEREST as f32)
 }

@@ -117,7 +117,7 @@ impl Engine {
     ) -> Recommendations {
         let asker = self.reader(Some(reader), &[], 0);
         let Some(choices) = asker.choices else { return self.listed(Vec::new(), Method::Latest) };
-        let authors = choices.follows.iter().map(|author| &self.readers[*author as usize].newest);
+        let authors = choices.follows.iter().map(|author| self.readers[*author as usize].newest());
         let tags = choices.followed_tags.iter().map(|tag| &self.tag(*tag).newest);
         let mut places: Vec<Place> =
             authors.chain(tags).flat_map(|list| list.places()).copied().collect();
@@ -156,8 +156,8 @@ impl Engine {
         let now_s = now.as_millis() / 1000;
         let mut recent = [(0, 0); RECENT_MAX];
         let mut length = 0;
-        if let Some(slot) = self.reader_slots.get(&reader) {
-            for (place, read) in recent.iter_mut().zip(self.readers[*slot as usize].recent()) {
+        if let Some(slot) = self.find_reader(reader) {
+            for (place, read) in recent.iter_mut().zip(self.readers[slot as usize].recent()) {
                 *place = read;
                 length += 1;
             }
@@ -185,7 +185,7 @@ impl Engine {
 
     /// Which of the candidates in `scratch` a post is.
     pub fn candidate_of(&self, post: PostId, scratch: &Scratch) -> Option<usize> {
-        let slot = *self.post_slots.get(&post)?;
+        let slot = self.find_post(post)?;
         let index = usize::from(scratch.map.find(slot)?);
         (index < scratch.candidates.len()).then_some(index)
     }
@@ -223,10 +223,10 @@ impl Engine {
     ) {
         let now_s = u32::try_from(now.as_millis() / 1000).unwrap_or(u32::MAX);
         let mut recent = [(NONE, now_s); RECENT_MAX];
-        let known = reads.iter().filter_map(|post| self.post_slots.get(post));
+        let known = reads.iter().filter_map(|post| self.find_post(*post));
         let mut length = 0;
         for (place, slot) in recent.iter_mut().zip(known) {
-            place.0 = *slot;
+            place.0 = slot;
             length += 1;
         }
         // In a page of reads, most of what is excluded is older than the recent ones.
@@ -243,7 +243,7 @@ impl Engine {
         recent: &'a [(u32, u32)],
         now_s: u64,
     ) -> Asker<'a> {
-        let Some(slot) = reader.and_then(|reader| self.reader_slots.get(&reader)) else {
+        let Some(slot) = reader.and_then(|reader| self.find_reader(reader)) else {
             return Asker {
                 user: None,
                 reads: &[],
@@ -254,13 +254,13 @@ impl Engine {
                 now_s,
             };
         };
-        let reader = &self.readers[*slot as usize];
+        let reader = &self.readers[slot as usize];
         Asker {
-            user: Some(*slot),
+            user: Some(slot),
             reads: reader.reads(),
             recent,
-            interests: &reader.tags,
-            authors: &reader.authors,
+            interests: reader.tags.all(),
+            authors: reader.authors.all(),
             choices: reader.choices.as_deref(),
             now_s,
         }
@@ -273,7 +273,7 @@ impl Engine {
     }
 
     fn set_exclude(&self, exclude: &[PostId], scratch: &mut Scratch) {
-        let exclude = exclude.iter().filter_map(|post| self.post_slots.get(post).copied());
+        let exclude = exclude.iter().filter_map(|post| self.find_post(*post));
         scratch.exclude.clear();
         scratch.exclude.extend(exclude);
     }

@@ -12,6 +12,7 @@ use crate::actors::recommendation::engine::post::{Post, Status};
 use crate::actors::recommendation::engine::reader::Reader;
 use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
+use crate::actors::recommendation::engine::slots::Slots;
 use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::tag::{SavedTag, Tags};
 use crate::actors::recommendation::engine::top_list::TopList;
@@ -109,11 +110,9 @@ impl Engine {
         let posts: Vec<Post> = read(tables, POSTS, copy)?;
         let readers: Vec<Reader> = read(tables, READERS, copy)?;
         let tags: Vec<SavedTag> = read(tables, TAGS, copy)?;
-        let slots = |length: usize| 0..length as u32;
         let mut engine = Self::new(settings);
-        engine.post_slots = posts.iter().map(|post| post.id).zip(slots(posts.len())).collect();
-        engine.reader_slots =
-            readers.iter().map(|reader| reader.id).zip(slots(readers.len())).collect();
+        engine.post_slots = Slots::of(posts.len(), |slot| posts[slot as usize].id.0);
+        engine.reader_slots = Slots::of(readers.len(), |slot| readers[slot as usize].id.0);
         let unknown = posts.iter().filter(|post| post.status == Status::Unknown).count();
         let of_posts = posts.iter().flat_map(|post| post.tags().iter().copied());
         let of_readers = readers.iter().flat_map(Reader::held_tags);

@@ -1,7 +1,5 @@
 //! The state, and how events change it.
 
-use rustc_hash::FxHashMap;
-
 use crate::actors::recommendation::engine::event::{Event, Feedback};
 use crate::actors::recommendation::engine::gather::is_same_visit;
 use crate::actors::recommendation::engine::neighbours::{Neighbours, PAIR, SPEEDS};
@@ -10,6 +8,7 @@ use crate::actors::recommendation::engine::post::{NONE, Post, Status, TAGS_MAX, 
 use crate::actors::recommendation::engine::reader::{Reader, choose, choose_tag};
 use crate::actors::recommendation::engine::rows::Rows;
 use crate::actors::recommendation::engine::settings::{Settings, WINDOWS};
+use crate::actors::recommendation::engine::slots::Slots;
 use crate::actors::recommendation::engine::tag::{Tag, Tags};
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::recommendation::engine::weights::Weights;
@@ -40,9 +39,9 @@ enum Word {
 pub struct Engine {
     pub(super) settings: Settings,
     pub(super) posts: Rows<Post>,
-    pub(super) post_slots: FxHashMap<PostId, u32>,
+    pub(super) post_slots: Slots,
     pub(super) readers: Rows<Reader>,
-    pub(super) reader_slots: FxHashMap<UserId, u32>,
+    pub(super) reader_slots: Slots,
     pub(super) tags: Tags,
     pub(super) newest: TopList,
     pub(super) trends: [TopList; WINDOWS],
@@ -60,9 +59,9 @@ impl Engine {
         Self {
             settings,
             posts: Rows::default(),
-            post_slots: FxHashMap::default(),
+            post_slots: Slots::default(),
             readers: Rows::default(),
-            reader_slots: FxHashMap::default(),
+            reader_slots: Slots::default(),
             tags: Tags::default(),
             newest: TopList::default(),
             trends: std::array::from_fn(|_| TopList::default()),
@@ -131,7 +130,7 @@ impl Engine {
             }
             Event::PostDeleted { post } => {
                 // Of a draft that nobody ever saw nothing is known, and there will be no news of it.
-                let Some(slot) = self.post_slots.get(post).copied() else { return };
+                let Some(slot) = self.find_post(*post) else { return };
                 self.unlist(slot);
                 self.release_tags(slot);
                 let post = &mut self.posts[slot as usize];
@@ -149,9 +148,9 @@ impl Engine {
                 }
             }
             Event::ReaderErased { reader } => {
-                if let Some(slot) = self.reader_slots.get(reader) {
+                if let Some(slot) = self.find_reader(*reader) {
                     // The slot stays: posts by the reader may be kept by their owner.
-                    let reader = &mut self.readers[*slot as usize];
+                    let reader = &mut self.readers[slot as usize];
                     reader.held_tags().for_each(|tag| self.tags.release(tag));
                     reader.erase();
                 }
@@ -222,7 +221,7 @@ impl Engine {
     }
 
     fn read(&mut self, reader: UserId, post: PostId, at: Stamp, arrived_ms: u64) {
-        if !self.post_slots.contains_key(&post) && !self.may_be_unknown(reader, arrived_ms) {
+        if self.find_post(post).is_none() && !self.may_be_unknown(reader, arrived_ms) {
             return;
         }
         let (slot, who) = (self.post_slot(post), self.reader_slot(reader));
@@ -258,7 +257,7 @@ impl Engine {
     /// Whether a read may overtake its post. Not for a reader who has no token left: whoever reads
     /// drafts of their own would fill the place of everybody else's.
     fn may_be_unknown(&self, reader: UserId, arrived_ms: u64) -> bool {
-        let known = self.reader_slots.get(&reader).map(|slot| &self.readers[*slot as usize]);
+        let known = self.find_reader(reader).map(|slot| &self.readers[slot as usize]);
         self.unknown < self.settings.unknown_posts_max
             && known.is_none_or(|reader| reader.has_token(&self.settings, arrived_ms))
     }
@@ -298,7 +297,7 @@ impl Engine {
     }
 
     fn feedback(&mut self, reader: UserId, post: PostId, what: Feedback) {
-        let Some(slot) = self.post_slots.get(&post).copied() else { return };
+        let Some(slot) = self.find_post(post) else { return };
         let who = self.reader_slot(reader);
         let post = &self.posts[slot as usize];
         let reader = &mut self.readers[who as usize];
@@ -309,7 +308,7 @@ impl Engine {
     }
 
     fn deny(&mut self, post: PostId, version: u64) {
-        let Some(slot) = self.post_slots.get(&post).copied() else { return };
+        let Some(slot) = self.find_post(post) else { return };
         let known = &self.posts[slot as usize];
         if known.is_listed() && known.version == version {
             self.unlist(slot);
@@ -330,7 +329,7 @@ impl Engine {
         match is_on {
             true => Some(self.reader_slot(reader)),
             false => {
-                let slot = *self.reader_slots.get(&reader)?;
+                let slot = self.find_reader(reader)?;
                 self.readers[slot as usize].choices.is_some().then_some(slot)
             }
         }
@@ -338,19 +337,19 @@ impl Engine {
 
     /// To whom a post was shown: one of 32 bits for each reader.
     pub fn shown(&self, post: PostId) -> u32 {
-        self.post_slots.get(&post).map_or(0, |slot| self.posts[*slot as usize].shown)
+        self.find_post(post).map_or(0, |slot| self.posts[slot as usize].shown)
     }
 
     /// Adds to whom a post was shown, if it is known.
     pub fn add_shown(&mut self, post: PostId, shown: u32) {
-        if let Some(slot) = self.post_slots.get(&post) {
-            self.posts[*slot as usize].shown |= shown;
+        if let Some(slot) = self.find_post(post) {
+            self.posts[slot as usize].shown |= shown;
         }
     }
 
     /// What is known of a post: its version, and whether it is listed.
     pub fn known_post(&self, post: PostId) -> Option<(u64, bool)> {
-        let post = &self.posts[*self.post_slots.get(&post)? as usize];
+        let post = &self.posts[self.find_post(post)? as usize];
         Some((post.version, post.is_listed()))
     }
 
@@ -372,8 +371,8 @@ impl Engine {
 
     /// Whether anything is known that a reader read.
     pub fn has_history(&self, reader: UserId) -> bool {
-        let slot = self.reader_slots.get(&reader);
-        slot.is_some_and(|slot| !self.readers[*slot as usize].reads().is_empty())
+        let slot = self.find_reader(reader);
+        slot.is_some_and(|slot| !self.readers[slot as usize].reads().is_empty())
     }
 
     /// The latest read that was counted.
@@ -382,7 +381,17 @@ impl Engine {
     }
 
     fn known(&self, reader: UserId, post: PostId) -> Option<(u32, u32)> {
-        Some((*self.reader_slots.get(&reader)?, *self.post_slots.get(&post)?))
+        Some((self.find_reader(reader)?, self.find_post(post)?))
+    }
+
+    /// The slot of a post that was heard of.
+    pub(super) fn find_post(&self, post: PostId) -> Option<u32> {
+        self.post_slots.find(post.0, |slot| self.posts[slot as usize].id.0)
+    }
+
+    /// The slot of a reader or author who was heard of.
+    pub(super) fn find_reader(&self, reader: UserId) -> Option<u32> {
+        self.reader_slots.find(reader.0, |slot| self.readers[slot as usize].id.0)
     }
 
     fn reader_mut(&mut self, reader: UserId) -> &mut Reader {
@@ -391,15 +400,20 @@ impl Engine {
     }
 
     fn post_slot(&mut self, post: PostId) -> u32 {
-        *self.post_slots.entry(post).or_insert_with(|| {
+        self.find_post(post).unwrap_or_else(|| {
             self.unknown += 1;
-            self.posts.push(Post::unknown(post))
+            let slot = self.posts.push(Post::unknown(post));
+            self.post_slots.insert(post.0, slot, |slot| self.posts[slot as usize].id.0);
+            slot
         })
     }
 
     fn reader_slot(&mut self, reader: UserId) -> u32 {
-        let new = || self.readers.push(Reader::new(reader));
-        *self.reader_slots.entry(reader).or_insert_with(new)
+        self.find_reader(reader).unwrap_or_else(|| {
+            let slot = self.readers.push(Reader::new(reader));
+            self.reader_slots.insert(reader.0, slot, |slot| self.readers[slot as usize].id.0);
+            slot
+        })
     }
 
     pub(super) fn pairs_words(&self) -> impl Iterator<Item = u64> + '_ {

@@ -236,7 +236,7 @@ fn ten_posts_hold_at_most_two_of_an_author_and_one_to_explore() {
         let mut scratch = Scratch::default();
         let answer = engine.recommend(UserId(reader), at(60_000), &options, &mut scratch);
         let author = |post: PostId| {
-            let slot = engine.post_slots[&post];
+            let slot = engine.find_post(post).unwrap();
             engine.posts[slot as usize].author
         };
         for window in answer.items.windows(10) {
@@ -388,7 +388,7 @@ proptest! {
         prop_assert_eq!(one.digest(), engine(&events).digest());
         for reader in 0..6 {
             for post in list(&one, reader, 60_000, &Options::default()) {
-                let slot = one.post_slots[&PostId(post)];
+                let slot = one.find_post(PostId(post)).unwrap();
                 prop_assert!(one.posts[slot as usize].is_listed());
             }
             following(&one, UserId(reader));

@@ -19,6 +19,9 @@ pub(super) struct Place {
 pub(super) struct TopList(Vec<Place>);
 
 impl TopList {
+    /// No posts.
+    pub(super) const EMPTY: Self = Self(Vec::new());
+
     /// Sets the order of a post. Returns whether it is in the list now.
     pub(super) fn set(&mut self, post: u32, order: u64, most: usize) -> bool {
         let is_full = self.0.len() >= most;

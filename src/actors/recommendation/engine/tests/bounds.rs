@@ -24,7 +24,7 @@ fn a_flood_by_one_reader_moves_little() {
 
 /// Reads of the last post, counted.
 fn counted(engine: &Engine, post: u64) -> u32 {
-    engine.posts[engine.post_slots[&PostId(post)] as usize].readers
+    engine.posts[engine.find_post(PostId(post)).unwrap() as usize].readers
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn reads_that_do_not_count_do_not_make_others_count_again() {
     }
     let all: u32 = (0..1_000).map(|n| counted(&engine, n)).sum();
     assert_eq!(all, u32::from(burst_max));
-    let slot = engine.reader_slots[&UserId(7)];
+    let slot = engine.find_reader(UserId(7)).unwrap();
     let reads = engine.readers[slot as usize].reads();
     assert_eq!(reads.len(), reads_max);
     for post in 0..u64::from(burst_max) {

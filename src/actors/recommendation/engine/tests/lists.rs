@@ -256,7 +256,7 @@ fn an_author_who_edits_or_comes_first_has_half_of_the_newest_at_most() {
     let version = |version, nth: u64| changed(1_000 + nth, 999, version, true, 300 + nth, &[]);
     let flood: Vec<Event> = (0..300).map(|nth| version(1, nth)).collect();
     let share = |engine: &Engine| {
-        let author = engine.reader_slots[&UserId(AUTHORS + 999)];
+        let author = engine.find_reader(UserId(AUTHORS + 999)).unwrap();
         let authors = engine.newest.posts().map(|post| engine.posts[post as usize].author);
         authors.fold((0, 0), |(own, all), by| (own + u32::from(by == author), all + 1))
     };
