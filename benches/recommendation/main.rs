@@ -54,7 +54,7 @@ struct Options {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
-    // As the program does: see `quire::cli::run`.
+    // As the program does: see `quire::cli::runtime`.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     println!("{:<32} {:>12} {:>12} {:>12}", "", "mean µs", "p99 µs", "count");

@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, Stamp};
 use crate::store::codec::Record;
+pub use crate::store::count::Count;
 use crate::store::error::StoreError;
 pub use crate::store::memtable::Table;
 pub use crate::store::shard_state::Kept;

@@ -1,6 +1,7 @@
 //! What was applied since the last checkpoint, in memory, ordered as the file orders it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -34,17 +35,23 @@ const ROW_OVERHEAD_BYTES: usize = 112;
 /// The rows of one table; `None` is a deletion that hides what the file still holds.
 pub(crate) type Rows = BTreeMap<Bytes, Option<Bytes>>;
 
+/// What was added to the counts of one table; see [`crate::store::count`].
+pub(crate) type Added = BTreeMap<Bytes, i64>;
+
 /// Ordered maps, one per table, with an estimate of the memory they take.
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
     tables: Vec<Rows>,
+    /// Of the same tables, where they are tables of counts.
+    added: Vec<Added>,
     bytes: usize,
 }
 
 impl Memtable {
     /// An empty memtable for `tables` tables, those of the runtime included.
     pub(crate) fn new(tables: usize) -> Self {
-        Self { tables: (0..tables).map(|_| Rows::new()).collect(), bytes: 0 }
+        let (tables, added) = (0..tables).map(|_| (Rows::new(), Added::new())).unzip();
+        Self { tables, added, bytes: 0 }
     }
 
     /// An empty one for the same tables.
@@ -71,6 +78,27 @@ impl Memtable {
             }
             None => self.bytes += key_bytes + added + ROW_OVERHEAD_BYTES,
         }
+    }
+
+    /// Adds to a count.
+    pub(crate) fn add(&mut self, table: Table, key: Bytes, more: i64) {
+        self.add_at(table.slot(self.tables.len()), key, more);
+    }
+
+    fn add_at(&mut self, slot: usize, key: Bytes, more: i64) {
+        let key_bytes = key.len();
+        match self.added[slot].entry(key) {
+            Entry::Occupied(mut added) => *added.get_mut() += more,
+            Entry::Vacant(place) => {
+                place.insert(more);
+                self.bytes += key_bytes + ROW_OVERHEAD_BYTES;
+            }
+        }
+    }
+
+    /// What was added to a count.
+    pub(crate) fn added(&self, table: Table, key: &[u8]) -> i64 {
+        self.added[table.slot(self.tables.len())].get(key).copied().unwrap_or(0)
     }
 
     /// Forgets a row of which nothing older is known anywhere: no deletion needs to hide it.
@@ -104,6 +132,9 @@ impl Memtable {
             for (key, value) in std::mem::take(&mut staged.tables[slot]) {
                 self.put_at(slot, key, value);
             }
+            for (key, more) in std::mem::take(&mut staged.added[slot]) {
+                self.add_at(slot, key, more);
+            }
         }
         staged.bytes = 0;
     }
@@ -112,12 +143,13 @@ impl Memtable {
     pub(crate) fn clear(&mut self) {
         if self.bytes > 0 {
             self.tables.iter_mut().for_each(Rows::clear);
+            self.added.iter_mut().for_each(Added::clear);
             self.bytes = 0;
         }
     }
 
-    /// All tables, those of the runtime last.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &Rows> {
-        self.tables.iter()
+    /// All tables, those of the runtime last: their rows, and what was added to their counts.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&Rows, &Added)> {
+        self.tables.iter().zip(&self.added)
     }
 }

@@ -1,6 +1,7 @@
 //! Mechanism: bytes, files, durability. No word of the product appears here.
 pub mod checkpointer;
 pub mod codec;
+pub(crate) mod count;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fault;

@@ -12,7 +12,7 @@
 //! F4 what is sealed of a memory-kept service holds its whole state.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
 use redb::StorageBackend;
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{LogIndex, Stamp};
 use crate::seams::tasks;
 use crate::store::codec::{self, Record};
+use crate::store::count::{self, Count};
 use crate::store::error::StoreError;
 use crate::store::file::{self, Storage, unreadable};
 use crate::store::memtable::RUNTIME_TABLES;
@@ -244,22 +245,31 @@ impl ShardStore {
         let db = reopen()?;
         // Another file in its place would hide what the log no longer holds.
         let found = LogIndex(read_meta(&self.path, &db)?.index);
-        let sealed = state.sealed.as_ref().map(|sealed| sealed.progress.applied.index);
-        if found != state.durable.index && Some(found) != sealed {
+        let is_there = |sealed: &mut Arc<Sealed>| sealed.progress.applied.index == found;
+        let written = state.sealed.take_if(is_there);
+        if found != state.durable.index && written.is_none() {
             let detail = format!("it ends at entry {}, another file than before", found.0);
             return Err(StoreError::Damaged { path: self.path.clone(), detail });
         }
         state.view = Some(open_view(&db, &self.tables)?);
+        if let Some(written) = written {
+            // It was committed, and what came then failed: over this view it would count twice (C2).
+            state.durable = written.progress.applied.clone();
+        }
         *slot = Some(db);
         Ok(())
     }
 
     fn write(&self, db: &Database, sealed: &Sealed) -> Result<(), StoreError> {
+        if LogIndex(read_meta(&self.path, db)?.index) == sealed.progress.applied.index {
+            // It was committed, and what came then failed. To add counts twice would be wrong (C2).
+            return Ok(());
+        }
         let mut transaction = db.begin_write().map_err(io_error)?;
         transaction.set_durability(Durability::Immediate).map_err(io_error)?;
         transaction.set_quick_repair(true);
-        for (name, rows) in self.tables.iter().zip(sealed.rows.tables()) {
-            if rows.is_empty() {
+        for (name, (rows, added)) in self.tables.iter().zip(sealed.rows.tables()) {
+            if rows.is_empty() && added.is_empty() {
                 continue;
             }
             let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
@@ -268,6 +278,18 @@ impl ShardStore {
                 match value {
                     Some(value) => file.insert(&key[..], &value[..]).map_err(io_error)?,
                     None => file.remove(&key[..]).map_err(io_error)?,
+                };
+            }
+            for (key, more) in added {
+                let row = file.get(&key[..]).map_err(io_error)?;
+                let before = count::of_row(row.as_ref().map(|row| row.value()))?;
+                drop(row);
+                match count::added_up(before, *more) {
+                    0 => file.remove(&key[..]).map_err(io_error)?,
+                    after => {
+                        let row = codec::encode(&Count(after));
+                        file.insert(&key[..], &row[..]).map_err(io_error)?
+                    }
                 };
             }
         }

@@ -6,6 +6,8 @@ use crate::store::memtable::Table;
 
 const TABLES: &[&str] = &["a", "b"];
 const A: Table = Table(0);
+/// Of counts.
+const B: Table = Table(1);
 
 fn write(store: &ShardStore, index: u64, rows: &[(&[u8], Option<&[u8]>)]) {
     let mut state = store.lock();
@@ -45,6 +47,62 @@ fn all_layers_are_one_ordered_table() {
     assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(3));
     assert_eq!(store.checkpoint().unwrap(), None);
     assert_eq!(all(&store), expected);
+}
+
+/// Adds to the count of `key`, as entry `index`.
+fn add(store: &ShardStore, index: u64, key: &[u8], more: i64) {
+    let mut state = store.lock();
+    state.change(|tables| tables.add(B, key, more));
+    state.progress.applied.index = LogIndex(index);
+}
+
+fn count(store: &ShardStore, key: &[u8]) -> u64 {
+    store.lock().read().count(B, key).unwrap()
+}
+
+#[test]
+fn a_count_is_the_sum_of_all_layers_and_added_to_the_file_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let open = || ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
+    let store = open();
+    let index = |store: &ShardStore| store.checkpoint().unwrap().unwrap().index;
+    add(&store, 1, b"a", 3);
+    assert_eq!((count(&store, b"a"), count(&store, b"b")), (3, 0));
+    assert_eq!(index(&store), LogIndex(1));
+    add(&store, 2, b"a", 1);
+    add(&store, 3, b"a", -2);
+    let sealed = store.lock().seal().unwrap();
+    add(&store, 4, b"a", 5);
+    assert_eq!(count(&store, b"a"), 7);
+    // What a command stages it sees itself, and nobody else if it is refused.
+    let mut state = store.lock();
+    let mut staged = state.take_staged();
+    let mut tables = state.tables(&mut staged);
+    tables.add(B, b"a", 10);
+    assert_eq!(tables.view().count(B, b"a").unwrap(), 17);
+    state.put_staged(staged, false);
+    drop(state);
+    assert_eq!(count(&store, b"a"), 7);
+    // Written, but the checkpoint failed then: it is neither read twice nor written again.
+    store.write(store.db.lock().unwrap().as_ref().unwrap(), &sealed).unwrap();
+    store.write(store.db.lock().unwrap().as_ref().unwrap(), &sealed).unwrap();
+    assert_eq!(count(&store, b"a"), 7, "the view is older");
+    store.open_again(&mut store.db.lock().unwrap()).unwrap();
+    assert_eq!((count(&store, b"a"), store.durable().index), (7, LogIndex(3)));
+    assert_eq!(index(&store), LogIndex(4));
+    assert_eq!(count(&store, b"a"), 7);
+    // The same without opening it again.
+    add(&store, 5, b"a", -1);
+    let sealed = store.lock().seal().unwrap();
+    store.write(store.db.lock().unwrap().as_ref().unwrap(), &sealed).unwrap();
+    assert_eq!(index(&store), LogIndex(5));
+    add(&store, 6, b"a", -6);
+    assert_eq!(index(&store), LogIndex(6));
+    store.close();
+    let store = open();
+    assert_eq!(count(&store, b"a"), 0);
+    assert_eq!(store.lock().read().get(B, b"a").unwrap(), None, "no row says 0");
 }
 
 #[test]

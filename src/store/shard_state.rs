@@ -15,7 +15,7 @@ use crate::store::tables::{FileView, ReadTables, Tables};
 pub(super) const DEAD_LETTERS_MAX: usize = 1_000;
 /// What a command of a memory-kept service counts as unwritten beside its bytes: replaying it takes
 /// time, however small it is, and this bounds how much is replayed.
-const REPLAYED_COMMAND_BYTES: usize = 256;
+const REPLAYED_COMMAND_BYTES: usize = 64;
 
 /// Where a service keeps its state between checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

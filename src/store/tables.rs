@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use redb::ReadOnlyTable;
 
+use crate::store::count;
 use crate::store::error::StoreError;
 use crate::store::memtable::{Memtable, Table};
 use crate::store::shard_file::io_error;
@@ -73,6 +74,19 @@ impl<'a> ReadTables<'a> {
         let file = self.file()?;
         let found = file.table(table).get(key).map_err(|error| file.failed(error))?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    /// A count of a table of counts (C1).
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the row is no count.
+    pub fn count(&self, table: Table, key: &[u8]) -> Result<u64, StoreError> {
+        let layers = [self.staged, Some(self.active), self.sealed].into_iter().flatten();
+        let added = layers.map(|layer| layer.added(table, key)).sum();
+        let file = self.file()?;
+        let found = file.table(table).get(key).map_err(|error| file.failed(error))?;
+        let before = count::of_row(found.as_ref().map(|row| row.value()))?;
+        Ok(count::added_up(before, added))
     }
 
     /// Rows whose key starts with `prefix`, in key order, from `start` on (`start` is a full key,
@@ -168,6 +182,11 @@ impl Tables<'_> {
     pub fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl Into<Bytes>) {
         let key = Bytes::copy_from_slice(key.as_ref());
         self.staged.put(table, key, Some(value.into()));
+    }
+
+    /// Stages that a count of a table of counts is so much more, or less (C1).
+    pub fn add(&mut self, table: Table, key: impl AsRef<[u8]>, more: i64) {
+        self.staged.add(table, Bytes::copy_from_slice(key.as_ref()), more);
     }
 
     /// Stages a deletion; deleting what is not there changes nothing.

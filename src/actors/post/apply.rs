@@ -9,9 +9,9 @@ use crate::actors::post::event::Event;
 use crate::actors::post::lists::Standing;
 use crate::actors::post::message::{Command, Error, ImportKey, Reader, Reply, Visibility};
 use crate::actors::post::tables::{
-    self, CommentNumberRow, CommentRow, CountRow, FavoriteRow, ImportRow, SummaryRow, TombstoneRow,
+    self, CommentNumberRow, CommentRow, FavoriteRow, ImportRow, SummaryRow, TombstoneRow,
 };
-use crate::actors::state_machine::refuse;
+use crate::actors::state_machine::{Count, refuse};
 use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::codec;
 
@@ -249,7 +249,7 @@ impl Change<'_, '_> {
         match count {
             0 => self.tables.delete(tables::FAVORITE_COUNTS, count_key),
             _ => {
-                let row = codec::encode(&CountRow(count));
+                let row = codec::encode(&Count(count));
                 self.tables.put(tables::FAVORITE_COUNTS, count_key, row);
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::actors::post::change::Change;
 use crate::actors::post::message::{Filter, SortKey};
-use crate::actors::post::tables::{self, CountRow, ListRow, SummaryRow, TagRow, TagsVersionRow};
+use crate::actors::post::tables::{self, ListRow, SummaryRow, TagRow, TagsVersionRow};
 use crate::actors::post::visibility;
 use crate::actors::state_machine::ReadTables;
 use crate::ids::{PostId, Stamp, UserId};
@@ -115,7 +115,7 @@ impl ListId {
             let row: Option<TagRow> = tables::read(tables, tables::TAGS, lower.as_bytes())?;
             return Ok(row.map_or(0, |row| row.posts));
         }
-        tables::read_count(tables, tables::COUNTS, &self.prefix())
+        tables.count(tables::COUNTS, &self.prefix())
     }
 }
 
@@ -285,22 +285,17 @@ impl Change<'_, '_> {
         up: bool,
     ) -> Result<(), StoreError> {
         if let Some(share) = share_of(list, author) {
-            self.recount_row(&share, up)?;
+            self.recount_row(&share, up);
         }
         if let (Shelf::Tag(lower), Scope::Public) = (&list.shelf, list.scope) {
             return self.recount_tag(lower, shown, up);
         }
-        self.recount_row(list, up)
+        self.recount_row(list, up);
+        Ok(())
     }
 
-    fn recount_row(&mut self, list: &ListId, up: bool) -> Result<(), StoreError> {
-        let key = list.prefix();
-        let before = tables::read_count(&self.tables.view(), tables::COUNTS, &key)?;
-        match step(before, up)? {
-            0 => self.tables.delete(tables::COUNTS, key),
-            after => self.tables.put(tables::COUNTS, key, codec::encode(&CountRow(after))),
-        }
-        Ok(())
+    fn recount_row(&mut self, list: &ListId, up: bool) {
+        self.tables.add(tables::COUNTS, list.prefix(), if up { 1 } else { -1 });
     }
 
     fn recount_tag(&mut self, lower: &str, shown: &str, up: bool) -> Result<(), StoreError> {

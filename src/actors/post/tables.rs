@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::post::message::{Comment, ImportKey, Summary, Visibility};
-use crate::actors::state_machine::{ReadTables, Table};
+use crate::actors::state_machine::{Count, ReadTables, Table};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::{self, CodecError, Record};
 use crate::store::error::StoreError;
@@ -36,7 +36,7 @@ pub(super) const SUMMARIES: Table = Table(0);
 pub(super) const BODIES: Table = Table(1);
 /// Post, user → [`FavoriteRow`].
 pub(super) const FAVORITES: Table = Table(2);
-/// Post → [`CountRow`]; absent is none. Apart from the summary: a favorite does not rewrite it.
+/// Post → [`Count`]; absent is none. Apart from the summary: a favorite does not rewrite it.
 pub(super) const FAVORITE_COUNTS: Table = Table(3);
 /// Post, number → [`CommentRow`].
 pub(super) const COMMENTS: Table = Table(4);
@@ -44,7 +44,7 @@ pub(super) const COMMENTS: Table = Table(4);
 pub(super) const COMMENT_NUMBERS: Table = Table(5);
 /// List, place in it → [`ListRow`]; see `lists.rs`.
 pub(super) const LISTS: Table = Table(6);
-/// List → [`CountRow`]; absent is none. Totals of public tags are in [`TAGS`] instead.
+/// List → [`Count`], a table of counts. Totals of public tags are in [`TAGS`] instead.
 pub(super) const COUNTS: Table = Table(7);
 /// Lower-case tag → [`TagRow`], for tags with public posts.
 pub(super) const TAGS: Table = Table(8);
@@ -138,14 +138,6 @@ pub(super) struct FavoriteRow {
 
 impl Record for FavoriteRow {
     const KIND: u8 = 38;
-}
-
-/// How many; never 0, for such a row is deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CountRow(pub(super) u64);
-
-impl Record for CountRow {
-    const KIND: u8 = 39;
 }
 
 /// A post's place in a list.
@@ -268,7 +260,7 @@ pub(super) fn read_count(
     table: Table,
     key: &[u8],
 ) -> Result<u64, StoreError> {
-    Ok(read::<CountRow>(tables, table, key)?.map_or(0, |row| row.0))
+    Ok(read::<Count>(tables, table, key)?.map_or(0, |row| row.0))
 }
 
 /// Key of what there is one of per post.

@@ -10,6 +10,7 @@ use crate::actors::post::event::Event;
 use crate::actors::post::lists::{ListId, Scope, Shelf, sort_key_of};
 use crate::actors::post::message::{Command, Error, ImportKey, Reply, SortKey, Visibility};
 use crate::actors::post::tables::*;
+use crate::actors::state_machine::Count;
 use crate::ids::{Bucket, PostId, Stamp};
 use crate::store::codec::{Record, decode, encode};
 
@@ -40,7 +41,7 @@ fn golden_bytes_of_rows() {
     assert_eq!(body, [37, 1, 195, 169][..]);
     assert_eq!(decode_body(&body).unwrap(), "é".as_bytes());
     golden(&FavoriteRow { at: Stamp(5) }, &[38, 1, 5]);
-    golden(&CountRow(300), &[39, 1, 251, 44, 1]);
+    golden(&Count(300), &[39, 1, 251, 44, 1]);
     golden(&ListRow { author: BOB }, &[40, 1, 2]);
     let (created_at, updated_at) = (Stamp(5), Stamp(6));
     let row = CommentRow { author: BOB, body: "C".into(), created_at, updated_at };
@@ -114,7 +115,7 @@ proptest! {
     fn arbitrary_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
         decodes_or_refuses::<SummaryRow>(&bytes);
         decodes_or_refuses::<FavoriteRow>(&bytes);
-        decodes_or_refuses::<CountRow>(&bytes);
+        decodes_or_refuses::<Count>(&bytes);
         decodes_or_refuses::<ListRow>(&bytes);
         decodes_or_refuses::<CommentRow>(&bytes);
         decodes_or_refuses::<CommentNumberRow>(&bytes);

@@ -337,6 +337,8 @@ fn live_through(actions: &[Action], limits: Limits) {
     }
     world.model.posts.clear();
     check(&mut world.shard, &world.model);
+    // Counts that have come to 0 go with the checkpoint.
+    world.shard.tables.checkpoint();
     world.shard.tables.read(|tables| {
         use crate::actors::post::tables::{NAMES, TAGS_VERSION, TOMBSTONES};
         for number in 0..NAMES.len() as u8 {
