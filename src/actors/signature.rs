@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Signature(pub [u64; 2]);
 
 /// Characters of a word that tell it apart: what follows is mostly inflection.
-const STEM_CHARS: usize = 7;
+const STEM_CHARS: u64 = 7;
 /// Shorter words are mostly grammar.
-const WORD_CHARS_MIN: usize = 4;
+const WORD_CHARS_MIN: u64 = 4;
 /// Words of a text that are looked at; a bound on the time for a long text.
 const WORDS_MAX: usize = 400;
 
@@ -21,8 +21,14 @@ impl Signature {
         let mut votes = Votes::default();
         let mut words = 0;
         for (part, weight) in [(title, 3), (text, 1)] {
-            for word in part.split(|c: char| !c.is_alphanumeric()) {
-                let chars = word.chars().count();
+            let mut word = Word::default();
+            // Something that is no word ends the last one.
+            for c in part.chars().chain([' ']) {
+                if is_of_word(c) {
+                    word.add(c);
+                    continue;
+                }
+                let Word { hash, chars } = std::mem::take(&mut word);
                 if chars < WORD_CHARS_MIN {
                     continue;
                 }
@@ -31,7 +37,7 @@ impl Signature {
                     break;
                 }
                 // Long words are rare in every language that has them.
-                votes.add(hash_of(word), weight * chars.min(12) as u64);
+                votes.add([mix(hash), mix(!hash)], weight * chars.min(12));
             }
         }
         votes.majority()
@@ -117,19 +123,39 @@ impl Votes {
     }
 }
 
-fn hash_of(word: &str) -> [u64; 2] {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |c: char| {
-        hash = (hash ^ u64::from(u32::from(c))).wrapping_mul(0x0000_0100_0000_01b3);
-    };
-    for c in word.chars().take(STEM_CHARS) {
+/// A word as far as it was read.
+struct Word {
+    /// Of its first characters, in lower case (FNV-1a; Fowler, Noll, Vo).
+    hash: u64,
+    chars: u64,
+}
+
+impl Default for Word {
+    fn default() -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, chars: 0 }
+    }
+}
+
+impl Word {
+    fn add(&mut self, c: char) {
+        self.chars += 1;
+        if self.chars > STEM_CHARS {
+            return;
+        }
+        let mut add = |c: char| {
+            self.hash = (self.hash ^ u64::from(u32::from(c))).wrapping_mul(0x0000_0100_0000_01b3);
+        };
         // Many times as fast as the other way, which is right for all.
         match c.is_ascii() {
             true => add(c.to_ascii_lowercase()),
             false => c.to_lowercase().for_each(&mut add),
         }
     }
-    [mix(hash), mix(!hash)]
+}
+
+fn is_of_word(c: char) -> bool {
+    // The first half is faster, the second right for all.
+    if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() }
 }
 
 /// A good mixing of bits (the finish of SplitMix64; Steele et al., OOPSLA 2014).

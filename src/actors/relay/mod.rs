@@ -74,7 +74,7 @@ pub(crate) const INGEST_BYTES_MAX: usize = 256 * 1024;
 /// Pause after a delivery that left nothing to deliver. An event after a quiet time is delivered at once;
 /// of many, some gather, for each delivery is an entry in the log of the subscriber and a sync, which
 /// those who write wait for as well.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 /// Events that concern a subscriber in nothing are passed over so many at a time without its log
 /// hearing of it.
 const PASSED_OVER_MAX: u64 = 4096;
