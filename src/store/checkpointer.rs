@@ -15,6 +15,8 @@ use crate::store::shard_file::{AppliedState, ShardStore};
 
 /// How many times the size that asks for a checkpoint may gather while it is written.
 const OVERFULL: usize = 4;
+/// How many times it may gather before a checkpoint no longer lets others go first.
+const URGENT: usize = 3;
 /// Pause after a checkpoint that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -150,7 +152,9 @@ impl Checkpoints {
                 // The shard wants a checkpoint itself once it has written its state.
                 entry.asked.notify_one();
             } else {
-                outcome = outcome.and(write(entry).or_else(pass));
+                let gathered = entry.unwritten.load(Ordering::Relaxed);
+                let is_urgent = gathered / URGENT > self.options.bytes;
+                outcome = outcome.and(write(entry, is_urgent).or_else(pass));
             }
         }
         outcome
@@ -166,8 +170,8 @@ impl Checkpoints {
         for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             // What was sealed before, of a checkpoint that failed say, hides what came since.
             let earlier = entry.store.lock().is_sealed();
-            let written = if earlier { write(entry) } else { Ok(()) };
-            outcome = outcome.and(written.and_then(|()| write(entry)));
+            let written = if earlier { write(entry, true) } else { Ok(()) };
+            outcome = outcome.and(written.and_then(|()| write(entry, true)));
         }
         outcome
     }
@@ -188,12 +192,21 @@ fn pass(error: StoreError) -> Result<(), StoreError> {
     if error.is_lasting() { Err(error) } else { Ok(()) }
 }
 
-fn write(entry: &mut Entry) -> Result<(), StoreError> {
+/// Writes a shard. Where few cores have much to do, a checkpoint would take every other moment from those
+/// who answer requests, so it gives way to them; but not when it falls behind, for then writers wait for
+/// it (ADR 0004).
+fn write(entry: &mut Entry, is_urgent: bool) -> Result<(), StoreError> {
     let (began, started) = (time::now(), time::mark());
     entry.retry = None;
     entry.wanted.store(false, Ordering::Relaxed);
     // redb panics over some kinds of damage.
-    let written = tasks::apart(std::iter::once(|| entry.store.checkpoint())).remove(0);
+    let work = || {
+        if !is_urgent {
+            tasks::give_way();
+        }
+        entry.store.checkpoint()
+    };
+    let written = tasks::apart(std::iter::once(work)).remove(0);
     match written.unwrap_or_else(|_panic| Err(unreadable(entry.store.path()))) {
         Ok(None) => {
             entry.written = began;
