@@ -193,8 +193,8 @@ fn pass(error: StoreError) -> Result<(), StoreError> {
 }
 
 /// Writes a shard. Where few cores have much to do, a checkpoint would take every other moment from those
-/// who answer requests, so it gives way to them; but not when it falls behind, for then writers wait for
-/// it (ADR 0004).
+/// who answer requests, so it gives way to them; but not when checkpoints have fallen behind, for then
+/// writers are about to wait for them (ADR 0004).
 fn write(entry: &mut Entry, is_urgent: bool) -> Result<(), StoreError> {
     let (began, started) = (time::now(), time::mark());
     entry.retry = None;

@@ -12,7 +12,7 @@
 //! F4 what is sealed of a memory-kept service holds its whole state.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
 use redb::StorageBackend;
@@ -221,6 +221,7 @@ impl ShardStore {
         let mut state = self.lock();
         state.view = Some(view);
         state.sealed = None;
+        state.view_has_sealed = false;
         state.durable = sealed.progress.applied.clone();
         Ok(Some(state.durable.clone()))
     }
@@ -245,26 +246,21 @@ impl ShardStore {
         let db = reopen()?;
         // Another file in its place would hide what the log no longer holds.
         let found = LogIndex(read_meta(&self.path, &db)?.index);
-        let is_there = |sealed: &mut Arc<Sealed>| sealed.progress.applied.index == found;
-        let written = state.sealed.take_if(is_there);
-        if found != state.durable.index && written.is_none() {
+        let sealed = state.sealed.as_ref().map(|sealed| sealed.progress.applied.index);
+        if found != state.durable.index && Some(found) != sealed {
             let detail = format!("it ends at entry {}, another file than before", found.0);
             return Err(StoreError::Damaged { path: self.path.clone(), detail });
         }
         state.view = Some(open_view(&db, &self.tables)?);
-        if let Some(written) = written {
-            // It was committed, and what came then failed: over this view it would count twice (C2).
-            state.durable = written.progress.applied.clone();
-        }
+        // It was committed, and what came then failed: over this view it would count twice (C2).
+        state.view_has_sealed = Some(found) == sealed;
         *slot = Some(db);
         Ok(())
     }
 
     fn write(&self, db: &Database, sealed: &Sealed) -> Result<(), StoreError> {
-        if LogIndex(read_meta(&self.path, db)?.index) == sealed.progress.applied.index {
-            // It was committed, and what came then failed. To add counts twice would be wrong (C2).
-            return Ok(());
-        }
+        // Then it was committed, and what came then failed: rows may be written twice, counts may not (C2).
+        let is_there = LogIndex(read_meta(&self.path, db)?.index) == sealed.progress.applied.index;
         let mut transaction = db.begin_write().map_err(io_error)?;
         transaction.set_durability(Durability::Immediate).map_err(io_error)?;
         transaction.set_quick_repair(true);
@@ -280,7 +276,7 @@ impl ShardStore {
                     None => file.remove(&key[..]).map_err(io_error)?,
                 };
             }
-            for (key, more) in added {
+            for (key, more) in added.iter().filter(|_| !is_there) {
                 let row = file.get(&key[..]).map_err(io_error)?;
                 let before = count::of_row(row.as_ref().map(|row| row.value()))?;
                 drop(row);

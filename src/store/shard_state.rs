@@ -55,6 +55,8 @@ pub(crate) struct ShardState {
     pub(super) sealed: Option<Arc<Sealed>>,
     /// `None` while the file could not be reopened after an error.
     pub(super) view: Option<FileView>,
+    /// What is sealed is in the file already, and in `view`.
+    pub(super) view_has_sealed: bool,
     spare: Memtable,
     dead_letters: VecDeque<(Bytes, Bytes)>,
     pub(crate) progress: Progress,
@@ -97,6 +99,7 @@ impl ShardState {
             active: Memtable::new(tables),
             sealed: None,
             view: Some(view),
+            view_has_sealed: false,
             spare: Memtable::new(tables),
             dead_letters: VecDeque::new(),
             durable: progress.applied.clone(),
@@ -211,7 +214,7 @@ impl ShardState {
         ReadTables {
             staged: None,
             active: &self.active,
-            sealed: self.sealed.as_ref().map(|sealed| &sealed.rows),
+            sealed: self.sealed.as_ref().filter(|_| !self.view_has_sealed).map(|it| &it.rows),
             file: self.view.as_ref(),
         }
     }

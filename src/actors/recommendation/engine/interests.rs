@@ -6,8 +6,8 @@ use crate::actors::recommendation::engine::history::grow;
 const READ: u16 = 1 << 10;
 
 /// A tag or an author, and how much a reader likes it. A weight loses a 32nd with each read before one
-/// is added, so it stays below 33 of them: 2 bytes are enough, and there are 36 in each of a million
-/// readers.
+/// is added, so it stays below 33 of them; where a post names a tag twice, it ends at 64. 2 bytes are
+/// enough, and there are 36 of these in each of a million readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, packed(2))]
 pub(super) struct Interest {

@@ -165,7 +165,7 @@ impl Reader {
     pub(super) fn erase(&mut self) {
         let newest = self.rare.take().map(|rare| rare.newest);
         *self = Self::new(self.id);
-        if let Some(newest) = newest {
+        if let Some(newest) = newest.filter(|newest| !newest.places().is_empty()) {
             *self.newest_mut() = newest;
         }
     }
