@@ -63,7 +63,7 @@ const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 /// before. A batch costs as much as a dozen commands; without the pause nearly every write among
 /// many reads is a batch of its own, and half of the processor's time goes into batches. Writers
 /// whom few readers accompany do not wait, alone or with many others (ADR 0016).
-pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(20);
 /// Writes are rare while at least so many queries come with each.
 pub(crate) const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.

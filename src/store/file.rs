@@ -63,6 +63,15 @@ impl Storage {
         self.open_existing(path, cache_bytes)
     }
 
+    /// Length of the file in bytes; 0 where there is none, or a disk in memory.
+    pub(crate) fn length(&self, path: &Path) -> u64 {
+        match &self.0 {
+            Place::Files => std::fs::metadata(path).map_or(0, |found| found.len()),
+            #[cfg(test)]
+            Place::Memory(_) => 0,
+        }
+    }
+
     /// Opens a file that must be there.
     ///
     /// # Errors
