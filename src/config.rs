@@ -74,8 +74,8 @@ pub struct Config {
     pub checkpoint_bytes: usize,
     /// Age of unwritten state, in seconds, at which a checkpoint is written.
     pub checkpoint_age_s: u64,
-    /// Page cache of each shard file, in bytes. Of a large file it is more: a sixty-fourth of what the file
-    /// was when it was opened, up to 512 MiB.
+    /// Page cache of each shard file, in bytes. Of a large file it is more: a 128th of what the file was
+    /// when it was opened, up to 512 MiB.
     pub cache_bytes: usize,
     /// How long a token is valid, in days.
     pub token_days: u32,

@@ -6,10 +6,12 @@
 //! for trimming.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommandId, Stamp};
@@ -21,16 +23,18 @@ const EPOCH_OUTCOMES_MAX: usize = 8192;
 /// And their bytes, of which there are mostly three each: an epoch is one row.
 const EPOCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// The outcomes of some time.
+/// The outcomes of some time, one after the other: a hundred thousand commands may come before the
+/// first may be forgotten, and an allocation for each would take three times the room.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Epoch {
     /// Its key in the file: the time of the first command. Ascending.
     key: u64,
     /// The latest deadline in this epoch.
     last_deadline: Stamp,
-    /// Of the encoded outcomes.
-    bytes: usize,
-    outcomes: FxHashMap<CommandId, (Stamp, Bytes)>,
+    /// Where in `log` each command id stands.
+    places: HashTable<u32>,
+    /// Of each command its id, its deadline, how long its encoded outcome is, and that.
+    log: Vec<u8>,
 }
 
 /// An epoch in the file: id, deadline, encoded outcome.
@@ -41,6 +45,31 @@ impl Record for EpochRow {
     const KIND: u8 = 242;
 }
 
+/// One command of an epoch's log.
+struct Logged<'a> {
+    id: CommandId,
+    deadline: Stamp,
+    outcome: &'a [u8],
+    /// What comes after it.
+    rest: &'a [u8],
+}
+
+impl<'a> Logged<'a> {
+    /// The first one; nothing at the end of the log.
+    fn first(log: &'a [u8]) -> Option<Self> {
+        let (id, rest) = log.split_first_chunk()?;
+        let (deadline, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (outcome, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let deadline = Stamp(u64::from_le_bytes(*deadline));
+        Some(Self { id: CommandId(*id), deadline, outcome, rest })
+    }
+}
+
+fn hash_of(id: CommandId) -> u64 {
+    FxBuildHasher.hash_one(id)
+}
+
 impl Epoch {
     /// Its key in the file.
     pub(super) fn key(&self) -> u64 {
@@ -49,9 +78,36 @@ impl Epoch {
 
     /// Its row in the file.
     pub(super) fn row(&self) -> Vec<u8> {
-        let outcomes = self.outcomes.iter();
-        let outcomes = outcomes.map(|(id, (deadline, outcome))| (*id, *deadline, outcome.clone()));
-        codec::encode(&EpochRow(outcomes.collect()))
+        let mut outcomes = Vec::with_capacity(self.places.len());
+        let mut rest = &self.log[..];
+        while let Some(logged) = Logged::first(rest) {
+            let outcome = Bytes::copy_from_slice(logged.outcome);
+            outcomes.push((logged.id, logged.deadline, outcome));
+            rest = logged.rest;
+        }
+        codec::encode(&EpochRow(outcomes))
+    }
+
+    fn get(&self, id: CommandId) -> Option<&[u8]> {
+        let logged = |place: &u32| Logged::first(&self.log[*place as usize..]);
+        let is_it = |place: &u32| logged(place).is_some_and(|logged| logged.id == id);
+        logged(self.places.find(hash_of(id), is_it)?).map(|logged| logged.outcome)
+    }
+
+    /// Adds a command that it does not have.
+    fn insert(&mut self, id: CommandId, deadline: Stamp, outcome: &[u8]) {
+        self.last_deadline = self.last_deadline.max(deadline);
+        let place = self.log.len() as u32;
+        self.log.extend_from_slice(&id.0);
+        self.log.extend_from_slice(&deadline.0.to_le_bytes());
+        self.log.extend_from_slice(&(outcome.len() as u32).to_le_bytes());
+        self.log.extend_from_slice(outcome);
+        let log = &self.log;
+        let hash = |place: &u32| {
+            let logged = Logged::first(&log[*place as usize..]);
+            hash_of(logged.expect("every place is the start of a command").id)
+        };
+        self.places.insert_unique(hash_of(id), place, hash);
     }
 }
 
@@ -63,36 +119,34 @@ pub(crate) struct Remembered {
 }
 
 impl Remembered {
-    /// The outcome of a command that was applied before.
-    pub(crate) fn get(&self, id: &CommandId) -> Option<&Bytes> {
+    /// The encoded outcome of a command that was applied before.
+    pub(crate) fn get(&self, id: &CommandId) -> Option<&[u8]> {
         let frozen = self.frozen.iter().rev().map(|epoch| &**epoch);
-        std::iter::once(&self.current)
-            .chain(frozen)
-            .find_map(|epoch| epoch.outcomes.get(id))
-            .map(|(_, outcome)| outcome)
+        std::iter::once(&self.current).chain(frozen).find_map(|epoch| epoch.get(*id))
     }
 
-    /// Remembers an outcome until `deadline`; forgets what lies wholly before `now`.
-    pub(crate) fn insert(&mut self, now: Stamp, id: CommandId, deadline: Stamp, outcome: Bytes) {
+    /// Remembers the outcome of a command that is not known until `deadline`; forgets what lies wholly
+    /// before `now`.
+    pub(crate) fn insert(&mut self, now: Stamp, id: CommandId, deadline: Stamp, outcome: &[u8]) {
         while self.frozen.front().is_some_and(|epoch| epoch.last_deadline < now) {
             self.frozen.pop_front();
         }
-        let is_full = self.current.outcomes.len() >= EPOCH_OUTCOMES_MAX
-            || self.current.bytes + outcome.len() > EPOCH_BYTES_MAX;
+        let is_full = self.current.places.len() >= EPOCH_OUTCOMES_MAX
+            || self.current.log.len() + outcome.len() > EPOCH_BYTES_MAX;
         if is_full {
             self.freeze();
         }
-        if self.current.outcomes.is_empty() {
+        if self.current.places.is_empty() {
             self.current.key = now.0.max(self.next_key());
         }
-        self.current.last_deadline = self.current.last_deadline.max(deadline);
-        self.current.bytes += outcome.len();
-        self.current.outcomes.insert(id, (deadline, outcome));
+        self.current.insert(id, deadline, outcome);
     }
 
     fn freeze(&mut self) {
-        if !self.current.outcomes.is_empty() {
-            self.frozen.push_back(Arc::new(std::mem::take(&mut self.current)));
+        if !self.current.places.is_empty() {
+            let mut epoch = std::mem::take(&mut self.current);
+            epoch.log.shrink_to_fit();
+            self.frozen.push_back(Arc::new(epoch));
         }
     }
 
@@ -121,10 +175,9 @@ impl Remembered {
         let EpochRow(outcomes) = codec::decode(row)?;
         let mut epoch = Epoch { key, ..Epoch::default() };
         for (id, deadline, outcome) in outcomes {
-            epoch.last_deadline = epoch.last_deadline.max(deadline);
-            epoch.bytes += outcome.len();
-            epoch.outcomes.insert(id, (deadline, outcome));
+            epoch.insert(id, deadline, &outcome);
         }
+        epoch.log.shrink_to_fit();
         self.frozen.push_back(Arc::new(epoch));
         Ok(())
     }
@@ -137,7 +190,7 @@ impl Remembered {
         let id = CommandId(key.try_into().map_err(|_| damaged())?);
         let (deadline, outcome) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
         let deadline = Stamp(u64::from_be_bytes(*deadline));
-        self.insert(Stamp(0), id, deadline, Bytes::copy_from_slice(outcome));
+        self.insert(Stamp(0), id, deadline, outcome);
         Ok(())
     }
 }
@@ -159,7 +212,7 @@ mod tests {
 
     fn insert(remembered: &mut Remembered, n: u64) {
         let (id, deadline, bytes) = outcome(n);
-        remembered.insert(Stamp(n), id, deadline, bytes);
+        remembered.insert(Stamp(n), id, deadline, &bytes);
     }
 
     #[test]
@@ -181,7 +234,7 @@ mod tests {
         }
         for n in 0..30_000 {
             let (id, _, bytes) = outcome(n);
-            assert_eq!(restored.get(&id), Some(&bytes));
+            assert_eq!(restored.get(&id), Some(&bytes[..]));
         }
         assert_eq!(restored.seal().epochs().map(Epoch::key).collect::<Vec<_>>(), keys);
         // What comes then has a later key; what is over goes from the front.
@@ -199,7 +252,7 @@ mod tests {
         let mut remembered = Remembered::default();
         for n in 0..40 {
             let (id, deadline, _) = outcome(n);
-            remembered.insert(Stamp(n), id, deadline, vec![0; 100_000].into());
+            remembered.insert(Stamp(n), id, deadline, &vec![0; 100_000]);
         }
         let sealed = remembered.seal();
         assert!(sealed.epochs().all(|epoch| epoch.row().len() <= EPOCH_BYTES_MAX + 10_000));

@@ -39,7 +39,7 @@ use crate::store::tables::FileView;
 pub const SHARD_FORMAT: u32 = 2;
 
 /// Part of a file, as it is when it is opened, that its page cache may take.
-const CACHE_SHARE: u64 = 64;
+const CACHE_SHARE: u64 = 128;
 /// More of it than that is the operator's to allow.
 const CACHE_SHARE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 

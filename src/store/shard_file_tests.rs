@@ -124,7 +124,7 @@ fn a_checkpointed_shard_is_found_again() {
     {
         let store = ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
         write(&store, 9, &[(b"k", Some(b"v"))]);
-        store.lock().remembered.insert(Stamp(1), id, Stamp(50), Bytes::from_static(b"done"));
+        store.lock().remembered.insert(Stamp(1), id, Stamp(50), b"done");
         store.checkpoint().unwrap();
         write(&store, 10, &[(b"lost", Some(b"the log has it"))]);
     }
@@ -143,7 +143,7 @@ fn remembered_commands_are_what_they_are_whenever_the_file_is_written() {
     let remember = |n: u64| {
         write(&store, n + 1, &[(b"k", Some(&n.to_be_bytes()))]);
         let outcome = Bytes::copy_from_slice(&n.to_be_bytes());
-        store.lock().remembered.insert(Stamp(100 * n), id(n), Stamp(100 * n + 950), outcome);
+        store.lock().remembered.insert(Stamp(100 * n), id(n), Stamp(100 * n + 950), &outcome);
     };
     for last in (0..100).step_by(4) {
         (last..last + 2).for_each(remember);

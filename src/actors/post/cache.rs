@@ -56,14 +56,14 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 52 << 20,
+            posts_bytes: 46 << 20,
             bodies_bytes: 24 << 20,
             post_share: 128,
             body_share: 512,
             shared_posts: 2_000_000,
             lists_bytes: 12 << 20,
-            favored_bytes: 12 << 20,
-            feeds_bytes: 12 << 20,
+            favored_bytes: 10 << 20,
+            feeds_bytes: 10 << 20,
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
             favored_posts: 4_096,
             feed_changes: 256,

@@ -158,7 +158,7 @@ impl<S: StateMachine> State<S> {
             self.attempt(shard, place, stamp, &command.payload, |_, _| Ok(()))?
         };
         let outcome = self.conclude(shard, place, &verdict, || command.payload);
-        shard.remembered.insert(stamp, command.id, command.deadline, outcome);
+        shard.remembered.insert(stamp, command.id, command.deadline, &outcome);
         if matches!(verdict, Verdict::Replied(_)) {
             // Last, for it is the service's code: should it panic, the command is remembered.
             self.tell_committed(place)?;
