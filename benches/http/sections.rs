@@ -353,7 +353,8 @@ fn checkpoint(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Memory of a server that has answered some of everything.
+/// Memory of a server that has answered some of every read: first with exactly the posts of its size, which
+/// is what the aim is about, then with the usual writes among them, which add thousands of posts.
 fn memory(options: &Options) -> Result<(), Failed> {
     println!("\n## Memory with {} posts\n", options.sizes().posts);
     for shards in options.shard_counts() {
@@ -370,7 +371,6 @@ fn memory(options: &Options) -> Result<(), Failed> {
             })
         };
         let (started, _) = megabytes();
-        // First without writes: thousands of new posts would make it another set.
         read_all(false)?;
         let (read, _) = megabytes();
         read_all(true)?;

@@ -20,14 +20,14 @@ use crate::actors::router::Router;
 use crate::actors::shard::{self, ShardActor};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::ShardMetrics;
-use crate::actors::state_machine::StateMachine;
+use crate::actors::state_machine::{Kept, StateMachine};
 use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
 use crate::ids::{GroupId, NodeId, ShardId, ShardName};
 use crate::seams::{Seams, tasks};
 use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
-use crate::store::file::{Storage, named, unreadable};
+use crate::store::file::{PAGE_CACHE_MIN, Storage, named, unreadable};
 use crate::store::log::{LaneOptions, LogLane};
 use crate::store::shard_file::ShardStore;
 use crate::telemetry::Metrics;
@@ -254,6 +254,7 @@ pub(crate) fn check_states(
 }
 
 /// Opens the files of a service's shards, in parallel: recovery of one must not wait for another.
+/// `cache_bytes` is the page cache of each; 0 for what the file needs.
 ///
 /// # Errors
 /// The first that cannot be opened.
@@ -264,6 +265,12 @@ pub(crate) fn open_stores<S: StateMachine>(
 ) -> Result<Vec<ShardStore>, StoreError> {
     let opening = paths.iter().map(|path| {
         move || {
+            let cache_bytes = match (cache_bytes, S::KEPT) {
+                (0, Kept::Tables) => storage.page_cache(path),
+                // Its file is read once.
+                (0, Kept::Memory) => PAGE_CACHE_MIN,
+                (set, _) => set,
+            };
             let store = ShardStore::open(storage, path, S::TABLES, cache_bytes)?;
             Ok(store.kept(S::KEPT))
         }

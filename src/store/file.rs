@@ -8,6 +8,13 @@ use redb::{Database, DatabaseError};
 
 use crate::store::error::StoreError;
 
+/// Part of a shard file that its page cache may take.
+const PAGE_CACHE_SHARE: u64 = 128;
+/// Page cache of a file that is small, or of which hardly more than what is written is read.
+pub(crate) const PAGE_CACHE_MIN: usize = 4 * 1024 * 1024;
+/// More of a large file than that is the operator's to allow.
+const PAGE_CACHE_MAX: usize = 512 * 1024 * 1024;
+
 /// Where the files of the store are; the one place that opens them. Clones are the same place.
 #[derive(Clone, Default)]
 pub struct Storage(Place);
@@ -63,12 +70,13 @@ impl Storage {
         self.open_existing(path, cache_bytes)
     }
 
-    /// Length of the file in bytes; 0 where there is none, or a disk in memory.
-    pub(crate) fn length(&self, path: &Path) -> u64 {
+    /// Bytes of page cache for a file as long as this one is now; of one that is not there yet, as few as
+    /// any file gets.
+    pub(crate) fn page_cache(&self, path: &Path) -> usize {
         match &self.0 {
-            Place::Files => std::fs::metadata(path).map_or(0, |found| found.len()),
+            Place::Files => page_cache(std::fs::metadata(path).map_or(0, |found| found.len())),
             #[cfg(test)]
-            Place::Memory(_) => 0,
+            Place::Memory(_) => PAGE_CACHE_MIN,
         }
     }
 
@@ -102,6 +110,14 @@ impl Storage {
         let disks = disks.lock().expect("no holder panics");
         disks.get(path).expect("it was created").clone()
     }
+}
+
+/// A row costs the same in a large file as in a small one only if the pages above the last ones are in
+/// memory: about a hundredth of what is used of a file, since a body of a few kilobytes takes some forty
+/// bytes there. The length counts free pages too, which a file that is written much has by half.
+fn page_cache(file_bytes: u64) -> usize {
+    let share = usize::try_from(file_bytes / PAGE_CACHE_SHARE).unwrap_or(usize::MAX);
+    share.clamp(PAGE_CACHE_MIN, PAGE_CACHE_MAX)
 }
 
 fn create(
@@ -219,6 +235,21 @@ pub(crate) fn named(path: &Path, error: StoreError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_cache_grows_with_the_file_within_bounds() {
+        const MIB: u64 = 1024 * 1024;
+        for (file, cache) in [
+            (0, PAGE_CACHE_MIN),
+            (512 * MIB, PAGE_CACHE_MIN),
+            (1024 * MIB, 8 << 20),
+            (65_536 * MIB, PAGE_CACHE_MAX),
+            (u64::MAX, PAGE_CACHE_MAX),
+        ] {
+            assert_eq!(page_cache(file), cache, "{file} bytes");
+        }
+        assert_eq!(Storage::files().page_cache(Path::new("/there/is/no/such")), PAGE_CACHE_MIN);
+    }
 
     #[test]
     fn an_error_means_the_same_whichever_file_it_is_of() {

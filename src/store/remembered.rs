@@ -18,14 +18,15 @@ use crate::ids::{CommandId, Stamp};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
-/// Outcomes per epoch: small enough that a dropped epoch is no pause.
-const EPOCH_OUTCOMES_MAX: usize = 8192;
-/// And their bytes, of which there are mostly three each: an epoch is one row.
+/// Outcomes per epoch: small enough that a dropped epoch is no pause, and as many as a table of 8,192
+/// places holds before it doubles (seven eighths).
+const EPOCH_OUTCOMES_MAX: usize = 7168;
+/// And the bytes of its log, of which an outcome mostly takes 31: an epoch is one row.
 const EPOCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// The outcomes of some time, one after the other: a hundred thousand commands may come before the
 /// first may be forgotten, and an allocation for each would take three times the room.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(super) struct Epoch {
     /// Its key in the file: the time of the first command. Ascending.
     key: u64,
@@ -78,26 +79,28 @@ impl Epoch {
 
     /// Its row in the file.
     pub(super) fn row(&self) -> Vec<u8> {
+        let log = Bytes::copy_from_slice(&self.log);
         let mut outcomes = Vec::with_capacity(self.places.len());
-        let mut rest = &self.log[..];
+        let mut rest = &log[..];
         while let Some(logged) = Logged::first(rest) {
-            let outcome = Bytes::copy_from_slice(logged.outcome);
-            outcomes.push((logged.id, logged.deadline, outcome));
+            outcomes.push((logged.id, logged.deadline, log.slice_ref(logged.outcome)));
             rest = logged.rest;
         }
         codec::encode(&EpochRow(outcomes))
     }
 
-    fn get(&self, id: CommandId) -> Option<&[u8]> {
+    /// The outcome of the command with that id, whose hash it is.
+    fn get(&self, id: CommandId, hash: u64) -> Option<&[u8]> {
         let logged = |place: &u32| Logged::first(&self.log[*place as usize..]);
         let is_it = |place: &u32| logged(place).is_some_and(|logged| logged.id == id);
-        logged(self.places.find(hash_of(id), is_it)?).map(|logged| logged.outcome)
+        logged(self.places.find(hash, is_it)?).map(|logged| logged.outcome)
     }
 
     /// Adds a command that it does not have.
     fn insert(&mut self, id: CommandId, deadline: Stamp, outcome: &[u8]) {
+        debug_assert!(self.get(id, hash_of(id)).is_none(), "a command has one outcome");
         self.last_deadline = self.last_deadline.max(deadline);
-        let place = self.log.len() as u32;
+        let place = u32::try_from(self.log.len()).expect("an epoch is bounded, and so is a row");
         self.log.extend_from_slice(&id.0);
         self.log.extend_from_slice(&deadline.0.to_le_bytes());
         self.log.extend_from_slice(&(outcome.len() as u32).to_le_bytes());
@@ -121,12 +124,13 @@ pub(crate) struct Remembered {
 impl Remembered {
     /// The encoded outcome of a command that was applied before.
     pub(crate) fn get(&self, id: &CommandId) -> Option<&[u8]> {
+        let hash = hash_of(*id);
         let frozen = self.frozen.iter().rev().map(|epoch| &**epoch);
-        std::iter::once(&self.current).chain(frozen).find_map(|epoch| epoch.get(*id))
+        std::iter::once(&self.current).chain(frozen).find_map(|epoch| epoch.get(*id, hash))
     }
 
-    /// Remembers the outcome of a command that is not known until `deadline`; forgets what lies wholly
-    /// before `now`.
+    /// Remembers until `deadline` the outcome of a command that is not known yet; forgets the epochs that
+    /// lie wholly before `now`.
     pub(crate) fn insert(&mut self, now: Stamp, id: CommandId, deadline: Stamp, outcome: &[u8]) {
         while self.frozen.front().is_some_and(|epoch| epoch.last_deadline < now) {
             self.frozen.pop_front();
@@ -144,14 +148,12 @@ impl Remembered {
 
     fn freeze(&mut self) {
         if !self.current.places.is_empty() {
-            let mut epoch = std::mem::take(&mut self.current);
-            epoch.log.shrink_to_fit();
-            self.frozen.push_back(Arc::new(epoch));
+            self.frozen.push_back(Arc::new(std::mem::take(&mut self.current)));
         }
     }
 
     fn next_key(&self) -> u64 {
-        self.frozen.back().map_or(0, |last| last.key + 1)
+        self.frozen.back().map_or(0, |last| last.key.saturating_add(1))
     }
 
     /// A copy for the checkpoint that shares all epochs.
@@ -169,15 +171,20 @@ impl Remembered {
     /// Takes back an epoch; they come by ascending keys.
     ///
     /// # Errors
-    /// When the row is none.
+    /// When the row is none, has a command twice, or leaves no room for a later key.
     pub(super) fn restore(&mut self, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
         let key = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+        if key == u64::MAX {
+            return Err(damaged());
+        }
         let EpochRow(outcomes) = codec::decode(row)?;
-        let mut epoch = Epoch { key, ..Epoch::default() };
+        let mut epoch = Epoch { key, log: Vec::with_capacity(row.len() * 2), ..Epoch::default() };
         for (id, deadline, outcome) in outcomes {
+            if epoch.get(id, hash_of(id)).is_some() {
+                return Err(damaged());
+            }
             epoch.insert(id, deadline, &outcome);
         }
-        epoch.log.shrink_to_fit();
         self.frozen.push_back(Arc::new(epoch));
         Ok(())
     }
@@ -242,8 +249,16 @@ mod tests {
         let keys: Vec<u64> = restored.seal().epochs().map(Epoch::key).collect();
         assert_eq!(keys, [2_000_000]);
         assert_eq!(restored.get(&outcome(29_999).0), None);
-        for (key, row) in [(&[1][..], &[242, 1, 0][..]), (&[0; 8], &[]), (&[0; 8], &[242, 1, 9])] {
-            assert!(restored.restore(key, row).is_err());
+        let twice = codec::encode(&EpochRow(vec![outcome(7), outcome(7)]));
+        let bad: [(&[u8], &[u8]); 5] = [
+            (&[1], &[242, 1, 0]),
+            (&[0; 8], &[]),
+            (&[0; 8], &[242, 1, 9]),
+            (&[0; 8], &twice),
+            (&[255; 8], &[242, 1, 0]),
+        ];
+        for (key, row) in bad {
+            assert!(restored.restore(key, row).is_err(), "{key:?} {row:?}");
         }
     }
 
@@ -257,6 +272,19 @@ mod tests {
         let sealed = remembered.seal();
         assert!(sealed.epochs().all(|epoch| epoch.row().len() <= EPOCH_BYTES_MAX + 10_000));
         assert_eq!(sealed.epochs().count(), 4);
+        // One that is larger than an epoch may be has its own.
+        let large = vec![7; EPOCH_BYTES_MAX + 1];
+        for (n, bytes) in [(40, &[1][..]), (41, &large), (42, &[2])] {
+            remembered.insert(Stamp(n), outcome(n).0, outcome(n).1, bytes);
+            assert_eq!(remembered.get(&outcome(n).0), Some(bytes));
+        }
+        let sealed = remembered.seal();
+        assert_eq!(sealed.epochs().count(), 7);
+        let mut restored = Remembered::default();
+        for epoch in sealed.epochs() {
+            restored.restore(&epoch.key().to_be_bytes(), &epoch.row()).unwrap();
+        }
+        assert_eq!(restored.get(&outcome(41).0), Some(&large[..]));
     }
 
     #[test]
@@ -265,5 +293,8 @@ mod tests {
         let golden = [&[242, 1, 1][..], &[7; 16], &[5, 2, 97, 98]].concat();
         assert_eq!(codec::encode(&row), golden);
         assert_eq!(codec::decode::<EpochRow>(&golden).unwrap(), row);
+        let mut epoch = Epoch::default();
+        epoch.insert(CommandId([7; 16]), Stamp(5), b"ab");
+        assert_eq!(epoch.row(), golden);
     }
 }

@@ -38,11 +38,6 @@ use crate::store::tables::FileView;
 /// commands by their ids.
 pub const SHARD_FORMAT: u32 = 2;
 
-/// Part of a file, as it is when it is opened, that its page cache may take.
-const CACHE_SHARE: u64 = 128;
-/// More of it than that is the operator's to allow.
-const CACHE_SHARE_BYTES_MAX: u64 = 512 * 1024 * 1024;
-
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_meta");
 /// Key of an epoch → the outcomes of its commands.
 const EPOCHS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_epochs");
@@ -78,8 +73,7 @@ pub struct ShardStore {
 }
 
 impl ShardStore {
-    /// Opens or creates the file at `path` with the given tables, and a page cache of at least so many
-    /// bytes.
+    /// Opens or creates the file at `path` with the given tables, and a page cache of so many bytes.
     ///
     /// # Errors
     /// When the file is locked, damaged, newer than this program, or cannot be written.
@@ -89,7 +83,6 @@ impl ShardStore {
         tables: &'static [&'static str],
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
-        let cache_bytes = cache_of(storage.length(path), cache_bytes);
         let db = storage.open(path, cache_bytes, initialise)?;
         let mut store =
             Self::from_database(path, db, tables).map_err(|error| file::named(path, error))?;
@@ -325,14 +318,6 @@ impl ShardStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// The page cache for a file of that length. A row costs the same in a large file as in a small one only
-/// if the pages above the last ones are in memory: about a hundredth of a file, since a body of a few
-/// kilobytes takes some forty bytes there.
-fn cache_of(file_bytes: u64, least: usize) -> usize {
-    let share = (file_bytes / CACHE_SHARE).min(CACHE_SHARE_BYTES_MAX);
-    least.max(usize::try_from(share).unwrap_or(usize::MAX))
 }
 
 /// Makes the file's epochs those that were sealed: the oldest go, new ones come at the end. Returns how

@@ -142,8 +142,8 @@ fn remembered_commands_are_what_they_are_whenever_the_file_is_written() {
     let id = |n: u64| CommandId(u128::from(n).to_be_bytes());
     let remember = |n: u64| {
         write(&store, n + 1, &[(b"k", Some(&n.to_be_bytes()))]);
-        let outcome = Bytes::copy_from_slice(&n.to_be_bytes());
-        store.lock().remembered.insert(Stamp(100 * n), id(n), Stamp(100 * n + 950), &outcome);
+        let deadline = Stamp(100 * n + 950);
+        store.lock().remembered.insert(Stamp(100 * n), id(n), deadline, &n.to_be_bytes());
     };
     for last in (0..100).step_by(4) {
         (last..last + 2).for_each(remember);
