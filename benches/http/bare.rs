@@ -6,7 +6,7 @@ use std::path::Path;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 /// Answers, as a server of Quire gave them.
 #[derive(Clone)]
@@ -71,9 +71,8 @@ pub const HEADERS: [(HeaderName, HeaderValue); 3] = [
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<()> {
-    let Answers { article, list, feed, tags, recommendations } = answers;
-    let created = article.clone();
-    let favored = article.clone();
+    let created = answers.article.clone();
+    let favored = answers.article.clone();
     let write = move |_read: Bytes| {
         let body = favored.clone();
         async move { (HEADERS, body) }
@@ -82,18 +81,25 @@ pub async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<(
         let body = created.clone();
         async move { (StatusCode::CREATED, HEADERS, body) }
     };
+    let routes = reads(answers)
+        .route("/api/articles", post(create))
+        .route("/api/articles/{slug}/favorite", post(write.clone()).delete(write));
+    super::serve_plainly(listener, routes).await
+}
+
+/// The routes that return the answers to reads.
+pub fn reads(answers: Answers) -> Router {
+    let Answers { article, list, feed, tags, recommendations } = answers;
     let bytes = |body: Bytes| {
         move || {
             let body = body.clone();
             async move { (HEADERS, body) }
         }
     };
-    let routes = Router::new()
-        .route("/api/articles", get(bytes(list)).post(create))
+    Router::new()
+        .route("/api/articles", get(bytes(list)))
         .route("/api/articles/feed", get(bytes(feed)))
         .route("/api/articles/{slug}", get(bytes(article)))
-        .route("/api/articles/{slug}/favorite", axum::routing::post(write.clone()).delete(write))
         .route("/api/tags", get(bytes(tags)))
-        .route("/v1/recommendations", get(bytes(recommendations)));
-    super::serve_plainly(listener, routes).await
+        .route("/v1/recommendations", get(bytes(recommendations)))
 }

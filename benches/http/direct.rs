@@ -1,5 +1,6 @@
 //! The limit of writes: the same axum, and one thread that commits the same rows to one redb file,
-//! as many at a time as wait, each commit durable before anybody is answered.
+//! as many at a time as wait, each commit durable before anybody is answered. Reads it answers as the bare
+//! server does: then it tells what writes among them cost at least.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -15,7 +16,7 @@ use redb::{Database, Durability, TableDefinition};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use crate::bare::HEADERS;
+use crate::bare::{self, Answers, HEADERS};
 
 /// Most rows in one commit, as in Quire.
 const BATCH: usize = 1024;
@@ -50,14 +51,14 @@ struct ArticleBody {
     article: Article,
 }
 
-/// Serves creates and favorites.
+/// Serves creates and favorites, and the answers to reads.
 ///
 /// # Errors
 /// When the listener fails or the file cannot be made.
 pub async fn serve(
     listener: TcpListener,
     file: PathBuf,
-    answer: Bytes,
+    answers: Answers,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let database = Database::create(file)?;
     let (queue, queued) = mpsc::channel();
@@ -67,11 +68,12 @@ pub async fn serve(
             std::process::exit(1);
         }
     });
-    let routes = Router::new()
+    let answer = answers.article.clone();
+    let writes = Router::new()
         .route("/api/articles", post(create))
-        .route("/api/articles/{slug}/favorite", post(favorite))
+        .route("/api/articles/{slug}/favorite", post(favorite).delete(favorite))
         .with_state(Writer { queue, answer });
-    Ok(super::serve_plainly(listener, routes).await?)
+    Ok(super::serve_plainly(listener, writes.merge(bare::reads(answers))).await?)
 }
 
 type Answer = (StatusCode, [(axum::http::HeaderName, axum::http::HeaderValue); 3], Bytes);

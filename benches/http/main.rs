@@ -24,7 +24,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use clap::Parser;
 
 use crate::content::Sizes;
@@ -206,9 +205,9 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
                 Ok(bare::serve(listener, answers).await?)
             }
             Role::Direct => {
-                let answer = Bytes::from(std::fs::read(folder.join("article"))?);
+                let answers = bare::Answers::read(&folder)?;
                 println!("{}{address}", process::READY);
-                direct::serve(listener, folder.join("direct.redb"), answer).await
+                direct::serve(listener, folder.join("direct.redb"), answers).await
             }
             Role::Quire | Role::Fill => Ok(()),
         }

@@ -47,7 +47,7 @@ pub fn speed(options: &Options) -> Result<(), Failed> {
             limit.push(run_checked(&plan(&bare, options), &mut mix(run))?);
         }
         let (own, limit) = (Figures::medians(&own), Figures::medians(&limit));
-        let ratio = Ratio { value: limit.cpu_us / own.cpu_us, bar: BAR };
+        let ratio = Ratio { value: limit.cpu_us / own.cpu_us, bar: Some(BAR) };
         let name = format!("{}{}", operation.name(), if writes { ", 5 % writes" } else { "" });
         report::row(&name, CONNECTIONS, "Quire, shards 1", &own, Some(ratio));
         report::row(&name, CONNECTIONS, "bare axum", &limit, None);

@@ -49,8 +49,8 @@ pub fn head() {
 pub struct Ratio {
     /// What it is.
     pub value: f64,
-    /// What it should be at least.
-    pub bar: f64,
+    /// What it should be at least, if anything is asked.
+    pub bar: Option<f64>,
 }
 
 /// One row of the main table.
@@ -63,7 +63,8 @@ pub fn row(
 ) {
     let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = figures;
     let (ratio, bar) = ratio.map_or_else(Default::default, |Ratio { value, bar }| {
-        (format!("{value:.2}"), format!("≥ {bar:.2}: {}", verdict(value >= bar)))
+        let bar = bar.map(|bar| format!("≥ {bar:.2}: {}", verdict(value >= bar)));
+        (format!("{value:.2}"), bar.unwrap_or_default())
     });
     println!(
         "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} | {bar} |"

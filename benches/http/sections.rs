@@ -172,16 +172,17 @@ fn table(options: &Options) -> Result<(), Failed> {
         if options.only_reads { "no" } else { "5 %" }
     );
     let counts = options.shard_counts();
-    let targets: Result<Vec<Target>, Failed> =
-        counts.iter().map(|shards| Target::start(options.sizes(), *shards, true)).collect();
-    let targets = targets?;
-    let first = targets.first().ok_or("no shards")?;
+    let started = counts.iter().map(|shards| {
+        Target::start(options.sizes(), *shards, true).map(|target| (*shards, target))
+    });
+    let targets = started.collect::<Result<Vec<(u16, Target)>, Failed>>()?;
+    let (_, first) = targets.first().ok_or("no shards")?;
     let limits = folder().join("limits");
     record(first)?.write(&limits)?;
     let _ = std::fs::remove_file(limits.join("direct.redb"));
     let bare = Server::start(&role("bare", &limits), PATIENCE)?;
     let direct = Server::start(&role("direct", &limits), PATIENCE)?;
-    for target in &targets {
+    for (_, target) in &targets {
         // Pages and posts are in memory, as they are in a node that has served for a while.
         let plan = target.plan(options);
         let plan = Plan { warm_up: Duration::ZERO, duration: WALK_PATIENCE, ..plan };
@@ -197,10 +198,10 @@ fn table(options: &Options) -> Result<(), Failed> {
             options,
             operation,
             CONNECTIONS,
-            &counts,
             &targets,
-            ("bare axum", &bare),
-            |own, limit| Ratio { value: limit.cpu_us / own.cpu_us, bar },
+            &[("bare axum", &bare), ("bare axum, direct commit", &direct)],
+            |own, limit| limit.cpu_us / own.cpu_us,
+            bar,
         )?;
     }
     for (operation, bar) in WRITES {
@@ -209,14 +210,14 @@ fn table(options: &Options) -> Result<(), Failed> {
                 options,
                 operation,
                 connections,
-                &counts,
                 &targets,
-                ("direct commit", &direct),
-                |own, limit| Ratio { value: own.rate / limit.rate, bar },
+                &[("direct commit", &direct)],
+                |own, limit| own.rate / limit.rate,
+                bar,
             )?;
         }
     }
-    println!("\nReads: the ratio is that of CPU per request; writes: of requests/s.");
+    println!("\nReads: the ratio is that of CPU per request to bare axum; writes: of requests/s.");
     Ok(())
 }
 
@@ -233,37 +234,44 @@ pub fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Fail
 }
 
 /// One operation against every server, their runs interleaved so that whatever else the machine
-/// does meets all of them.
+/// does meets all of them. The ratio is to the first of the limits.
 fn measure(
     options: &Options,
     operation: Operation,
     connections: usize,
-    counts: &[u16],
-    targets: &[Target],
-    (limit_name, limit): (&str, &Server),
-    ratio: impl Fn(&Figures, &Figures) -> Ratio,
+    targets: &[(u16, Target)],
+    limits: &[(&str, &Server)],
+    ratio: impl Fn(&Figures, &Figures) -> f64,
+    bar: f64,
 ) -> Result<(), Failed> {
     if is_left_out(options, operation) {
         return Ok(());
     }
-    let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); targets.len() + 1];
+    let mut own: Vec<Vec<Outcome>> = vec![Vec::new(); targets.len()];
+    let mut theirs: Vec<Vec<Outcome>> = vec![Vec::new(); limits.len()];
     for run in 0..options.runs() {
-        for (place, target) in targets.iter().enumerate() {
+        for ((_, target), outcomes) in targets.iter().zip(&mut own) {
             let plan = Plan { connections, ..target.plan(options) };
             let mut mix = mix(options, &target.keys, operation, run as u64);
-            outcomes[place].push(run_checked(&plan, &mut mix)?);
+            outcomes.push(run_checked(&plan, &mut mix)?);
         }
-        let plan = Plan { connections, ..plan(limit, options) };
-        let mut mix = mix(options, &targets[0].keys, operation, run as u64);
-        outcomes[targets.len()].push(run_checked(&plan, &mut mix)?);
+        for ((_, server), outcomes) in limits.iter().zip(&mut theirs) {
+            let plan = Plan { connections, ..plan(server, options) };
+            let mut mix = mix(options, &targets[0].1.keys, operation, run as u64);
+            outcomes.push(run_checked(&plan, &mut mix)?);
+        }
     }
-    let figures: Vec<Figures> = outcomes.iter().map(|runs| Figures::medians(runs)).collect();
-    let limit = figures[targets.len()];
-    for (shards, own) in counts.iter().zip(&figures) {
-        let server = format!("Quire, shards {shards}");
-        report::row(operation.name(), connections, &server, own, Some(ratio(own, &limit)));
+    let limit = Figures::medians(&theirs[0]);
+    let row = |server: &str, figures: &Figures, bar| {
+        let ratio = Ratio { value: ratio(figures, &limit), bar };
+        report::row(operation.name(), connections, server, figures, Some(ratio));
+    };
+    for ((shards, _), outcomes) in targets.iter().zip(&own) {
+        row(&format!("Quire, shards {shards}"), &Figures::medians(outcomes), Some(bar));
     }
-    report::row(operation.name(), connections, limit_name, &limit, None);
+    for ((name, _), outcomes) in limits.iter().zip(&theirs) {
+        row(name, &Figures::medians(outcomes), None);
+    }
     Ok(())
 }
 
