@@ -74,8 +74,9 @@ pub struct Config {
     pub checkpoint_bytes: usize,
     /// Age of unwritten state, in seconds, at which a checkpoint is written.
     pub checkpoint_age_s: u64,
-    /// Page cache of each shard file, in bytes. 0: of each file whose rows are read a 128th of its length
-    /// when the node starts, from 4 to 512 MiB; of others 4.
+    /// Page cache of each shard file, in bytes. 0: chosen when the node starts, a 128th of the file, at
+    /// least 4 MiB, and at most 512 MiB for all shards of a service. Files that are read only when an actor
+    /// starts get 4 MiB.
     pub cache_bytes: usize,
     /// How long a token is valid, in days.
     pub token_days: u32,
@@ -151,8 +152,16 @@ pub struct Sources {
 }
 
 /// Variables that begin with `QUIRE_` but are not configuration: they steer tests.
-const NOT_CONFIGURATION: &[&str] =
-    &["seed", "power_cuts", "crash_rounds", "recovery_posts", "update_docs"];
+const NOT_CONFIGURATION: &[&str] = &[
+    "crash_rounds",
+    "overload_seconds",
+    "power_cuts",
+    "recovery_posts",
+    "relay_events",
+    "seed",
+    "simulations",
+    "update_docs",
+];
 
 impl Sources {
     /// The `QUIRE_*` variables of this process.
@@ -229,7 +238,7 @@ impl Config {
         in_range("checkpoint_bytes", self.checkpoint_bytes as u64, 64 * 1024, 1 << 32)?;
         in_range("checkpoint_age_s", self.checkpoint_age_s, 1, 24 * 60 * 60)?;
         if self.cache_bytes != 0 {
-            in_range("cache_bytes", self.cache_bytes as u64, 1024 * 1024, 1 << 40)?;
+            in_range("cache_bytes, if not 0,", self.cache_bytes as u64, 1024 * 1024, 1 << 40)?;
         }
         in_range("token_days", u64::from(self.token_days), 1, 3_650)?;
         in_range("signin_failures_max", u64::from(self.signin_failures_max), 0, 1_000_000)?;
@@ -301,6 +310,7 @@ mod tests {
             ("", vec![("shards", "x")], "shards"),
             ("", vec![("shrads", "1")], "QUIRE_SHRADS"),
             ("log = \"=[\"", vec![], "log"),
+            ("cache_bytes = 5", vec![], "cache_bytes, if not 0,"),
             ("a = = b", vec![], "quire.toml"),
         ] {
             let error = load(file, &variables, &[]).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! The limit of writes: the same axum, and one thread that commits the same rows to one redb file,
 //! as many at a time as wait, each commit durable before anybody is answered. Reads it answers as the bare
-//! server does: then it tells what writes among them cost at least.
+//! server does: then it tells what writes among them cost when each is committed as it comes.
 
 use std::collections::HashMap;
 use std::net::TcpListener;

@@ -204,6 +204,10 @@ fn table(options: &Options) -> Result<(), Failed> {
             bar,
         )?;
     }
+    // With a fresh file: the writes among the reads have filled it.
+    drop(direct);
+    std::fs::remove_file(limits.join("direct.redb"))?;
+    let direct = Server::start(&role("direct", &limits), PATIENCE)?;
     for (operation, bar) in WRITES {
         for connections in WRITE_CONNECTIONS {
             measure(

@@ -20,14 +20,14 @@ use crate::actors::router::Router;
 use crate::actors::shard::{self, ShardActor};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::ShardMetrics;
-use crate::actors::state_machine::{Kept, StateMachine};
+use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
 use crate::ids::{GroupId, NodeId, ShardId, ShardName};
 use crate::seams::{Seams, tasks};
 use crate::store::checkpointer::{CheckpointObserver, Checkpoints};
 use crate::store::codec::Record;
 use crate::store::error::StoreError;
-use crate::store::file::{PAGE_CACHE_MIN, Storage, named, unreadable};
+use crate::store::file::{Storage, named, page_cache, unreadable};
 use crate::store::log::{LaneOptions, LogLane};
 use crate::store::shard_file::ShardStore;
 use crate::telemetry::Metrics;
@@ -265,12 +265,7 @@ pub(crate) fn open_stores<S: StateMachine>(
 ) -> Result<Vec<ShardStore>, StoreError> {
     let opening = paths.iter().map(|path| {
         move || {
-            let cache_bytes = match (cache_bytes, S::KEPT) {
-                (0, Kept::Tables) => storage.page_cache(path),
-                // Its file is read once.
-                (0, Kept::Memory) => PAGE_CACHE_MIN,
-                (set, _) => set,
-            };
+            let cache_bytes = page_cache(cache_bytes, S::KEPT, storage.length(path), paths.len());
             let store = ShardStore::open(storage, path, S::TABLES, cache_bytes)?;
             Ok(store.kept(S::KEPT))
         }

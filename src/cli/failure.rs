@@ -34,6 +34,13 @@ impl Failure {
         Self { code: USAGE, line: line.into() }
     }
 
+    /// What it says.
+    pub fn into_line(self) -> String {
+        let mut line = one_line(&self.line);
+        line.push('\n');
+        line
+    }
+
     /// Prints the line.
     pub fn report(self) -> ExitCode {
         tell(&format!("quire: {}", one_line(&self.line)));

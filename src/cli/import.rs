@@ -191,10 +191,10 @@ impl Report {
         match problems {
             0 => Ok(()),
             1 => Err(Failure::runtime(
-                "1 bad line had no effect, all others have: correct it and import again",
+                "1 bad line had no effect, all others have: correct it and import it alone",
             )),
             bad => Err(Failure::runtime(format!(
-                "{bad} bad lines had no effect, all others have: correct them and import again"
+                "{bad} bad lines had no effect, all others have: correct them and import them alone"
             ))),
         }
     }

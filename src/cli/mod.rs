@@ -32,7 +32,7 @@ use failure::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "quire", version, about, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 fine, 1 runtime, 2 usage or configuration, 3 data damaged, \
-    locked, read-only or newer than the program, 4 cannot bind.\n\
+    locked, read-only, full or newer than the program, 4 cannot bind.\n\
     Every configuration key can also be a QUIRE_<KEY> variable or stand in the file of --config; \
     QUIRE_LOG filters the log.")]
 struct Cli {

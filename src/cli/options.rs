@@ -71,7 +71,7 @@ pub(super) struct NodeOptions {
     /// Age of unwritten state at which a checkpoint is written
     #[arg(long, value_name = "SECONDS", hide_short_help = true)]
     checkpoint_age_s: Option<String>,
-    /// Page cache of each shard file; 0: by its length, 4 to 512 MiB
+    /// Page cache of each shard file; 0: chosen at the start, by its length
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     cache_bytes: Option<String>,
     /// How long a token is valid

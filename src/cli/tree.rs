@@ -48,16 +48,19 @@ struct Shown {
 impl Tree {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.data.load()?;
-        let address = self.ops.or_else(|| ops_address(&config.data_dir)).ok_or_else(|| {
+        let address = || self.ops.or_else(|| ops_address(&config.data_dir));
+        let first = address().ok_or_else(|| {
             Failure::usage(format!(
                 "no node runs on `{}`: name another with --data-dir, or an address with --ops",
                 config.data_dir.display()
             ))
         })?;
-        let client = OpsClient::new(address);
+        let drawn = draw_tree(first).await?;
         if self.once || !std::io::stdout().is_terminal() {
-            return print(&draw_tree(&client).await?);
+            return print(&drawn);
         }
+        // From now on it is there to be watched, also while it is killed and started again, wherever it
+        // listens then.
         let mut signals = Signals::listen()?;
         let mut ticks = time::interval(EVERY);
         loop {
@@ -65,7 +68,8 @@ impl Tree {
                 biased;
                 () = signals.next() => return Ok(()),
                 _ = ticks.tick() => {
-                    let drawn = draw_tree(&client).await?;
+                    let address = address().unwrap_or(first);
+                    let drawn = draw_tree(address).await.unwrap_or_else(Failure::into_line);
                     print(&format!("{CLEAR}{drawn}\n{address}, every second; ctrl-c ends\n"))?;
                 }
             }
@@ -73,7 +77,8 @@ impl Tree {
     }
 }
 
-async fn draw_tree(client: &OpsClient) -> Result<String, Failure> {
+async fn draw_tree(address: SocketAddr) -> Result<String, Failure> {
+    let client = OpsClient::new(address);
     let body = client.get("/tree").await?;
     let root: Shown = serde_json::from_slice(&body).map_err(|error| client.failed(&error))?;
     Ok(draw(&root))

@@ -34,7 +34,7 @@ fn post(number: usize) -> Command {
     }
 }
 
-/// Each crash is to be a first one: neither back-off nor restart budget (ten in ten seconds) is what
+/// Each crash is to be a first one: neither back-off nor restart budget (thirty in ten seconds) is what
 /// is measured.
 async fn healthy_again() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;

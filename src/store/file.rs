@@ -7,13 +7,14 @@ use std::path::Path;
 use redb::{Database, DatabaseError};
 
 use crate::store::error::StoreError;
+use crate::store::shard_state::Kept;
 
 /// Part of a shard file that its page cache may take.
 const PAGE_CACHE_SHARE: u64 = 128;
-/// Page cache of a file that is small, or of which hardly more than what is written is read.
-pub(crate) const PAGE_CACHE_MIN: usize = 4 * 1024 * 1024;
-/// More of a large file than that is the operator's to allow.
-const PAGE_CACHE_MAX: usize = 512 * 1024 * 1024;
+/// Page cache of a file that is small, or that is read only when its actor starts.
+const PAGE_CACHE_MIN: usize = 4 * 1024 * 1024;
+/// More than that for all files of a service is the operator's to allow.
+const PAGE_CACHES_MAX: usize = 512 * 1024 * 1024;
 
 /// Where the files of the store are; the one place that opens them. Clones are the same place.
 #[derive(Clone, Default)]
@@ -70,13 +71,12 @@ impl Storage {
         self.open_existing(path, cache_bytes)
     }
 
-    /// Bytes of page cache for a file as long as this one is now; of one that is not there yet, as few as
-    /// any file gets.
-    pub(crate) fn page_cache(&self, path: &Path) -> usize {
+    /// Length of the file in bytes; 0 where there is none, or a disk in memory.
+    pub(crate) fn length(&self, path: &Path) -> u64 {
         match &self.0 {
-            Place::Files => page_cache(std::fs::metadata(path).map_or(0, |found| found.len())),
+            Place::Files => std::fs::metadata(path).map_or(0, |found| found.len()),
             #[cfg(test)]
-            Place::Memory(_) => PAGE_CACHE_MIN,
+            Place::Memory(_) => 0,
         }
     }
 
@@ -112,12 +112,19 @@ impl Storage {
     }
 }
 
+/// Bytes of page cache for one of the `shards` files of a service: what is `set`, or if that is 0 what a
+/// file of this length needs.
+///
 /// A row costs the same in a large file as in a small one only if the pages above the last ones are in
 /// memory: about a hundredth of what is used of a file, since a body of a few kilobytes takes some forty
-/// bytes there. The length counts free pages too, which a file that is written much has by half.
-fn page_cache(file_bytes: u64) -> usize {
-    let share = usize::try_from(file_bytes / PAGE_CACHE_SHARE).unwrap_or(usize::MAX);
-    share.clamp(PAGE_CACHE_MIN, PAGE_CACHE_MAX)
+/// bytes there. The length counts what is free as well, which may be half of a file that is written much.
+pub(crate) fn page_cache(set: usize, kept: Kept, file_bytes: u64, shards: usize) -> usize {
+    let share = match kept {
+        _ if set > 0 => return set,
+        Kept::Memory => 0,
+        Kept::Tables => usize::try_from(file_bytes / PAGE_CACHE_SHARE).unwrap_or(usize::MAX),
+    };
+    share.min(PAGE_CACHES_MAX / shards.max(1)).max(PAGE_CACHE_MIN)
 }
 
 fn create(
@@ -237,18 +244,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_cache_grows_with_the_file_within_bounds() {
-        const MIB: u64 = 1024 * 1024;
-        for (file, cache) in [
-            (0, PAGE_CACHE_MIN),
-            (512 * MIB, PAGE_CACHE_MIN),
-            (1024 * MIB, 8 << 20),
-            (65_536 * MIB, PAGE_CACHE_MAX),
-            (u64::MAX, PAGE_CACHE_MAX),
+    fn the_page_cache_grows_with_the_file_within_bounds_unless_it_is_set() {
+        const MIB: usize = 1024 * 1024;
+        for (set, kept, mib, shards, cache) in [
+            (0, Kept::Tables, 0, 1, 4 * MIB),
+            (0, Kept::Tables, 512, 1, 4 * MIB),
+            (0, Kept::Tables, 1024, 1, 8 * MIB),
+            (0, Kept::Memory, 1024, 1, 4 * MIB),
+            (0, Kept::Tables, 65_536, 1, 512 * MIB),
+            (0, Kept::Tables, u64::MAX >> 20, 1, 512 * MIB),
+            (0, Kept::Tables, 65_536, 4, 128 * MIB),
+            (0, Kept::Tables, 65_536, 1024, 4 * MIB),
+            (MIB, Kept::Tables, 65_536, 1, MIB),
+            (1024 * MIB, Kept::Memory, 0, 64, 1024 * MIB),
         ] {
-            assert_eq!(page_cache(file), cache, "{file} bytes");
+            let found = page_cache(set, kept, mib << 20, shards);
+            assert_eq!(found, cache, "{set} {kept:?} {mib} {shards}");
         }
-        assert_eq!(Storage::files().page_cache(Path::new("/there/is/no/such")), PAGE_CACHE_MIN);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("post-0.redb");
+        assert_eq!(Storage::files().length(&path), 0);
+        std::fs::write(&path, [7; 100]).unwrap();
+        assert_eq!(Storage::files().length(&path), 100);
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::store::error::StoreError;
 const EPOCH_OUTCOMES_MAX: usize = 7168;
 /// And the bytes of its log, of which an outcome mostly takes 31: an epoch is one row.
 const EPOCH_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a command in the log before its outcome.
+const LOGGED_HEAD_BYTES: usize = 16 + 8 + 4;
 
 /// The outcomes of some time, one after the other: a hundred thousand commands may come before the
 /// first may be forgotten, and an allocation for each would take three times the room.
@@ -89,14 +91,14 @@ impl Epoch {
         codec::encode(&EpochRow(outcomes))
     }
 
-    /// The outcome of the command with that id, whose hash it is.
+    /// The outcome of the command with that id, of which `hash` is the hash.
     fn get(&self, id: CommandId, hash: u64) -> Option<&[u8]> {
         let logged = |place: &u32| Logged::first(&self.log[*place as usize..]);
         let is_it = |place: &u32| logged(place).is_some_and(|logged| logged.id == id);
         logged(self.places.find(hash, is_it)?).map(|logged| logged.outcome)
     }
 
-    /// Adds a command that it does not have.
+    /// Adds a command that it does not have: with one that it has, its row would be refused.
     fn insert(&mut self, id: CommandId, deadline: Stamp, outcome: &[u8]) {
         debug_assert!(self.get(id, hash_of(id)).is_none(), "a command has one outcome");
         self.last_deadline = self.last_deadline.max(deadline);
@@ -153,7 +155,7 @@ impl Remembered {
     }
 
     fn next_key(&self) -> u64 {
-        self.frozen.back().map_or(0, |last| last.key.saturating_add(1))
+        self.frozen.back().map_or(0, |last| last.key + 1)
     }
 
     /// A copy for the checkpoint that shares all epochs.
@@ -168,17 +170,29 @@ impl Remembered {
         self.frozen.iter().map(|epoch| &**epoch)
     }
 
-    /// Takes back an epoch; they come by ascending keys.
+    /// Takes back an epoch; they come by ascending keys, all up to the shard's last stamp.
     ///
     /// # Errors
-    /// When the row is none, has a command twice, or leaves no room for a later key.
-    pub(super) fn restore(&mut self, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
+    /// When the row is none, has a command twice, or is later than that: new epochs would come before it
+    /// and not be written.
+    pub(super) fn restore(
+        &mut self,
+        key: &[u8],
+        row: &[u8],
+        last_stamp: Stamp,
+    ) -> Result<(), StoreError> {
         let key = key.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
-        if key == u64::MAX {
+        if Stamp(key) > last_stamp {
             return Err(damaged());
         }
         let EpochRow(outcomes) = codec::decode(row)?;
-        let mut epoch = Epoch { key, log: Vec::with_capacity(row.len() * 2), ..Epoch::default() };
+        let bytes = outcomes.iter().map(|(_, _, outcome)| LOGGED_HEAD_BYTES + outcome.len()).sum();
+        let mut epoch = Epoch {
+            key,
+            places: HashTable::with_capacity(outcomes.len()),
+            log: Vec::with_capacity(bytes),
+            ..Epoch::default()
+        };
         for (id, deadline, outcome) in outcomes {
             if epoch.get(id, hash_of(id)).is_some() {
                 return Err(damaged());
@@ -210,6 +224,7 @@ fn damaged() -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::STAMP_MAX;
 
     fn outcome(n: u64) -> (CommandId, Stamp, Bytes) {
         let mut id = [0; 16];
@@ -237,7 +252,7 @@ mod tests {
         assert!(keys.len() >= 4 && keys.is_sorted_by(|one, next| one < next), "{keys:?}");
         let mut restored = Remembered::default();
         for epoch in sealed.epochs() {
-            restored.restore(&epoch.key().to_be_bytes(), &epoch.row()).unwrap();
+            restored.restore(&epoch.key().to_be_bytes(), &epoch.row(), STAMP_MAX).unwrap();
         }
         for n in 0..30_000 {
             let (id, _, bytes) = outcome(n);
@@ -250,16 +265,28 @@ mod tests {
         assert_eq!(keys, [2_000_000]);
         assert_eq!(restored.get(&outcome(29_999).0), None);
         let twice = codec::encode(&EpochRow(vec![outcome(7), outcome(7)]));
+        let late = 30_u64.to_be_bytes();
         let bad: [(&[u8], &[u8]); 5] = [
             (&[1], &[242, 1, 0]),
             (&[0; 8], &[]),
             (&[0; 8], &[242, 1, 9]),
             (&[0; 8], &twice),
-            (&[255; 8], &[242, 1, 0]),
+            (&late, &[242, 1, 0]),
         ];
         for (key, row) in bad {
-            assert!(restored.restore(key, row).is_err(), "{key:?} {row:?}");
+            assert!(restored.restore(key, row, Stamp(29)).is_err(), "{key:?} {row:?}");
         }
+        restored.restore(&late, &[242, 1, 0], Stamp(30)).unwrap();
+    }
+
+    #[test]
+    fn a_full_epoch_fills_its_table() {
+        let mut remembered = Remembered::default();
+        (0..EPOCH_OUTCOMES_MAX as u64).for_each(|n| insert(&mut remembered, n));
+        assert!(remembered.frozen.is_empty());
+        assert_eq!(remembered.current.places.capacity(), EPOCH_OUTCOMES_MAX);
+        insert(&mut remembered, EPOCH_OUTCOMES_MAX as u64);
+        assert_eq!(remembered.frozen.len(), 1);
     }
 
     #[test]
@@ -282,7 +309,7 @@ mod tests {
         assert_eq!(sealed.epochs().count(), 7);
         let mut restored = Remembered::default();
         for epoch in sealed.epochs() {
-            restored.restore(&epoch.key().to_be_bytes(), &epoch.row()).unwrap();
+            restored.restore(&epoch.key().to_be_bytes(), &epoch.row(), STAMP_MAX).unwrap();
         }
         assert_eq!(restored.get(&outcome(41).0), Some(&large[..]));
     }

@@ -22,7 +22,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{LogIndex, Stamp};
+use crate::ids::{LogIndex, STAMP_MAX, Stamp};
 use crate::seams::tasks;
 use crate::store::codec::{self, Record};
 use crate::store::count::{self, Count};
@@ -120,7 +120,7 @@ impl ShardStore {
         let meta = read_meta(path, &db)?;
         let applied = AppliedState { index: LogIndex(meta.index), position: meta.position.into() };
         let progress = Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest };
-        let remembered = read_remembered(&db, meta.format)?;
+        let remembered = read_remembered(&db, meta.format, meta.last_stamp)?;
         let tables = [tables, &RUNTIME_TABLES].concat();
         create_missing(&db, &tables)?;
         let view = open_view(&db, &tables)?;
@@ -386,10 +386,17 @@ fn read_meta(path: &Path, db: &Database) -> Result<Meta, StoreError> {
         let known = SHARD_FORMAT;
         return Err(StoreError::Newer { path: path.into(), found: meta.format, known });
     }
+    if meta.last_stamp > STAMP_MAX {
+        return Err(damaged("it is of a time that never comes"));
+    }
     Ok(meta)
 }
 
-fn read_remembered(db: &Database, format: u32) -> Result<Remembered, StoreError> {
+fn read_remembered(
+    db: &Database,
+    format: u32,
+    last_stamp: Stamp,
+) -> Result<Remembered, StoreError> {
     let read = db.begin_read().map_err(io_error)?;
     let mut remembered = Remembered::default();
     let table = read.open_table(if format == 1 { REMEMBERED } else { EPOCHS }).map_err(io_error)?;
@@ -397,7 +404,7 @@ fn read_remembered(db: &Database, format: u32) -> Result<Remembered, StoreError>
         let (key, value) = row.map_err(io_error)?;
         match format {
             1 => remembered.restore_one(key.value(), value.value())?,
-            _ => remembered.restore(key.value(), value.value())?,
+            _ => remembered.restore(key.value(), value.value(), last_stamp)?,
         }
     }
     Ok(remembered)

@@ -124,6 +124,7 @@ fn a_checkpointed_shard_is_found_again() {
     {
         let store = ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
         write(&store, 9, &[(b"k", Some(b"v"))]);
+        store.lock().progress.last_stamp = Stamp(1);
         store.lock().remembered.insert(Stamp(1), id, Stamp(50), b"done");
         store.checkpoint().unwrap();
         write(&store, 10, &[(b"lost", Some(b"the log has it"))]);
@@ -143,7 +144,9 @@ fn remembered_commands_are_what_they_are_whenever_the_file_is_written() {
     let remember = |n: u64| {
         write(&store, n + 1, &[(b"k", Some(&n.to_be_bytes()))]);
         let deadline = Stamp(100 * n + 950);
-        store.lock().remembered.insert(Stamp(100 * n), id(n), deadline, &n.to_be_bytes());
+        let mut shard = store.lock();
+        shard.progress.last_stamp = Stamp(100 * n);
+        shard.remembered.insert(Stamp(100 * n), id(n), deadline, &n.to_be_bytes());
     };
     for last in (0..100).step_by(4) {
         (last..last + 2).for_each(remember);
@@ -161,7 +164,7 @@ fn remembered_commands_are_what_they_are_whenever_the_file_is_written() {
         let again = write_epochs(&mut transaction.open_table(EPOCHS).unwrap(), &sealed);
         assert_eq!(again.unwrap(), 0);
         transaction.abort().unwrap();
-        let file = read_remembered(slot.as_ref().unwrap(), SHARD_FORMAT).unwrap();
+        let file = read_remembered(slot.as_ref().unwrap(), SHARD_FORMAT, STAMP_MAX).unwrap();
         let state = store.lock();
         let known = |n: &u64| state.remembered.get(&id(*n)).is_some();
         assert!((0..last + 4).rev().take(9).all(|n| known(&n)), "until their deadline");

@@ -21,8 +21,8 @@ pub fn put_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-/// Bytes of which is asked at once whether all stand for themselves: two or more vector registers, which
-/// the compiler uses where nothing ends the loop early.
+/// Bytes of which is asked at once whether all stand for themselves: whole vector registers, which the
+/// compiler uses where nothing ends the loop early.
 const LOOKED_AT: usize = 32;
 
 fn is_escaped(byte: u8) -> bool {
