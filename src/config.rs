@@ -332,6 +332,16 @@ mod tests {
     }
 
     #[test]
+    fn every_key_and_its_default_is_documented() {
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        for (key, value) in toml::Table::try_from(Config::default()).unwrap() {
+            let row = format!("\n| `{key}` | `{value}` |");
+            assert!(document.contains(&row), "no row {row}");
+        }
+    }
+
+    #[test]
     fn what_is_shown_can_be_read() {
         let shown = Config::default().to_toml();
         assert_eq!(load(&shown, &[], &[]).unwrap(), Config::default());

@@ -20,11 +20,7 @@ pub struct Figures {
 impl Figures {
     /// The median of each figure by itself.
     pub fn medians(outcomes: &[Outcome]) -> Self {
-        let of = |figure: fn(&Outcome) -> f64| {
-            let mut values: Vec<f64> = outcomes.iter().map(figure).collect();
-            values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-        };
+        let of = |figure: fn(&Outcome) -> f64| median(outcomes.iter().map(figure));
         Self {
             rate: of(Outcome::rate),
             p50_ms: of(|outcome| outcome.measured.quantile_ms(0.5)),
@@ -33,6 +29,24 @@ impl Figures {
             cpu_us: of(Outcome::cpu_us),
         }
     }
+}
+
+/// The median of the ratios of runs that came one after the other: whatever makes the whole machine slower for
+/// a while then meets both.
+pub fn paired(
+    own: &[Outcome],
+    other: &[Outcome],
+    ratio: impl Fn(&Figures, &Figures) -> f64,
+) -> f64 {
+    let figures = |outcome| Figures::medians(std::slice::from_ref(outcome));
+    median(own.iter().zip(other).map(|(own, other)| ratio(&figures(own), &figures(other))))
+}
+
+/// The middle value; of an even number of them the higher of the two.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The head of the main table.

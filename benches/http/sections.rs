@@ -238,7 +238,7 @@ pub fn run_checked(plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Fail
 }
 
 /// One operation against every server, their runs interleaved so that whatever else the machine
-/// does meets all of them. The ratio is to the first of the limits.
+/// does meets all of them. The ratio is to the first of the limits, run by run.
 fn measure(
     options: &Options,
     operation: Operation,
@@ -265,16 +265,16 @@ fn measure(
             outcomes.push(run_checked(&plan, &mut mix)?);
         }
     }
-    let limit = Figures::medians(&theirs[0]);
-    let row = |server: &str, figures: &Figures, bar| {
-        let ratio = Ratio { value: ratio(figures, &limit), bar };
-        report::row(operation.name(), connections, server, figures, Some(ratio));
+    let row = |server: &str, outcomes: &[Outcome], bar| {
+        let ratio = Ratio { value: report::paired(outcomes, &theirs[0], &ratio), bar };
+        let figures = Figures::medians(outcomes);
+        report::row(operation.name(), connections, server, &figures, Some(ratio));
     };
     for ((shards, _), outcomes) in targets.iter().zip(&own) {
-        row(&format!("Quire, shards {shards}"), &Figures::medians(outcomes), Some(bar));
+        row(&format!("Quire, shards {shards}"), outcomes, Some(bar));
     }
     for ((name, _), outcomes) in limits.iter().zip(&theirs) {
-        row(name, &Figures::medians(outcomes), None);
+        row(name, outcomes, None);
     }
     Ok(())
 }
@@ -422,8 +422,9 @@ fn scale(options: &Options) -> Result<(), Failed> {
                 outcomes.push(run_checked(&target.plan(options), &mut mix)?);
             }
         }
+        let times = report::paired(&figures[1], &figures[0], |many, few| many.cpu_us / few.cpu_us);
         let [few, many] = figures.map(|outcomes| Figures::medians(&outcomes).cpu_us);
-        let (name, times) = (operation.name(), many / few);
+        let name = operation.name();
         let reached = verdict(times <= 1.3);
         println!("| {name} | {few:.1} | {many:.1} | {times:.2} | ≤ 1.3: {reached} |");
     }
@@ -448,8 +449,7 @@ fn startup(options: &Options) -> Result<(), Failed> {
         println!("- first answer (status {status}) after {seconds:.2} s");
         times.push(seconds);
     }
-    times.sort_by(f64::total_cmp);
-    let median = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
+    let median = report::median(times.into_iter());
     println!("- median {median:.2} s; at most 2 s: {}", verdict(median <= 2.0));
     Ok(())
 }
