@@ -103,7 +103,8 @@ pub(crate) struct State<S: StateMachine> {
     flush_queued: bool,
     /// Sends a flush when a pause is over, unless there is one before.
     flush_timer: Option<AbortHandle>,
-    last_proposed: Option<Instant>,
+    /// When the last batch was proposed; at first, when the actor began.
+    last_proposed: Instant,
     /// Queries that were answered since then.
     queries: usize,
     in_flight: Option<InFlight<S>>,
@@ -161,7 +162,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             early: Vec::new(),
             flush_queued: false,
             flush_timer: None,
-            last_proposed: None,
+            last_proposed: time::now(),
             queries: 0,
             in_flight: None,
             batches: 0,
@@ -237,10 +238,8 @@ impl<S: StateMachine> State<S> {
         let waiting = self.pending.len();
         let are_rare =
             waiting < FULL_ENOUGH_COMMANDS && self.queries >= RARE_WRITES_QUERIES * waiting;
-        let pause = match self.last_proposed {
-            Some(proposed) if are_rare => RARE_WRITES_PAUSE.saturating_sub(proposed.elapsed()),
-            Some(_) | None => Duration::ZERO,
-        };
+        let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
+        let pause = pause.saturating_sub(self.last_proposed.elapsed());
         if pause.is_zero() {
             self.flush_queued = myself.cast(ShardMessage::Flush).is_ok();
         } else if self.flush_timer.is_none() {
@@ -333,7 +332,7 @@ impl<S: StateMachine> State<S> {
         let Some(replica) = self.replica.clone().filter(|_| self.has_caught_up) else {
             return Ok(());
         };
-        if self.cell.is_overfull() {
+        if self.last_proposed.elapsed() < self.cell.pause() {
             // Checkpoints have fallen behind, or fail: memory must have a bound. Writers wait, and
             // are refused when more wait than may.
             self.flush_later(myself);
@@ -355,7 +354,7 @@ impl<S: StateMachine> State<S> {
         let bytes = batch.to_entry(tag);
         self.cell.metrics.batch(commands.len(), bytes.len());
         self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
-        self.last_proposed = Some(time::now());
+        self.last_proposed = time::now();
         self.queries = 0;
         let myself = myself.clone();
         replica.propose(

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use ractor::ActorRef;
@@ -217,9 +218,9 @@ impl<S: StateMachine> ShardCell<S> {
         self.made.elapsed().as_micros() as u64
     }
 
-    /// Whether so much is unwritten that checkpoints have fallen far behind, or fail.
-    pub(crate) fn is_overfull(&self) -> bool {
-        self.checkpoints.is_overfull()
+    /// How long after one batch the next may come, lest checkpoints fall far behind.
+    pub(crate) fn pause(&self) -> Duration {
+        self.checkpoints.pause()
     }
 
     /// The state has come to `index` and `stamp`, of which `unwritten` bytes are only in memory.

@@ -102,15 +102,17 @@ pub fn apart<T: Send>(works: impl Iterator<Item: FnOnce() -> T + Send>) -> Vec<t
 }
 
 /// Lets other threads of the process go first, from now on and for good: for a thread of [`apart`], which
-/// ends with its work. Where the system cannot do that for one thread, nothing changes.
-pub fn give_way() {
+/// ends with its work. Each step leaves it a fifth less of a core that others want all the time: four a
+/// good quarter of it. Where the system cannot do that for one thread, nothing changes.
+pub fn give_way(steps: i32) {
     #[cfg(test)]
     if Inline::is_on() {
         return;
     }
-    // Of a core that others want all the time it is left a good quarter (each step is a fifth less).
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(4);
+    let _ = rustix::process::nice(steps);
+    #[cfg(not(target_os = "linux"))]
+    let _ = steps;
 }
 
 /// While this lives, blocking work that is asked for on this thread stays on it.

@@ -15,8 +15,10 @@ use crate::store::shard_file::{AppliedState, ShardStore};
 
 /// How many times the size that asks for a checkpoint may gather while it is written.
 const OVERFULL: usize = 4;
-/// How many times it may gather before a checkpoint no longer lets others go first.
-const URGENT: usize = 3;
+/// How many times it may gather before writers are slowed down.
+const CROWDED: usize = 3;
+/// How long after one batch of commands the next may come when there is hardly any room left.
+const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Pause after a checkpoint that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,10 +55,18 @@ pub struct CheckpointTrigger {
 }
 
 impl CheckpointTrigger {
-    /// Whether more is unwritten than a checkpoint that works leaves behind: writers must wait, or
+    /// How long after one batch of commands the next may come. Nothing, unless more is unwritten than
+    /// a checkpoint that works leaves behind; then the longer the less room is left, for writers who
+    /// go on until it is full would all wait for a whole checkpoint; and for ever when it is full, or
     /// memory would have no bound.
-    pub fn is_overfull(&self) -> bool {
-        self.unwritten.load(Ordering::Relaxed) / OVERFULL > self.bytes
+    pub fn pause(&self) -> Duration {
+        let unwritten = self.unwritten.load(Ordering::Relaxed) as f64 / self.bytes as f64;
+        let crowded = (unwritten - CROWDED as f64) / (OVERFULL - CROWDED) as f64;
+        if crowded >= 1.0 {
+            Duration::MAX
+        } else {
+            CROWDED_PAUSE_MAX.mul_f64(crowded.max(0.0).powi(2))
+        }
     }
 
     /// The shard has so much unwritten memory now.
@@ -141,7 +151,10 @@ impl Checkpoints {
     pub fn write_due(&self) -> Result<(), StoreError> {
         let mut outcome = Ok(());
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        for entry in entries.iter_mut() {
+        for number in 0..entries.len() {
+            // Of all shards, for they wait for each other's checkpoints.
+            let most = entries.iter().map(|entry| entry.unwritten.load(Ordering::Relaxed)).max();
+            let entry = &mut entries[number];
             let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
             let aged = entry.written.elapsed() >= self.options.age;
             let wanted = entry.wanted.load(Ordering::Relaxed);
@@ -152,9 +165,12 @@ impl Checkpoints {
                 // The shard wants a checkpoint itself once it has written its state.
                 entry.asked.notify_one();
             } else {
-                let gathered = entry.unwritten.load(Ordering::Relaxed);
-                let is_urgent = gathered / URGENT > self.options.bytes;
-                outcome = outcome.and(write(entry, is_urgent).or_else(pass));
+                let patience = patience(most.unwrap_or(0), self.options.bytes);
+                outcome = outcome.and(write(entry, patience).or_else(pass));
+                if entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes {
+                    // It grew past the limit meanwhile, and who pulls the trigger does so only once.
+                    self.due.notify_one();
+                }
             }
         }
         outcome
@@ -170,8 +186,8 @@ impl Checkpoints {
         for entry in self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             // What was sealed before, of a checkpoint that failed say, hides what came since.
             let earlier = entry.store.lock().is_sealed();
-            let written = if earlier { write(entry, true) } else { Ok(()) };
-            outcome = outcome.and(written.and_then(|()| write(entry, true)));
+            let written = if earlier { write(entry, 0) } else { Ok(()) };
+            outcome = outcome.and(written.and_then(|()| write(entry, 0)));
         }
         outcome
     }
@@ -192,18 +208,22 @@ fn pass(error: StoreError) -> Result<(), StoreError> {
     if error.is_lasting() { Err(error) } else { Ok(()) }
 }
 
+/// Steps of priority that a checkpoint gives up: five, and one less for each half of the size that asks for
+/// it, so three when it comes as soon as that is reached.
+fn patience(gathered: usize, bytes: usize) -> i32 {
+    5 - (2 * gathered / bytes).min(5) as i32
+}
+
 /// Writes a shard. Where few cores have much to do, a checkpoint would take every other moment from those
 /// who answer requests, so it gives way to them; but not when checkpoints have fallen behind, for then
 /// writers are about to wait for them (ADR 0004).
-fn write(entry: &mut Entry, is_urgent: bool) -> Result<(), StoreError> {
+fn write(entry: &mut Entry, patience: i32) -> Result<(), StoreError> {
     let (began, started) = (time::now(), time::mark());
     entry.retry = None;
     entry.wanted.store(false, Ordering::Relaxed);
     // redb panics over some kinds of damage.
     let work = || {
-        if !is_urgent {
-            tasks::give_way();
-        }
+        tasks::give_way(patience);
         entry.store.checkpoint()
     };
     let written = tasks::apart(std::iter::once(work)).remove(0);
@@ -224,5 +244,72 @@ fn write(entry: &mut Entry, is_urgent: bool) -> Result<(), StoreError> {
             (entry.observer)(Err(error.clone()));
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::ids::LogIndex;
+    use crate::store::memtable::Table;
+
+    const BYTES: usize = 10_000;
+
+    fn checkpoints() -> (Checkpoints, Arc<ShardStore>, CheckpointTrigger) {
+        let age = Duration::from_secs(3600);
+        let checkpoints = Checkpoints::new(CheckpointOptions { bytes: BYTES, age });
+        let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), &["a"]);
+        let store = Arc::new(store);
+        let trigger = checkpoints.add(store.clone(), Arc::new(|_| {}));
+        (checkpoints, store, trigger)
+    }
+
+    /// Applies an entry that is more than a checkpoint is asked for.
+    fn grow(store: &ShardStore, index: u64) {
+        let mut state = store.lock();
+        state.change(|tables| tables.put(Table(0), index.to_be_bytes(), vec![0; BYTES]));
+        state.progress.applied.index = LogIndex(index);
+    }
+
+    #[tokio::test]
+    async fn what_grew_past_the_limit_during_a_checkpoint_is_due_after_it() {
+        let (checkpoints, store, trigger) = checkpoints();
+        grow(&store, 1);
+        trigger.unwritten(store.lock().unwritten_bytes());
+        // What comes while the first is written, whose end nobody else tells.
+        store.lock().seal();
+        grow(&store, 2);
+        trigger.unwritten(store.lock().unwritten_bytes());
+
+        assert!(checkpoints.wait_due().now_or_never().is_some());
+        checkpoints.write_due().unwrap();
+        assert_eq!(store.durable().index, LogIndex(1));
+        assert!(checkpoints.wait_due().now_or_never().is_some());
+        checkpoints.write_due().unwrap();
+        assert_eq!(store.durable().index, LogIndex(2));
+        assert!(checkpoints.wait_due().now_or_never().is_none());
+    }
+
+    #[test]
+    fn writers_are_slowed_down_before_they_are_stopped() {
+        let (_checkpoints, _store, trigger) = checkpoints();
+        let pause = |tenths: usize| {
+            trigger.unwritten(BYTES / 10 * tenths);
+            trigger.pause()
+        };
+        assert_eq!(pause(0), Duration::ZERO);
+        assert_eq!(pause(30), Duration::ZERO);
+        assert_eq!(pause(35), Duration::from_millis(125));
+        assert!(pause(39) > Duration::from_millis(400));
+        assert_eq!(pause(40), Duration::MAX);
+        assert_eq!(pause(1_000), Duration::MAX);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_late_does_not_give_way() {
+        let steps = [0, 16, 23, 24, 32, 39, 40, 1_000].map(|gathered| patience(gathered, 16));
+        assert_eq!(steps, [5, 3, 3, 2, 1, 1, 0, 0]);
     }
 }
