@@ -57,7 +57,7 @@ pub fn speed(options: &Options) -> Result<(), Failed> {
 
 /// So that readers have histories and the ranker has something to rank. Ends when the node is idle:
 /// until then it takes in and learns from what was read, which is not what is measured.
-fn read_much(options: &Options, target: &Target) -> Result<(), Failed> {
+pub fn read_much(options: &Options, target: &Target) -> Result<(), Failed> {
     let plan = Plan { connections: 4, warm_up: Duration::ZERO, ..target.plan(options) };
     run_checked(&plan, &mut Batches::new(&target.keys, 7, 0))?;
     let used = || machine::cpu_time(target.server.pid);

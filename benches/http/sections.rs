@@ -482,9 +482,13 @@ fn reads(options: &Options) -> Result<(), Failed> {
 
 /// Loads one server with one operation for a while, for a profiler to look at.
 fn profile(options: &Options, name: &str) -> Result<(), Failed> {
-    let found = READS.into_iter().chain(WRITES).find(|(operation, _)| operation.name() == name);
-    let (operation, _) = found.ok_or("no such operation")?;
+    let operations = READS.into_iter().chain(WRITES).map(|(operation, _)| operation);
+    let mut operations = operations.chain([Operation::Recommendations]);
+    let operation = operations.find(|one| one.name() == name).ok_or("no such operation")?;
     let target = Target::start(options.sizes(), options.shards.unwrap_or(1), true)?;
+    if operation == Operation::Recommendations {
+        recommending::read_much(options, &target)?;
+    }
     println!("- process {}", target.server.pid);
     for run in 0..options.runs() as u64 {
         let mut mix = mix(options, &target.keys, operation, run);

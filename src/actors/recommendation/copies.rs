@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::recommendation::engine::event::{Event as Fact, Interaction};
 use crate::actors::recommendation::engine::settings::Settings;
-use crate::actors::recommendation::engine::{self, Engine, LATE, SERVING};
+use crate::actors::recommendation::engine::{self, Engine, KeptLists, LATE, SERVING};
 use crate::actors::state_machine::{ReadTables, Tables};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::seams::tasks;
@@ -63,6 +63,8 @@ impl Record for LateRow {
 pub(super) struct Copies {
     /// The one that serves.
     pub(super) engine: Engine,
+    /// Lists of the one that serves.
+    pub(super) kept: KeptLists,
     serving: u32,
     last: u32,
     new: Option<NewCopy>,
@@ -131,12 +133,14 @@ impl Copies {
                 Some(NewCopy { number, engine, late: Late::load(number, first..end, tables)? })
             }
         };
-        Ok(Self { engine, serving, last, new, gone, deleted: 0 })
+        let kept = KeptLists::default();
+        Ok(Self { engine, kept, serving, last, new, gone, deleted: 0 })
     }
 
     /// Takes a fact in that comes now.
     pub(super) fn observe(&mut self, now: Stamp, fact: Fact) {
         self.engine.apply_live(&fact, now);
+        self.kept.note(&self.engine, &fact);
         let Some(new) = &mut self.new else { return };
         if let Fact::Shown { .. } = &fact {
             // The owners know nothing of it, so it is not read again: see `NewCopy::take`.
@@ -153,6 +157,7 @@ impl Copies {
     /// Takes in what the owner of a post says of it now. A new copy reads that from the owner anyway.
     pub(super) fn repair(&mut self, fact: &Fact) {
         self.engine.repair(fact);
+        self.kept.note(&self.engine, fact);
     }
 
     /// Begins a new copy, in place of one that was begun before; returns its number.
@@ -189,6 +194,7 @@ impl Copies {
         }
         let mut new = self.new.take()?;
         new.engine.set_weights(self.engine.weights().clone());
+        self.kept = KeptLists::default();
         // Millions of rows: freeing them would hold up all that waits for this shard.
         tasks::free(std::mem::replace(&mut self.engine, new.engine));
         self.gone.push(std::mem::replace(&mut self.serving, new.number));

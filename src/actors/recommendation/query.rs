@@ -1,5 +1,6 @@
 //! What queries answer: one function each, in the order of [`Query`].
 
+use crate::actors::recommendation::copies::Copies;
 use crate::actors::recommendation::engine::{Engine, Options};
 use crate::actors::recommendation::message::{
     Answer, EXCLUDE_MAX, EXCLUDED_MAX, EXPOSURES_ASKED_MAX, KNOWN_MAX, Known, LIMIT_MAX, Query,
@@ -12,7 +13,8 @@ impl Service {
     /// Answers a query.
     pub(super) fn answer(&mut self, query: &Query) -> Answer {
         let Self { copies, traffic, scratch, .. } = self;
-        let engine = &copies.engine;
+        let Copies { engine, kept, .. } = copies;
+        let engine = &*engine;
         let found = match query {
             Query::Recommend { reader, wanted, ranking } => {
                 let placed = traffic.splits().variant_of(*reader);
@@ -23,7 +25,7 @@ impl Service {
                     random: ranking.random,
                 });
                 let options = options(wanted, Some(&ranking));
-                let found = engine.recommend(*reader, wanted.now, &options, scratch);
+                let found = engine.recommend_again(*reader, wanted.now, &options, scratch, kept);
                 if let Some((experiment, variant)) = placed {
                     let variant = format!("{}/{}", experiment.name, variant.name);
                     return Answer::Experiment { found, variant };

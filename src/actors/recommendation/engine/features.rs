@@ -68,10 +68,17 @@ const TRAFFIC_WINDOW: usize = 1;
 /// Recent reads whose texts are compared.
 const TEXTS: usize = 8;
 
-/// Writes a row for each candidate.
-pub(super) fn extract(engine: &Engine, asker: Asker<'_>, now_ms: u64, scratch: &mut Scratch) {
+/// Writes a row for each candidate from the `first` on.
+pub(super) fn extract(
+    engine: &Engine,
+    asker: Asker<'_>,
+    now_ms: u64,
+    first: usize,
+    scratch: &mut Scratch,
+) {
     let reader = Reader::new(engine, asker, now_ms);
     let Scratch { candidates, features, followed, .. } = &mut *scratch;
+    let candidates = &candidates[first..];
     features.clear();
     features.resize(candidates.len() * FEATURES, 0.0);
     let (rows, _) = features.as_chunks_mut::<FEATURES>();
@@ -87,7 +94,7 @@ pub(super) fn extract(engine: &Engine, asker: Asker<'_>, now_ms: u64, scratch: &
         row.plain[TRAFFIC] = reader.traffic[TRAFFIC_WINDOW];
         row.write(features);
     }
-    rank_births(engine, scratch);
+    rank_births(engine, first, scratch);
 }
 
 /// What is the same for all candidates.
@@ -214,11 +221,12 @@ fn write_taste(post: &Post, reader: &Reader<'_>, followed: &Named, row: &mut Row
 }
 
 /// The place of a candidate among the newest posts.
-fn rank_births(engine: &Engine, scratch: &mut Scratch) {
+fn rank_births(engine: &Engine, first: usize, scratch: &mut Scratch) {
     for (nth, place) in engine.newest.places().iter().enumerate() {
         let index = scratch.map.find(place.post).map(usize::from);
-        if let Some(index) = index.filter(|index| *index < scratch.candidates.len()) {
-            scratch.features[index * FEATURES + BIRTH_RANK] = log2p(nth as f32);
+        let index = index.filter(|index| *index < scratch.candidates.len());
+        if let Some(row) = index.and_then(|index| index.checked_sub(first)) {
+            scratch.features[row * FEATURES + BIRTH_RANK] = log2p(nth as f32);
         }
     }
 }

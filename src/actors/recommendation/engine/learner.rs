@@ -86,7 +86,7 @@ impl Learner {
         }
         self.watch(&scratch.features);
         self.weights.normalise(&scratch.features, &mut scratch.normal);
-        self.weights.score(&scratch.normal, &mut scratch.scores);
+        self.weights.score(&scratch.normal, 0, &mut scratch.scores);
         softmax(&mut scratch.scores);
         self.gradient.fill(0.0);
         let mut units = [0.0; HIDDEN];

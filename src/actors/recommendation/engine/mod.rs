@@ -11,7 +11,7 @@
 //!
 //! **Owns** what it derives from the events of others: counters and neighbours of posts, recent
 //! reads, interests and choices of readers, lists of what is new and what is much read.
-//! **Takes in** [`event::Event`]. **Answers** [`Engine::recommend`], [`Engine::recommend_session`],
+//! **Takes in** [`event::Event`]. **Answers** [`Engine::recommend`], [`Engine::recommend_again`], [`Engine::recommend_session`],
 //! [`Engine::related`], [`Engine::trending`], [`Engine::following`].
 //!
 //! **Invariants**: R1 the state is a function of the events and their order, to the bit
@@ -36,6 +36,7 @@ mod gather;
 mod history;
 mod interests;
 pub mod item;
+mod kept;
 pub mod learner;
 mod listing;
 mod math;
@@ -58,6 +59,7 @@ pub mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use kept::KeptLists;
 pub use recommend::Options;
 pub use saved::{LATE, SERVING, TABLES, damaged, delete};
 pub use scratch::Scratch;

@@ -14,7 +14,7 @@ use crate::actors::recommendation::engine::weights::Weights;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// Recent reads that scores are made from, whatever the settings.
-const RECENT_MAX: usize = 20;
+pub(super) const RECENT_MAX: usize = 20;
 /// Bits of lift from which a read is named as the reason.
 const BECAUSE_LIFT_MIN: f32 = 1.0;
 
@@ -155,14 +155,27 @@ impl Engine {
     pub fn ask(&self, reader: UserId, now: Stamp, exclude: &[PostId], scratch: &mut Scratch) {
         let now_s = now.as_millis() / 1000;
         let mut recent = [(0, 0); RECENT_MAX];
+        let asker = match self.find_reader(reader) {
+            Some(slot) => self.asker(slot, &mut recent, now_s),
+            None => self.reader(None, &[], now_s),
+        };
+        self.prepare(asker, now, exclude, scratch);
+    }
+
+    /// The reader in a slot, who asks now; `recent` is where the recent reads are put.
+    pub(super) fn asker<'a>(
+        &'a self,
+        slot: u32,
+        recent: &'a mut [(u32, u32); RECENT_MAX],
+        now_s: u64,
+    ) -> Asker<'a> {
+        let reader = &self.readers[slot as usize];
         let mut length = 0;
-        if let Some(slot) = self.find_reader(reader) {
-            for (place, read) in recent.iter_mut().zip(self.readers[slot as usize].recent()) {
-                *place = read;
-                length += 1;
-            }
+        for (place, read) in recent.iter_mut().zip(reader.recent()) {
+            *place = read;
+            length += 1;
         }
-        self.prepare(self.reader(Some(reader), &recent[..length], now_s), now, exclude, scratch);
+        self.reader(Some(reader.id), &recent[..length], now_s)
     }
 
     /// Ranks the candidates of the last [`Engine::ask`] with the engine's weights.
@@ -178,9 +191,20 @@ impl Engine {
         scratch: &mut Scratch,
     ) -> Recommendations {
         let method = self.score(weights, options.method, scratch);
-        let chosen = rules::choose(self, options, method, scratch);
+        let chosen = rules::choose(self, options, method, scratch).chosen;
+        self.explained(&chosen, method, weights.version(), scratch)
+    }
+
+    /// The answer, of what was chosen from the candidates in `scratch`.
+    pub(super) fn explained(
+        &self,
+        chosen: &[Chosen],
+        method: Method,
+        weights_version: u64,
+        scratch: &Scratch,
+    ) -> Recommendations {
         let items = chosen.iter().map(|chosen| self.explain(chosen, scratch)).collect();
-        Recommendations { items, method, weights_version: weights.version() }
+        Recommendations { items, method, weights_version }
     }
 
     /// Which of the candidates in `scratch` a post is.
@@ -267,7 +291,7 @@ impl Engine {
     }
 
     /// Notes in `scratch` what must not be shown.
-    fn exclude(&self, asker: Asker<'_>, exclude: &[PostId], scratch: &mut Scratch) {
+    pub(super) fn exclude(&self, asker: Asker<'_>, exclude: &[PostId], scratch: &mut Scratch) {
         self.set_exclude(exclude, scratch);
         gather::exclude(asker, scratch);
     }
@@ -288,15 +312,15 @@ impl Engine {
         self.set_exclude(exclude, scratch);
         gather::note_followed(asker, scratch);
         gather(self, asker, scratch);
-        extract(self, asker, now.as_millis(), scratch);
+        extract(self, asker, now.as_millis(), 0, scratch);
     }
 
     /// Scores the candidates, and says by which method.
-    fn score(&self, weights: &Weights, asked: Method, scratch: &mut Scratch) -> Method {
+    pub(super) fn score(&self, weights: &Weights, asked: Method, scratch: &mut Scratch) -> Method {
         let mut method = asked;
         if method == Method::Ranker {
             weights.normalise(&scratch.features, &mut scratch.normal);
-            weights.score(&scratch.normal, &mut scratch.scores);
+            weights.score(&scratch.normal, 0, &mut scratch.scores);
             if scratch.scores.iter().all(|score| score.is_finite()) {
                 return method;
             }

@@ -10,7 +10,7 @@ use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::signature::mix;
 
 /// Candidates among which variety is made.
-const BEST: usize = 50;
+pub(super) const BEST: usize = 50;
 /// Candidates after the best that are looked at when none of the best has room.
 const FURTHER: usize = 256;
 /// Posts of one author in so many places, and of those that compete for a place of exploration.
@@ -36,6 +36,14 @@ pub(super) struct Chosen {
     /// Probability of standing there.
     pub(super) propensity: f32,
     pub(super) is_explored: bool,
+}
+
+/// What was chosen.
+pub(super) struct Choice {
+    /// In their order.
+    pub(super) chosen: Vec<Chosen>,
+    /// The best ones were not enough.
+    pub(super) went_further: bool,
 }
 
 /// Scores candidates by a list instead of the ranker; those that are not in it come after.
@@ -70,12 +78,13 @@ pub(super) fn choose(
     options: &Options<'_>,
     method: Method,
     scratch: &mut Scratch,
-) -> Vec<Chosen> {
+) -> Choice {
     let best = rank(options.limit.max(BEST), method, scratch);
     let explore = options.explore.min(EXPLORE_MAX);
     let mut chosen = Vec::with_capacity(options.limit);
     let further = Further { indexes: scratch.ranking.split_off(best), is_sorted: false };
-    let mut picker = Picker { engine, left: scratch.ranking.clone(), further };
+    let left = scratch.ranking.clone();
+    let mut picker = Picker { engine, left, further, went_further: false };
     while chosen.len() < options.limit {
         let from_end = PLACES - 1 - chosen.len() % PLACES;
         let random = mix(options.random.wrapping_add(chosen.len() as u64));
@@ -85,11 +94,11 @@ pub(super) fn choose(
         let Some(next) = next else { break };
         chosen.push(next);
     }
-    chosen
+    Choice { chosen, went_further: picker.went_further }
 }
 
 /// Brings so many of the best candidates to the front, best first, and returns how many there are.
-fn rank(most: usize, method: Method, scratch: &mut Scratch) -> usize {
+pub(super) fn rank(most: usize, method: Method, scratch: &mut Scratch) -> usize {
     let Scratch { candidates, scores, ranking, .. } = scratch;
     ranking.clear();
     ranking.extend(0..candidates.len() as u16);
@@ -131,6 +140,7 @@ struct Picker<'a> {
     /// The best candidates that are not chosen yet, best first.
     left: Vec<u16>,
     further: Further,
+    went_further: bool,
 }
 
 impl Picker<'_> {
@@ -171,6 +181,7 @@ impl Picker<'_> {
     /// When none of the best has room: the first one after them that has. When there is none either,
     /// the best of all: a full list of few authors is better than a short one.
     fn next_further(&mut self, chosen: &[Chosen], scratch: &Scratch) -> Option<u16> {
+        self.went_further = true;
         self.further.sort(scratch);
         let mut after = self.further.indexes.iter().take(FURTHER);
         let at = after.position(|index| self.has_room(self.post(*index, scratch), chosen, scratch));
@@ -229,15 +240,9 @@ impl Picker<'_> {
 /// the ranker chooses one of them, that explores nothing: so their source is the list they are from.
 pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratch: &mut Scratch) {
     scratch.fresh.clear();
-    let mut authors = [NONE; FRESH_MAX];
     for slot in engine.newest.posts() {
         let post = &engine.posts[slot as usize];
-        if !is_fresh(post) || scratch.fresh.len() >= FRESH_MAX || !may_see(post) {
-            continue;
-        }
-        // One author's many posts would keep out everybody else's.
-        let same = authors[..scratch.fresh.len()].iter().filter(|author| **author == post.author);
-        if post.author != NONE && same.count() >= PER_AUTHOR {
+        if !may_compete(engine, post, scratch) || !may_see(post) {
             continue;
         }
         let next = scratch.candidates.len() as u16;
@@ -253,9 +258,30 @@ pub(super) fn add_fresh(engine: &Engine, may_see: impl Fn(&Post) -> bool, scratc
         if index == next {
             scratch.candidates.push(Candidate::new(slot, Source::Newest, [1.0; 2]));
         }
-        authors[scratch.fresh.len()] = post.author;
         scratch.fresh.push(index);
     }
+}
+
+/// The same for candidates from the `first` on, latest first, which are newer than those to explore.
+pub(super) fn add_fresh_news(engine: &Engine, first: usize, scratch: &mut Scratch) {
+    let older = std::mem::take(&mut scratch.fresh);
+    for index in (first as u16..scratch.candidates.len() as u16).chain(older) {
+        let post = &engine.posts[scratch.candidates[usize::from(index)].post as usize];
+        if may_compete(engine, post, scratch) {
+            scratch.fresh.push(index);
+        }
+    }
+}
+
+/// Whether a post may be one of those that compete for a place of exploration. One author's many posts
+/// would keep out everybody else's.
+fn may_compete(engine: &Engine, post: &Post, scratch: &Scratch) -> bool {
+    if !is_fresh(post) || scratch.fresh.len() >= FRESH_MAX {
+        return false;
+    }
+    let slots = scratch.fresh.iter().map(|index| scratch.candidates[usize::from(*index)].post);
+    let same = slots.filter(|slot| engine.posts[*slot as usize].author == post.author);
+    post.author == NONE || same.count() < PER_AUTHOR
 }
 
 /// Whether few have seen a post.
@@ -264,4 +290,4 @@ pub(super) fn is_fresh(post: &Post) -> bool {
 }
 
 /// Posts that compete for a place of exploration.
-const FRESH_MAX: usize = 16;
+pub(super) const FRESH_MAX: usize = 16;

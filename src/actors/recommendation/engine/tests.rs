@@ -13,6 +13,7 @@ use crate::actors::signature::mix;
 use crate::ids::{PostId, Stamp, UserId};
 
 mod bounds;
+mod kept;
 mod lists;
 
 /// Ids of authors begin here.

@@ -90,7 +90,7 @@ impl Weights {
     /// that gets no number as its score comes last.
     pub fn rank_of(&self, scratch: &mut Scratch, chosen: usize) -> usize {
         self.normalise(&scratch.features, &mut scratch.normal);
-        self.score(&scratch.normal, &mut scratch.scores);
+        self.score(&scratch.normal, 0, &mut scratch.scores);
         let score = scratch.scores[chosen];
         if score.is_nan() {
             return scratch.scores.len();
@@ -111,9 +111,9 @@ impl Weights {
         }
     }
 
-    /// Scores of rows of normalised features.
-    pub(super) fn score(&self, normal: &[f32], scores: &mut Vec<f32>) {
-        scores.clear();
+    /// Writes the scores of rows of normalised features behind the `first` ones, which stay.
+    pub(super) fn score(&self, normal: &[f32], first: usize, scores: &mut Vec<f32>) {
+        scores.truncate(first);
         let mut units = [0.0; HIDDEN];
         scores.extend(normal.chunks_exact(FEATURES).map(|row| self.score_row(row, &mut units)));
     }
