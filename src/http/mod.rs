@@ -12,6 +12,7 @@ pub mod conduit;
 pub mod docs;
 pub mod edge;
 pub mod error;
+pub mod escape;
 pub mod experiments;
 pub mod exposures;
 pub mod extract;
@@ -190,8 +191,13 @@ pub fn routes(app: App) -> Routes {
     for (path, methods) in table {
         routes = routes.route(path, methods.layer(edge.route(path)));
     }
-    for (path, (_, _, methods)) in v1::table() {
-        routes = routes.route(path, guarded(methods).layer(edge.route(path)));
+    for (path, (_, documented, methods)) in v1::table() {
+        // Who only reads sends no command, and pays nothing for the guard.
+        let methods = match v1::has_commands(&documented) {
+            true => guarded(methods),
+            false => methods.layer(from_fn_with_state(app.clone(), v1::rate::limit)),
+        };
+        routes = routes.route(path, methods.layer(edge.route(path)));
     }
     let unknown = axum::routing::any(nothing).layer(edge.route("unknown"));
     routes.fallback_service(unknown.with_state(app.clone())).with_state(app)

@@ -62,6 +62,8 @@ pub struct Asked {
     pub limit: usize,
     /// Posts that must not be in the answer.
     pub exclude: Arc<[PostId]>,
+    /// Whether reasons are wanted: then what they name is asked about as well.
+    pub explain: bool,
     /// Where the answer is shown, for the log of what was shown.
     pub surface: String,
     /// The id of the request, for the same.
@@ -73,7 +75,7 @@ pub struct Asked {
 pub struct Recommended {
     /// The post, as the viewer sees it.
     pub view: PostView,
-    /// Why it stands here; none where that must not be said.
+    /// Why it stands here; none where that must not be said, or is not asked.
     pub reason: Option<Reason>,
     /// Where it came from.
     pub source: Source,
@@ -119,7 +121,7 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
     while list.posts.len() < asked.limit && items.peek().is_some() {
         let (positions, items): (Vec<u16>, Vec<Item>) = items.by_ref().take(part).unzip();
         part = usize::MAX;
-        let views = authorised(app, &items, asked.viewer.clone()).await;
+        let views = authorised(app, &items, &asked).await;
         for (position, item) in positions.into_iter().zip(items) {
             let Item { post, version: _, reason, score, source, propensity } = item;
             if list.posts.len() >= asked.limit {
@@ -128,7 +130,8 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
             let Some(view) = views.get(&post).filter(|view| audience.is_for(view)) else {
                 continue;
             };
-            let reason = audience.may_say(&reason, &views).then_some(reason);
+            let may_say = asked.explain && audience.may_say(&reason, &views);
+            let reason = may_say.then_some(reason);
             let is_explored = source == Source::Exploration;
             shown.push(ShownPost { post, position, propensity, is_explored });
             let view = view.clone();
@@ -222,15 +225,11 @@ async fn latest(app: &App, asked: &Asked, audience: &Audience) -> Answered<Recom
 
 /// Asks the owner which of the posts, and of those that reasons name, this viewer may see. What is
 /// not answered in time is left out; what is denied is looked at afterwards.
-async fn authorised(
-    app: &App,
-    items: &[Item],
-    viewer: Option<Arc<Viewer>>,
-) -> FxHashMap<PostId, PostView> {
+async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostId, PostView> {
     let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
     for item in items {
         let named = match &item.reason {
-            Reason::BecauseRead(post) => Some(*post),
+            Reason::BecauseRead(post) => Some(*post).filter(|_| asked.explain),
             Reason::Follows(_)
             | Reason::FollowsTag(_)
             | Reason::Interest(_)
@@ -245,9 +244,9 @@ async fn authorised(
             }
         }
     }
-    let asked = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
-    let answers = join_all(asked.map(|(shard, posts)| {
-        let query = PostQuery::GetPosts { posts: posts.clone(), viewer: viewer.clone() };
+    let touched = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
+    let answers = join_all(touched.map(|(shard, posts)| {
+        let query = PostQuery::GetPosts { posts: posts.clone(), viewer: asked.viewer.clone() };
         let call = Call::new().within(OWNER_TIME);
         async move { (posts, app.posts.query_shard(call, shard as u16, query).await) }
     }));
@@ -318,7 +317,7 @@ fn note_shown(
     if posts.is_empty() {
         return;
     }
-    let Asked { question: _, viewer, limit: _, exclude: _, surface, request } = asked;
+    let Asked { question: _, viewer, limit: _, exclude: _, explain: _, surface, request } = asked;
     let exposure = Exposure {
         request,
         reader: viewer.map(|viewer| viewer.id),

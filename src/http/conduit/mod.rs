@@ -6,7 +6,6 @@
 
 pub mod articles;
 pub mod comments;
-mod escape;
 pub mod profiles;
 pub mod render;
 mod seen;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::actors::post::message::{Body, Comment, PostView, Summary};
 use crate::actors::user::message::{Account, Card, Viewer};
-use crate::http::conduit::escape;
+use crate::http::escape;
 use crate::http::people::Cards;
 use crate::http::scratch;
 use crate::http::slug::slug;
@@ -20,6 +20,8 @@ use crate::ids::{Stamp, UserId};
 
 /// Room for what is put around the kept fragments of one article.
 const AROUND_BYTES: usize = 160;
+/// How a summary begins.
+const SLUG: &str = r#""slug":"#;
 /// The card of who is no more.
 const DELETED: &str = r#""username":"deleted","bio":null,"image":null"#;
 
@@ -195,7 +197,7 @@ fn put_profile(out: &mut Vec<u8>, card: Option<&Card>, following: bool) {
 fn summary_fragment(summary: &Summary) -> &str {
     summary.rendered.get_or_init(|| {
         let mut out = Vec::with_capacity(512);
-        put(&mut out, r#""slug":"#);
+        put(&mut out, SLUG);
         put_string(&mut out, &slug(&summary.title, summary.id));
         put(&mut out, r#","title":"#);
         put_string(&mut out, &summary.title);
@@ -214,6 +216,14 @@ fn summary_fragment(summary: &Summary) -> &str {
         put_time(&mut out, summary.updated_at);
         into_text(out)
     })
+}
+
+/// The slug of a post, from the place where it is rendered: making one takes longer than all else of a
+/// post in a list.
+pub fn slug_of(summary: &Summary) -> &str {
+    let slug = &summary_fragment(summary)[SLUG.len() + 1..];
+    // No slug has a character that is escaped, so it ends with the first quotation mark.
+    slug.split('"').next().unwrap_or(slug)
 }
 
 /// What all see alike of a user.

@@ -5,8 +5,9 @@ use utoipa::ToSchema;
 
 use crate::actors::post::message::{PostView, Summary, Visibility};
 use crate::actors::user::message::{Card, Viewer};
+use crate::http::conduit::render;
+use crate::http::escape;
 use crate::http::people::Cards;
-use crate::http::slug::slug;
 use crate::http::v1::values::{Audience, Id, LinkToken, Time};
 use crate::ids::UserId;
 
@@ -42,7 +43,7 @@ pub struct PostCard<'a> {
     /// Which.
     id: Id,
     /// Readable part of its address; changes with the title, while older ones keep working.
-    slug: String,
+    slug: &'a str,
     /// Title.
     title: &'a str,
     /// Description.
@@ -80,7 +81,7 @@ impl<'a> PostCard<'a> {
         let shows_link = own && summary.visibility == Visibility::Unlisted;
         Self {
             id: summary.id.into(),
-            slug: slug(&summary.title, summary.id),
+            slug: render::slug_of(summary),
             title: &summary.title,
             description: &summary.description,
             tags: &summary.tags,
@@ -96,9 +97,155 @@ impl<'a> PostCard<'a> {
         }
     }
 
+    /// Appends the card as JSON: what serde writes, in a third of the time, for lists that are asked for
+    /// most.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let Self { id, slug, title, description, tags, visibility, .. } = self;
+        put(out, r#"{"id":"#);
+        put_value(out, id);
+        put(out, r#","slug":""#);
+        put(out, slug);
+        put(out, r#"","title":"#);
+        put_text(out, title);
+        put(out, r#","description":"#);
+        put_text(out, description);
+        put(out, r#","tags":["#);
+        for (place, tag) in tags.iter().enumerate() {
+            put(out, if place > 0 { "," } else { "" });
+            put_text(out, tag);
+        }
+        put(out, r#"],"visibility":"#);
+        put_value(out, visibility);
+        self.put_times(out);
+        put(out, r#","link_token":"#);
+        put_value(out, &self.link_token);
+        put(out, r#","favorites":"#);
+        put_value(out, &self.favorites);
+        put(out, r#","favorited":"#);
+        put_value(out, &self.favorited);
+        put(out, r#","author":{"id":"#);
+        let AuthorCard { id, username, image, following } = &self.author;
+        put_value(out, id);
+        put(out, r#","username":"#);
+        put_text(out, username);
+        put(out, r#","image":"#);
+        match image {
+            Some(image) => put_text(out, image),
+            None => put(out, "null"),
+        }
+        put(out, r#","following":"#);
+        put_value(out, following);
+        put(out, "}}");
+    }
+
+    /// Most posts were published when they were made and not changed since: then one time is written
+    /// once and copied.
+    fn put_times(&self, out: &mut Vec<u8>) {
+        let Self { created_at, updated_at, published_at, publish_at, .. } = self;
+        put(out, r#","created_at":"#);
+        let begin = out.len();
+        put_value(out, created_at);
+        let created = begin..out.len();
+        put(out, r#","updated_at":"#);
+        match updated_at == created_at {
+            true => out.extend_from_within(created.clone()),
+            false => put_value(out, updated_at),
+        }
+        put(out, r#","published_at":"#);
+        match published_at.is_some_and(|at| at == *created_at) {
+            true => out.extend_from_within(created),
+            false => put_value(out, published_at),
+        }
+        put(out, r#","publish_at":"#);
+        put_value(out, publish_at);
+    }
+
     /// The cards of several posts; `authors` holds all their authors.
     pub fn of_all(posts: &'a [PostView], authors: &'a Cards, viewer: Option<&Viewer>) -> Vec<Self> {
         let card = |view: &'a PostView| Self::new(view, authors.get(view.summary.author), viewer);
         posts.iter().map(card).collect()
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    escape::put_string(out, text.as_bytes());
+}
+
+/// Appends a value as JSON.
+pub fn put_value(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("a Vec accepts every write");
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{Arc, OnceLock};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{PostId, Stamp};
+
+    pub(crate) fn summary(title: &str) -> Summary {
+        Summary {
+            id: PostId(7),
+            author: UserId(8),
+            title: title.to_owned(),
+            description: title.chars().rev().collect(),
+            tags: Vec::new(),
+            visibility: Visibility::Public,
+            created_at: Stamp(1),
+            updated_at: Stamp(1),
+            published_at: None,
+            publish_at: None,
+            link_token: [9; 16],
+            version: 1,
+            rendered: OnceLock::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_card_is_written_as_serde_writes_it(
+            texts in ".{0,40}", tags in proptest::collection::vec("\\PC{0,9}|\"|\\\\", 0..4),
+            times in any::<[u32; 4]>(), visibility in 0..5_usize, options in any::<[bool; 6]>(),
+        ) {
+            let [created_at, updated_at, published_at, publish_at] =
+                times.map(|time| Stamp(u64::from(time % 3)));
+            let visibility = [
+                Visibility::Public,
+                Visibility::Followers,
+                Visibility::Unlisted,
+                Visibility::Scheduled,
+                Visibility::Draft,
+            ][visibility];
+            let [published, planned, own, favorited, known, pictured] = options;
+            let summary = Summary {
+                tags,
+                visibility,
+                created_at,
+                updated_at,
+                published_at: published.then_some(published_at),
+                publish_at: planned.then_some(publish_at),
+                ..summary(&texts)
+            };
+            let view = PostView { summary: Arc::new(summary), favorites: 9, favorited };
+            let image = pictured.then(|| texts.clone());
+            let card = Card { username: texts, image, ..Card::default() };
+            let viewer = Viewer {
+                id: UserId(if own { 8 } else { 9 }),
+                token_generation: 0,
+                follows: if known { vec![UserId(8)] } else { Vec::new() },
+                mutes: Vec::new(),
+                blocked_by: Vec::new(),
+            };
+            let card = PostCard::new(&view, known.then_some(&card), Some(&viewer));
+            let mut out = Vec::new();
+            card.put(&mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&card).unwrap());
+        }
     }
 }

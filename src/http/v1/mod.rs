@@ -25,6 +25,7 @@ pub mod recommendations;
 pub mod seen;
 pub mod values;
 
+use utoipa::openapi::{PathItem, Paths};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
@@ -55,4 +56,12 @@ pub fn table() -> Vec<(&'static str, UtoipaMethodRouter<App>)> {
         ("/v1/me/mutes", routes!(interests::mutes)),
         ("/v1/me/blocks", routes!(interests::blocks)),
     ]
+}
+
+/// Whether some of these methods may change something.
+pub fn has_commands(documented: &Paths) -> bool {
+    let changes = |PathItem { put, post, delete, patch, .. }: &PathItem| {
+        [put, post, delete, patch].into_iter().any(Option::is_some)
+    };
+    documented.paths.values().any(changes)
 }

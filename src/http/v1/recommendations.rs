@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::actors::recommendation::engine::settings::WINDOWS;
 use crate::actors::recommendation::message::{Method, Reason, Source};
 use crate::http::App;
+use crate::http::conduit::render;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
 use crate::http::extract::{Reader, SignedIn, number};
 use crate::http::json::Json;
@@ -16,16 +17,19 @@ use crate::http::people::Cards;
 use crate::http::query::Query;
 use crate::http::recommendations::{Asked, List, POSTS_NAMED_MAX, Question, Recommended, fetch};
 use crate::http::request::RequestId;
-use crate::http::v1::cards::PostCard;
+use crate::http::v1::cards::{PostCard, put_value};
 use crate::http::v1::seen::Seen;
-use crate::http::v1::values::{Id, private_json};
-use crate::http::{fields, posts};
+use crate::http::v1::values::{Id, mark_private, private_json};
+use crate::http::{fields, posts, scratch};
 use crate::ids::PostId;
 
 /// Characters of the name of a surface.
 const SURFACE_CHARS_MAX: usize = 32;
 /// The surface when none is named.
 const SURFACE: &str = "home";
+
+/// Room for a post with its author.
+const POST_BYTES: usize = 768;
 
 /// A recommended post.
 #[derive(Debug, Serialize, ToSchema)]
@@ -401,25 +405,51 @@ async fn answer(
     let Parameters { limit, seen, exclude, surface, explain } = parameters;
     let exclude = seen.posts().iter().chain(&exclude).copied().collect();
     let request = RequestId::of(headers).as_str().to_owned();
-    let asked = Asked { question, viewer: viewer.clone(), limit, exclude, surface, request };
+    let asked =
+        Asked { question, viewer: viewer.clone(), limit, exclude, explain, surface, request };
     let List { posts, method, weights_version: _ } = fetch(app, asked).await?;
     let authors = posts.iter().map(|found| found.view.summary.author).collect();
     let authors = Cards::fetch(app, authors).await?;
     let ids: Vec<PostId> = posts.iter().map(|found| found.view.summary.id).collect();
-    let mut data = Vec::with_capacity(posts.len());
-    for found in &posts {
-        let author = authors.get(found.view.summary.author);
-        let post = PostCard::new(&found.view, author, viewer.as_deref());
-        data.push(RecommendedPost { post, explanation: explain.then(|| explanation(found)) });
-    }
     let next_cursor = seen.cursor_after(&ids);
     let link = next_cursor.as_deref().and_then(|cursor| link(uri, cursor));
-    let body = Recommendations { data, method: method.into(), next_cursor, prev_cursor: None };
-    let mut response = private_json(StatusCode::OK, &body);
+    let data = posts.iter().map(|found| {
+        let author = authors.get(found.view.summary.author);
+        let post = PostCard::new(&found.view, author, viewer.as_deref());
+        RecommendedPost { post, explanation: explain.then(|| explanation(found)) }
+    });
+    let mut body = scratch::buffer(POST_BYTES * posts.len());
+    put_page(&mut body, data, method.into(), next_cursor.as_deref());
+    let mut response = render::json(scratch::into_bytes(body));
+    mark_private(&mut response);
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
+}
+
+/// Writes what [`Recommendations`] documents.
+fn put_page<'a>(
+    out: &mut Vec<u8>,
+    data: impl Iterator<Item = RecommendedPost<'a>>,
+    method: Way,
+    next_cursor: Option<&str>,
+) {
+    out.extend_from_slice(br#"{"data":["#);
+    for (place, RecommendedPost { post, explanation }) in data.enumerate() {
+        out.extend_from_slice(if place > 0 { br#",{"post":"# } else { br#"{"post":"# });
+        post.put(out);
+        if let Some(explanation) = explanation {
+            out.extend_from_slice(br#","explanation":"#);
+            put_value(out, &explanation);
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(br#"],"method":"#);
+    put_value(out, &method);
+    out.extend_from_slice(br#","next_cursor":"#);
+    put_value(out, &next_cursor);
+    out.extend_from_slice(br#","prev_cursor":null}"#);
 }
 
 fn explanation(found: &Recommended) -> Explanation {
@@ -439,4 +469,41 @@ fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     let query: String = kept.flat_map(|pair| [pair, "&"]).collect();
     let link = format!("<{}?{query}cursor={cursor}>; rel=\"next\"", uri.path());
     HeaderValue::from_str(&link).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::actors::post::message::PostView;
+    use crate::http::v1::cards::tests::summary;
+
+    #[test]
+    fn a_page_is_written_as_it_is_documented() {
+        let summary = Arc::new(summary("\"Why\""));
+        let found = Recommended {
+            view: PostView { summary, favorites: 1, favorited: true },
+            reason: Some(Reason::BecauseRead(PostId(3))),
+            source: Source::Together,
+            score: 0.5,
+            propensity: 1.0,
+        };
+        for (count, explain, next) in [(0, false, None), (1, true, Some("1ab")), (3, false, None)] {
+            let post = |_| RecommendedPost {
+                post: PostCard::new(&found.view, None, None),
+                explanation: explain.then(|| explanation(&found)),
+            };
+            let mut out = Vec::new();
+            put_page(&mut out, (0..count).map(post), Way::Ranker, next);
+            let documented = Recommendations {
+                data: (0..count).map(post).collect(),
+                method: Way::Ranker,
+                next_cursor: next.map(str::to_owned),
+                prev_cursor: None,
+            };
+            let written = String::from_utf8(out).unwrap();
+            assert_eq!(written, serde_json::to_string(&documented).unwrap());
+        }
+    }
 }

@@ -9,7 +9,11 @@ use utoipa::ToSchema;
 use crate::actors::post::message::Visibility;
 use crate::http::conduit::render;
 use crate::http::fields::Checked;
+use crate::http::scratch;
 use crate::ids::{ID_CHARS, PostId, Stamp, UserId, id_text};
+
+/// Room for most answers, so that a buffer grows once.
+const BODY_BYTES: usize = 4096;
 
 /// An id: 13 characters of lower-case Crockford base 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
@@ -117,8 +121,9 @@ impl Audience {
 
 /// An answer of JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(value).expect("answers have text keys and no failing parts");
-    let mut response = render::json(body);
+    let mut body = scratch::buffer(BODY_BYTES);
+    serde_json::to_writer(&mut body, value).expect("answers have text keys and no failing parts");
+    let mut response = render::json(scratch::into_bytes(body));
     *response.status_mut() = status;
     response
 }

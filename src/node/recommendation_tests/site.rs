@@ -364,6 +364,7 @@ impl Site {
             viewer,
             limit: 20,
             exclude: exclude.into(),
+            explain: true,
             surface: "home".to_owned(),
             request: "r".to_owned(),
         };

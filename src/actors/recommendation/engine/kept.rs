@@ -25,11 +25,11 @@ use crate::ids::{Stamp, UserId};
 
 /// How long a list is kept.
 const KEPT_MS: u64 = 10_000;
-/// Readers of whom a list is kept: of 2.5 kB each.
-const LISTS_MAX: usize = 4_096;
+/// Readers of whom a list is kept, of 2.3 kB each: 19 MB.
+const LISTS_MAX: usize = 8_192;
 /// Posts of a list, beside those to explore: enough for two pages of twenty, of which each asks for twice
 /// as many as it shows.
-const POSTS_MAX: usize = 96;
+const POSTS_MAX: usize = 80;
 /// Posts that were published since and are ranked when the reader asks; with more, all is ranked anew.
 const NEWS_MAX: usize = 64;
 
@@ -50,11 +50,13 @@ pub struct KeptLists {
 #[derive(Debug)]
 struct List {
     number: u64,
+    /// Whether it was asked for since it was made, or since there was no room for it.
+    was_asked: bool,
     made_ms: u64,
     weights_version: u64,
     /// How many news were known.
     news: u64,
-    /// Best first, those to explore last.
+    /// Best first.
     posts: Box<[KeptPost]>,
     /// Nothing else could be shown when it was made.
     is_whole: bool,
@@ -68,8 +70,11 @@ struct KeptPost {
     because_lift: f32,
     tag: u32,
     source: Source,
-    is_fresh: bool,
+    /// Its place among those to explore; [`NOT_FRESH`] for every other.
+    fresh: u8,
 }
+
+const NOT_FRESH: u8 = u8::MAX;
 
 impl KeptLists {
     /// Drops what a fact changes, which the engine has taken in.
@@ -130,32 +135,43 @@ impl KeptLists {
         let best = rules::rank(POSTS_MAX, Method::Ranker, scratch);
         let Scratch { candidates, scores, ranking, fresh, .. } = scratch;
         let is_whole = is_all && best == ranking.len();
-        ranking.truncate(best);
-        ranking.retain(|index| !fresh.contains(index));
-        let kept = |index: &u16, is_fresh: bool| {
-            let Candidate { post, source, because, because_lift, tag, .. } =
-                candidates[usize::from(*index)];
-            let score = scores[usize::from(*index)];
-            KeptPost { post, score, because, because_lift, tag, source, is_fresh }
-        };
-        let best = ranking.iter().map(|index| kept(index, false));
-        let posts = best.chain(fresh.iter().map(|index| kept(index, true))).collect();
+        let place_of = |index: &u16| fresh.iter().position(|fresh| fresh == index);
+        let mut posts = Vec::with_capacity(best + fresh.len());
+        for (rank, index) in ranking.iter().enumerate() {
+            let fresh = place_of(index).map_or(NOT_FRESH, |place| place as u8);
+            if rank < best || fresh != NOT_FRESH {
+                let Candidate { post, source, because, because_lift, tag, .. } =
+                    candidates[usize::from(*index)];
+                let score = scores[usize::from(*index)];
+                posts.push(KeptPost { post, score, because, because_lift, tag, source, fresh });
+            }
+        }
+        // Of those after the best, only some to explore are here: a list that is sorted costs less.
+        posts[best..]
+            .sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.post.cmp(&b.post)));
+        let posts = posts.into_boxed_slice();
         self.made += 1;
         let (number, news) = (self.made, self.news_end());
-        let list = List { number, made_ms, weights_version, news, posts, is_whole };
+        let list =
+            List { number, was_asked: false, made_ms, weights_version, news, posts, is_whole };
         self.lists.insert(reader, list);
         self.order.push_back((reader, number));
     }
 
-    /// Makes room for a list that is made now.
+    /// Makes room for a list that is made now: drops what is too old, and of the others the oldest for
+    /// which nobody asked again (second chance).
     fn expire(&mut self, now_ms: u64) {
         while let Some((reader, number)) = self.order.front().copied() {
-            let list = self.lists.get(&reader).filter(|list| list.number == number);
             let is_full = self.order.len() >= LISTS_MAX;
-            if list.is_some_and(|list| list.is_valid(now_ms)) && !is_full {
-                return;
-            }
-            if list.is_some() {
+            if let Some(list) = self.lists.get_mut(&reader).filter(|list| list.number == number) {
+                let is_valid = list.is_valid(now_ms);
+                if is_valid && !is_full {
+                    return;
+                }
+                if is_valid && std::mem::take(&mut list.was_asked) {
+                    self.order.rotate_left(1);
+                    continue;
+                }
                 self.lists.remove(&reader);
             }
             self.order.pop_front();
@@ -207,7 +223,8 @@ impl Engine {
         kept: &mut KeptLists,
     ) -> Option<Recommendations> {
         let now_ms = now.as_millis();
-        let list = kept.lists.get(&reader).filter(|list| list.is_valid(now_ms))?;
+        let list = kept.lists.get_mut(&reader).filter(|list| list.is_valid(now_ms))?;
+        list.was_asked = true;
         let known = list.news.checked_sub(kept.news_before)? as usize;
         let mut recent = [(0, 0); RECENT_MAX];
         let asker = self.asker(reader, &mut recent, now_ms / 1000);
@@ -218,13 +235,15 @@ impl Engine {
         scratch.fresh.clear();
         self.fetch_posts(list.posts.iter().map(|kept| kept.post));
         let made = (list.made_ms, list.weights_version);
+        let mut fresh = [None; rules::FRESH_MAX];
         let news: Vec<u32> = kept.news.range(known..).rev().copied().collect();
         for kept in &list.posts {
             // What changed is ranked with the news, and what is not listed any more is left out.
             if !news.contains(&kept.post) {
-                self.restore_kept(asker, kept, scratch);
+                self.restore_kept(asker, kept, &mut fresh, scratch);
             }
         }
+        scratch.fresh.extend(fresh.into_iter().flatten());
         let left_out = list.posts.len() - scratch.candidates.len();
         // Where something is left out, other posts had a place among the candidates.
         let is_whole = list.is_whole && left_out == 0;
@@ -245,8 +264,14 @@ impl Engine {
         Some(found)
     }
 
-    fn restore_kept(&self, asker: Asker<'_>, kept: &KeptPost, scratch: &mut Scratch) {
-        let KeptPost { post, score, because, because_lift, tag, source, is_fresh } = *kept;
+    fn restore_kept(
+        &self,
+        asker: Asker<'_>,
+        kept: &KeptPost,
+        to_explore: &mut [Option<u16>; rules::FRESH_MAX],
+        scratch: &mut Scratch,
+    ) {
+        let KeptPost { post, score, because, because_lift, tag, source, fresh } = *kept;
         let row = &self.posts[post as usize];
         let next = scratch.candidates.len() as u16;
         if !asker.may_see(&scratch.unseen, row) || scratch.map.get_or_insert(post, next) != next {
@@ -255,8 +280,8 @@ impl Engine {
         let candidate = Candidate::new(post, source, [1.0; 2]);
         scratch.candidates.push(Candidate { because, because_lift, tag, ..candidate });
         scratch.scores.push(score);
-        if is_fresh && rules::is_fresh(row) {
-            scratch.fresh.push(next);
+        if fresh != NOT_FRESH && rules::is_fresh(row) {
+            to_explore[usize::from(fresh)] = Some(next);
         }
     }
 

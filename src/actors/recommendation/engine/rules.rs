@@ -106,6 +106,10 @@ pub(super) fn rank(most: usize, method: Method, scratch: &mut Scratch) -> usize 
         ranking.retain(|index| scores[usize::from(*index)] > 0.0);
     }
     let best = ranking.len().min(most);
+    // A list that was kept is sorted but for what is new.
+    if ranking.is_sorted_by(|a, b| order(candidates, scores, *a, *b).is_le()) {
+        return best;
+    }
     if ranking.len() > most {
         ranking.select_nth_unstable_by(most, |a, b| order(candidates, scores, *a, *b));
     }
