@@ -3,8 +3,8 @@
 //! A ranking looks at hundreds of posts all over the memory, and what it finds hardly changes from one
 //! question of a reader to the next. What does change it is what the reader does, and what is published:
 //! the first drops the list, the second is ranked when the reader asks and takes its place in it. Only what
-//! others read waits, for [`KEPT_MS`] at most; lists that are a quarter of an hour behind in that lose a
-//! thousandth of their hits (`docs/recommendation-evaluation.md`).
+//! others read waits, for [`KEPT_MS`] at most: a trend that is thirty times as old costs the ranker a
+//! thousandth of its hits (`docs/recommendation-evaluation.md`). Why it is so: ADR 0017.
 //!
 //! Beside the engine's state, not a part of it: what is kept goes with a process.
 
@@ -24,7 +24,7 @@ use crate::actors::recommendation::engine::state::Engine;
 use crate::ids::{Stamp, UserId};
 
 /// How long a list is kept.
-const KEPT_MS: u64 = 10_000;
+const KEPT_MS: u64 = 30_000;
 /// Readers of whom a list is kept, of 2.3 kB each: 19 MB.
 const LISTS_MAX: usize = 8_192;
 /// Posts of a list, beside those to explore: enough for two pages of twenty, of which each asks for twice
