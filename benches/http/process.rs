@@ -123,7 +123,10 @@ fn forget(folder: &Path) -> Result<(), Failed> {
         if path.is_dir() {
             forget(&path)?;
         } else {
-            rustix::fs::fadvise(std::fs::File::open(path)?, 0, None, rustix::fs::Advice::DontNeed)?;
+            let file = std::fs::File::open(path)?;
+            // What is not on the disk yet would stay.
+            file.sync_data()?;
+            rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
         }
     }
     Ok(())

@@ -155,10 +155,8 @@ pub fn routes(app: App) -> Routes {
     let edge = Edge::new(&app.limits, app.metrics.clone());
     // The guard is outside: who has to wait there asks nothing more of a service.
     let guard = from_fn_with_state(app.clone(), fault_guard::guard);
-    let guarded = |methods: MethodRouter<App>| {
-        let limited = methods.layer(from_fn_with_state(app.clone(), v1::rate::limit));
-        limited.layer(guard.clone())
-    };
+    let limit = from_fn_with_state(app.clone(), v1::rate::limit);
+    let guarded = |methods: MethodRouter<App>| methods.layer(limit.clone()).layer(guard.clone());
     let limited = from_fn_with_state(app.clone(), v1::rate::limit_address);
     let table: [(&'static str, MethodRouter<App>); 19] = [
         ("/api/users", post(users::register).layer(limited).layer(guard.clone())),
@@ -195,7 +193,7 @@ pub fn routes(app: App) -> Routes {
         // Who only reads sends no command, and pays nothing for the guard.
         let methods = match v1::has_commands(&documented) {
             true => guarded(methods),
-            false => methods.layer(from_fn_with_state(app.clone(), v1::rate::limit)),
+            false => methods.layer(limit.clone()),
         };
         routes = routes.route(path, methods.layer(edge.route(path)));
     }

@@ -3,12 +3,13 @@
 //! A ranking looks at hundreds of posts all over the memory, and what it finds hardly changes from one
 //! question of a reader to the next. What does change it is what the reader does, and what is published:
 //! the first drops the list, the second is ranked when the reader asks and takes its place in it. Only what
-//! others read waits, for [`KEPT_MS`] at most: a trend that is thirty times as old costs the ranker a
-//! thousandth of its hits (`docs/recommendation-evaluation.md`). Why it is so: ADR 0017.
+//! others read waits, for [`KEPT_MS`] at most: a trend that is thirty times as old costs the ranker one
+//! hit in a thousand predictions (`docs/recommendation-evaluation.md`). Why it is so: ADR 0017.
 //!
 //! Beside the engine's state, not a part of it: what is kept goes with a process.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -19,19 +20,23 @@ use crate::actors::recommendation::engine::item::{Method, Recommendations, Sourc
 use crate::actors::recommendation::engine::post::NONE;
 use crate::actors::recommendation::engine::recommend::{Options, RECENT_MAX};
 use crate::actors::recommendation::engine::rules;
-use crate::actors::recommendation::engine::scratch::{Candidate, EXCLUDED, Scratch};
+use crate::actors::recommendation::engine::scratch::{Candidate, NOT_KEPT, Scratch};
 use crate::actors::recommendation::engine::state::Engine;
+use crate::actors::recommendation::engine::weights::Weights;
 use crate::ids::{Stamp, UserId};
 
 /// How long a list is kept.
 const KEPT_MS: u64 = 30_000;
-/// Readers of whom a list is kept, of 2.3 kB each: 19 MB.
-const LISTS_MAX: usize = 8_192;
+/// Readers of whom a list is kept, of 2.3 kB each: 19 MB. Few in tests, which fill it.
+const LISTS_MAX: usize = if cfg!(test) { 64 } else { 8_192 };
 /// Posts of a list, beside those to explore: enough for two pages of twenty, of which each asks for twice
 /// as many as it shows.
 const POSTS_MAX: usize = 80;
 /// Posts that were published since and are ranked when the reader asks; with more, all is ranked anew.
 const NEWS_MAX: usize = 64;
+
+/// Entries of the order in which lists were made, those of lists that are gone included.
+const ORDER_MAX: usize = 4 * LISTS_MAX;
 
 /// The lists.
 #[derive(Debug, Default)]
@@ -40,9 +45,11 @@ pub struct KeptLists {
     /// Readers in the order in which their lists were made, each with the number of the list: what was
     /// dropped or made anew since has another.
     order: VecDeque<(u32, u64)>,
-    /// Lists made so far.
-    made: u64,
-    /// Posts that were published or changed, the latest last, and how many there were before these.
+    /// How often all candidates were ranked; the last one is the number of a list.
+    rankings: u64,
+    /// The weights of the latest lists.
+    weights: Option<Arc<Weights>>,
+    /// Posts that came among the newest, the latest last, and how many there were before these.
     news: VecDeque<u32>,
     news_before: u64,
 }
@@ -53,11 +60,14 @@ struct List {
     /// Whether it was asked for since it was made, or since there was no room for it.
     was_asked: bool,
     made_ms: u64,
-    weights_version: u64,
+    /// What its scores were made with: those of two versions do not compare.
+    weights: Arc<Weights>,
     /// How many news were known.
     news: u64,
     /// Best first.
     posts: Box<[KeptPost]>,
+    /// So many of the posts are the best of all that there were; behind them are some to explore.
+    best: usize,
     /// Nothing else could be shown when it was made.
     is_whole: bool,
 }
@@ -84,8 +94,10 @@ impl KeptLists {
                 if let Some(author) = author {
                     self.forget(engine, *author);
                 }
-                let slot = engine.find_post(*post);
-                if let Some(slot) = slot.filter(|slot| engine.posts[*slot as usize].is_listed()) {
+                // An old post that was changed is no news, nor is a new one that is known by now.
+                let is_new = |slot: &u32| engine.newest.posts().any(|post| post == *slot);
+                let slot = engine.find_post(*post).filter(is_new);
+                if let Some(slot) = slot.filter(|slot| !self.news.contains(slot)) {
                     self.news.push_back(slot);
                     if self.news.len() > NEWS_MAX {
                         self.news.pop_front();
@@ -117,10 +129,17 @@ impl KeptLists {
         }
     }
 
-    /// How often a list was made or brought up to date.
+    /// How often all candidates were ranked; and how many lists are kept, in how long an order.
     #[cfg(test)]
-    pub(super) fn made(&self) -> u64 {
-        self.made
+    pub(super) fn counts(&self) -> (u64, usize, usize) {
+        (self.rankings, self.lists.len(), self.order.len())
+    }
+
+    /// The weights of an engine, shared by all lists that are made with them.
+    fn shared(&mut self, weights: &Weights) -> Arc<Weights> {
+        let known = self.weights.take().filter(|known| known.version() == weights.version());
+        let shared = known.unwrap_or_else(|| Arc::new(weights.clone()));
+        self.weights.insert(shared).clone()
     }
 
     /// How many posts were news so far.
@@ -128,41 +147,39 @@ impl KeptLists {
         self.news_before + self.news.len() as u64
     }
 
-    /// Keeps the scored candidates in `scratch`; `is_all`: there are no others.
-    fn keep(&mut self, reader: u32, made: (u64, u64), is_all: bool, scratch: &mut Scratch) {
-        let (made_ms, weights_version) = made;
+    /// Keeps the scored candidates in `scratch`, all that there are.
+    fn keep(&mut self, reader: u32, made_ms: u64, weights: &Weights, scratch: &mut Scratch) {
+        // Its old list needs no room beside the new one.
+        self.lists.remove(&reader);
         self.expire(made_ms);
-        let best = rules::rank(POSTS_MAX, Method::Ranker, scratch);
-        let Scratch { candidates, scores, ranking, fresh, .. } = scratch;
-        let is_whole = is_all && best == ranking.len();
-        let place_of = |index: &u16| fresh.iter().position(|fresh| fresh == index);
-        let mut posts = Vec::with_capacity(best + fresh.len());
-        for (rank, index) in ranking.iter().enumerate() {
-            let fresh = place_of(index).map_or(NOT_FRESH, |place| place as u8);
-            if rank < best || fresh != NOT_FRESH {
-                let Candidate { post, source, because, because_lift, tag, .. } =
-                    candidates[usize::from(*index)];
-                let score = scores[usize::from(*index)];
-                posts.push(KeptPost { post, score, because, because_lift, tag, source, fresh });
-            }
-        }
-        // Of those after the best, only some to explore are here: a list that is sorted costs less.
-        posts[best..]
-            .sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.post.cmp(&b.post)));
-        let posts = posts.into_boxed_slice();
-        self.made += 1;
-        let (number, news) = (self.made, self.news_end());
-        let list =
-            List { number, was_asked: false, made_ms, weights_version, news, posts, is_whole };
+        let weights = self.shared(weights);
+        let posts = best_of(scratch);
+        let best = posts.len().min(POSTS_MAX);
+        let list = List {
+            number: self.rankings,
+            was_asked: false,
+            made_ms,
+            weights,
+            news: self.news_end(),
+            best,
+            is_whole: best == scratch.candidates.len(),
+            posts,
+        };
         self.lists.insert(reader, list);
-        self.order.push_back((reader, number));
+        self.order.push_back((reader, self.rankings));
     }
 
     /// Makes room for a list that is made now: drops what is too old, and of the others the oldest for
     /// which nobody asked again (second chance).
     fn expire(&mut self, now_ms: u64) {
+        if self.order.len() >= ORDER_MAX {
+            let Self { lists, order, .. } = self;
+            order.retain(|(reader, number)| {
+                lists.get(reader).is_some_and(|list| list.number == *number)
+            });
+        }
         while let Some((reader, number)) = self.order.front().copied() {
-            let is_full = self.order.len() >= LISTS_MAX;
+            let is_full = self.lists.len() >= LISTS_MAX;
             if let Some(list) = self.lists.get_mut(&reader).filter(|list| list.number == number) {
                 let is_valid = list.is_valid(now_ms);
                 if is_valid && !is_full {
@@ -177,6 +194,26 @@ impl KeptLists {
             self.order.pop_front();
         }
     }
+}
+
+/// The best of the scored candidates in `scratch`, and those to explore, best first.
+fn best_of(scratch: &mut Scratch) -> Box<[KeptPost]> {
+    let best = rules::rank(POSTS_MAX, Method::Ranker, scratch);
+    let Scratch { candidates, scores, ranking, fresh, .. } = scratch;
+    let mut posts = Vec::with_capacity(best + fresh.len());
+    for (rank, index) in ranking.iter().enumerate() {
+        let place = fresh.iter().position(|fresh| fresh == index);
+        if rank < best || place.is_some() {
+            let Candidate { post, source, because, because_lift, tag, .. } =
+                candidates[usize::from(*index)];
+            let score = scores[usize::from(*index)];
+            let fresh = place.map_or(NOT_FRESH, |place| place as u8);
+            posts.push(KeptPost { post, score, because, because_lift, tag, source, fresh });
+        }
+    }
+    // Behind the best the ranking is in no order: a list that is sorted costs less when it is asked for.
+    posts[best..].sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.post.cmp(&b.post)));
+    posts.into_boxed_slice()
 }
 
 impl List {
@@ -202,14 +239,14 @@ impl Engine {
             return found;
         }
         self.ask(reader, now, options.exclude, scratch);
+        kept.rankings += 1;
         let method = self.score(&self.weights, options.method, scratch);
-        let version = self.weights.version();
         // What is excluded is not among the candidates, and may be asked for the next time.
         if method == Method::Ranker && options.exclude.is_empty() {
-            kept.keep(slot, (now.as_millis(), version), true, scratch);
+            kept.keep(slot, now.as_millis(), &self.weights, scratch);
         }
         let chosen = rules::choose(self, options, method, scratch).chosen;
-        self.explained(&chosen, method, version, scratch)
+        self.explained(&chosen, method, self.weights.version(), scratch)
     }
 
     /// The list that is kept, less what must not be shown any more, and with what is new. `None` where
@@ -223,6 +260,7 @@ impl Engine {
         kept: &mut KeptLists,
     ) -> Option<Recommendations> {
         let now_ms = now.as_millis();
+        let news_end = kept.news_end();
         let list = kept.lists.get_mut(&reader).filter(|list| list.is_valid(now_ms))?;
         list.was_asked = true;
         let known = list.news.checked_sub(kept.news_before)? as usize;
@@ -234,32 +272,32 @@ impl Engine {
         scratch.scores.clear();
         scratch.fresh.clear();
         self.fetch_posts(list.posts.iter().map(|kept| kept.post));
-        let made = (list.made_ms, list.weights_version);
         let mut fresh = [None; rules::FRESH_MAX];
-        let news: Vec<u32> = kept.news.range(known..).rev().copied().collect();
         for kept in &list.posts {
-            // What changed is ranked with the news, and what is not listed any more is left out.
-            if !news.contains(&kept.post) {
-                self.restore_kept(asker, kept, &mut fresh, scratch);
-            }
+            self.restore_kept(asker, kept, &mut fresh, scratch);
         }
         scratch.fresh.extend(fresh.into_iter().flatten());
+        // Where something is left out, others had a place when the list was made.
         let left_out = list.posts.len() - scratch.candidates.len();
-        // Where something is left out, other posts had a place among the candidates.
         let is_whole = list.is_whole && left_out == 0;
-        let reach = POSTS_MAX.saturating_sub(left_out);
-        if !is_whole && options.limit.max(rules::BEST) > reach {
+        let news = kept.news.range(known..).rev().copied();
+        let added = self.add_news(asker, news, now_ms, &list.weights, scratch)?;
+        let best = (list.best + added).saturating_sub(left_out);
+        if !is_whole && options.limit.max(rules::BEST) > best {
             return None;
         }
-        self.add_news(asker, &news, now_ms, scratch).then_some(())?;
         let choice = rules::choose(self, options, Method::Ranker, scratch);
         let is_short = choice.went_further || choice.chosen.len() < options.limit;
         if is_short && !is_whole {
             return None;
         }
-        let found = self.explained(&choice.chosen, Method::Ranker, made.1, scratch);
-        if !news.is_empty() && options.exclude.is_empty() {
-            kept.keep(reader, made, is_whole, scratch);
+        let version = list.weights.version();
+        let found = self.explained(&choice.chosen, Method::Ranker, version, scratch);
+        if added > 0 && options.exclude.is_empty() {
+            list.posts = best_of(scratch);
+            list.best = best.min(POSTS_MAX).min(list.posts.len());
+            list.is_whole = is_whole && list.posts.len() == scratch.candidates.len();
+            list.news = news_end;
         }
         Some(found)
     }
@@ -285,32 +323,38 @@ impl Engine {
         }
     }
 
-    /// Ranks what was published since, latest first, beside what is restored. False where a score is no
-    /// number.
-    fn add_news(&self, asker: Asker<'_>, news: &[u32], now_ms: u64, scratch: &mut Scratch) -> bool {
+    /// Ranks what was published since, latest first, beside what is restored, and says how much that is.
+    /// `None` where a score is no number.
+    fn add_news(
+        &self,
+        asker: Asker<'_>,
+        news: impl Iterator<Item = u32>,
+        now_ms: u64,
+        weights: &Weights,
+        scratch: &mut Scratch,
+    ) -> Option<usize> {
         let first = scratch.candidates.len();
         for post in news {
-            let row = &self.posts[*post as usize];
+            let row = &self.posts[post as usize];
             let next = scratch.candidates.len() as u16;
-            if !asker.may_see(&scratch.unseen, row)
-                || scratch.map.get_or_insert(*post, next) != next
+            if !asker.may_see(&scratch.unseen, row) || scratch.map.get_or_insert(post, next) != next
             {
                 continue;
             }
             let is_followed = row.author != NONE && scratch.followed.has_author(row.author);
             let source = if is_followed { Source::FollowedAuthor } else { Source::Newest };
-            scratch.candidates.push(Candidate::new(*post, source, [1.0; 2]));
+            scratch.candidates.push(Candidate::new(post, source, [1.0; 2]));
         }
-        if first == scratch.candidates.len() {
-            return true;
+        let added = scratch.candidates.len() - first;
+        if added > 0 {
+            extract(self, asker, now_ms, first, scratch);
+            weights.normalise(&scratch.features, &mut scratch.normal);
+            weights.score(&scratch.normal, first, &mut scratch.scores);
+            rules::add_fresh_news(self, first, scratch);
         }
-        extract(self, asker, now_ms, first, scratch);
-        self.weights.normalise(&scratch.features, &mut scratch.normal);
-        self.weights.score(&scratch.normal, first, &mut scratch.scores);
-        rules::add_fresh_news(self, first, scratch);
-        scratch.scores[first..].iter().all(|score| score.is_finite())
+        scratch.scores[first..].iter().all(|score| score.is_finite()).then_some(added)
     }
 }
 
-/// Of what is excluded the map says so already.
-const _: () = assert!(EXCLUDED as usize > POSTS_MAX + NEWS_MAX + rules::FRESH_MAX);
+// Indexes of candidates stay below what marks posts that are excluded or not kept.
+const _: () = assert!((NOT_KEPT as usize) > POSTS_MAX + NEWS_MAX + rules::FRESH_MAX);

@@ -29,11 +29,15 @@ impl Site {
         self.engine.recommend(UserId(reader), at(seconds), options, &mut self.scratch)
     }
 
+    fn rankings(&self) -> u64 {
+        self.kept.counts().0
+    }
+
     /// Whether this question is answered from what is kept.
     fn is_kept(&mut self, reader: u64, seconds: u64) -> bool {
-        let before = self.kept.made();
+        let before = self.rankings();
         self.ask(reader, seconds, &plain());
-        self.kept.made() == before
+        self.rankings() == before
     }
 }
 
@@ -52,10 +56,10 @@ fn a_list_that_is_kept_is_the_one_that_a_ranking_finds() {
     {
         site.ask(reader, END, &plain());
         let options = Options { limit, is_diverse, explore, random: reader, ..plain() };
-        let before = site.kept.made();
+        let before = site.rankings();
         let (kept, anew) = (site.ask(reader, END, &options), site.anew(reader, END, &options));
         assert_eq!(kept, anew, "reader {reader}, {limit}");
-        assert_eq!(site.kept.made(), before, "no list was made for it");
+        assert_eq!(site.rankings(), before, "nothing was ranked for it");
     }
 }
 
@@ -66,16 +70,17 @@ fn further_pages_go_on_in_the_list_that_is_kept() {
     for reader in 0..60 {
         let list: Vec<PostId> =
             site.ask(reader, END, &all).items.iter().map(|item| item.post).collect();
-        let before = site.kept.made();
+        let before = site.rankings();
         for seen in [10, 20, 30] {
             let page = Options { limit: 10, exclude: &list[..seen], ..plain() };
             let page = site.ask(reader, END, &page).items;
             assert!(page.iter().map(|item| item.post).eq(list[seen..seen + 10].iter().copied()));
         }
-        assert_eq!(site.kept.made(), before, "no list was made for it");
+        assert_eq!(site.rankings(), before, "nothing was ranked for it");
         // Behind the end of what is kept all is ranked.
         let beyond = Options { limit: 50, exclude: &list, ..plain() };
         assert_eq!(site.ask(reader, END, &beyond), site.anew(reader, END, &beyond));
+        assert_eq!(site.rankings(), before + 1);
     }
 }
 
@@ -119,7 +124,9 @@ fn what_is_published_is_in_the_next_list_and_what_is_hidden_is_not() {
     let first = ids(&site.ask(5, END, &plain()))[0];
     site.apply(&post(9_000, 70, END, &["red"]));
     site.apply(&changed(first, 1, 9, false, 0, &[]));
+    let before = site.rankings();
     let next = site.ask(5, END, &plain());
+    assert_eq!(site.rankings(), before, "from the list that is kept");
     let found = next.items.iter().find(|item| item.post == PostId(9_000)).expect("it is new");
     assert_eq!((&found.reason, found.source), (&Reason::Follows(author), Source::FollowedAuthor));
     assert!(!ids(&next).contains(&first), "it is hidden");
@@ -136,46 +143,113 @@ fn what_is_published_is_in_the_next_list_and_what_is_hidden_is_not() {
     assert!(ids(&site.ask(6, END, &plain())).contains(&9_000));
     site.apply(&changed(9_000, 70, 2, true, END, &["dull"]));
     assert!(!ids(&site.ask(6, END, &plain())).contains(&9_000));
-    assert_eq!(ids(&site.ask(5, END, &plain())), ids(&site.anew(5, END, &plain())));
+    assert!(ids(&site.ask(5, END, &plain())).contains(&9_000), "others see it");
     site.apply(&Event::PostDeleted { post: PostId(9_000) });
     assert!(!ids(&site.ask(5, END, &plain())).contains(&9_000));
 }
 
 #[test]
+fn an_edit_leaves_a_post_where_it_is() {
+    let mut site = site();
+    let list = site.ask(5, END, &plain());
+    let (first, before) = (list.items[0].clone(), site.rankings());
+    assert!(matches!(first.reason, Reason::BecauseRead(_)));
+    site.apply(&changed(first.post.0, 1, 2, true, first.post.0 * 200, &["red", "big"]));
+    let again = &site.ask(5, END, &plain()).items[0];
+    assert_eq!((again.post, again.score, again.source), (first.post, first.score, first.source));
+    assert_eq!(again.reason, first.reason);
+    assert_eq!(site.rankings(), before);
+}
+
+#[test]
+fn news_for_one_list_do_not_end_others() {
+    let mut site = site();
+    site.ask(1, END, &plain());
+    site.ask(2, END + 5, &plain());
+    for n in 0..4 {
+        site.apply(&post(9_000 + n, 70 + n, END + 6, &[]));
+        assert!(site.is_kept(1, END + 7 + n), "it takes them in");
+    }
+    assert!(site.is_kept(2, END + 12), "it is younger");
+    assert!(!site.is_kept(1, END + 30), "news make no list younger");
+    assert!(site.is_kept(2, END + 34));
+}
+
+#[test]
+fn who_publishes_gets_a_new_list() {
+    let mut site = site();
+    let author = AUTHORS + 3;
+    site.ask(author, END, &plain());
+    assert!(site.is_kept(author, END));
+    site.apply(&post(9_000, 3, END, &["red"]));
+    assert!(!site.is_kept(author, END));
+}
+
+#[test]
 fn new_posts_are_explored_from_a_kept_list_and_known_ones_no_more() {
     let mut site = site();
-    let explore = |random| Options { random, ..Options::default() };
+    let explore = |random| Options { random, explore: 2, ..Options::default() };
     site.ask(5, END, &explore(0));
     site.apply(&post(9_000, 70, END, &[]));
+    // One author's many posts do not keep out others'.
+    (1..9).for_each(|n| site.apply(&post(9_000 + n, 71, END, &[])));
+    let before = site.rankings();
+    let tried = |list: &Recommendations| -> Vec<(u64, u32)> {
+        let tried = list.items.iter().filter(|item| item.source == Source::Exploration);
+        tried.map(|item| (item.post.0, item.propensity.to_bits())).collect()
+    };
     let explored = |site: &mut Site| -> Vec<u64> {
         let lists = (0..200).map(|random| site.ask(5, END, &explore(random)));
-        let items = lists.flat_map(|list| list.items);
-        let tried = items.filter(|item| item.source == Source::Exploration);
-        tried.map(|item| item.post.0).collect()
+        let lists: Vec<Recommendations> = lists.collect();
+        lists.iter().flat_map(&tried).map(|(post, _)| post).collect()
     };
-    assert!(explored(&mut site).contains(&9_000));
-    for reader in 1_000..1_060 {
-        let posts = vec![PostId(9_000)];
+    let found = explored(&mut site);
+    assert!(found.contains(&9_000));
+    assert!(found.iter().any(|post| (9_001..9_009).contains(post)));
+    assert_eq!(site.rankings(), before);
+    for random in 0..50 {
+        let (kept, anew) =
+            (site.ask(5, END, &explore(random)), site.anew(5, END, &explore(random)));
+        let places = |list: &Recommendations| -> Vec<u32> {
+            tried(list).into_iter().map(|(_, propensity)| propensity).collect()
+        };
+        assert_eq!(places(&kept), places(&anew), "as many compete");
+    }
+    for (reader, post) in (1_000..1_060).flat_map(|reader| (9_000..9_009).map(move |n| (reader, n)))
+    {
+        let posts = vec![PostId(post)];
         site.apply(&Event::Shown { reader: UserId(reader), posts });
     }
     let found = explored(&mut site);
-    assert!(!found.is_empty() && !found.contains(&9_000), "as many have seen it as are to");
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|post| *post < 9_000), "as many have seen them as are to");
 }
 
 #[test]
 fn lists_have_a_bound_and_too_many_news_make_a_new_one() {
     let mut site = site();
-    for reader in 0..9_000 {
+    const MOST: usize = 64;
+    for reader in 0..2 * MOST as u64 {
         site.apply(&read(reader + 100, reader % 300, END));
         site.ask(reader + 100, END, &plain());
         assert!(site.is_kept(100, END), "who asks again");
     }
     assert!(!site.is_kept(101, END), "the first ones made room");
-    assert!(site.is_kept(5_099, END));
+    let last = 99 + 2 * MOST as u64;
+    assert!(site.is_kept(last, END));
+    assert_eq!(site.kept.counts().1, MOST);
     (0..60).for_each(|n| site.apply(&post(8_000 + n, n, END, &[])));
-    let (first, before) = (ids(&site.ask(5_099, END, &plain())), site.kept.made());
-    assert_eq!(ids(&site.anew(5_099, END, &plain())), first, "sixty are ranked with the others");
+    let before = site.rankings();
+    let first = ids(&site.ask(last, END, &plain()));
+    assert_eq!(ids(&site.anew(last, END, &plain())), first);
+    assert_eq!(site.rankings(), before, "sixty are ranked alone");
     (0..70).for_each(|n| site.apply(&post(8_100 + n, n, END, &[])));
-    site.ask(5_099, END, &plain());
-    assert_eq!(site.kept.made(), before + 1);
+    assert!(!site.is_kept(last, END));
+    // Who makes a new list with every question pushes out nobody.
+    for n in 0..10 * MOST as u64 {
+        site.apply(&Event::FeedbackWithdrawn { reader: UserId(last), post: PostId(n % 300) });
+        site.ask(last, END, &plain());
+        let (_, lists, order) = site.kept.counts();
+        assert!(lists == MOST && order <= 4 * MOST, "{lists} lists, {order} in order");
+    }
 }
