@@ -17,6 +17,7 @@ use crate::http::App;
 use crate::http::error::{Answered, Failure};
 use crate::http::limits::{OFFSET_MAX, PAGE_DEFAULT, PAGE_MAX};
 use crate::http::query::{Query, hex};
+use crate::http::tokens::Bearer;
 
 /// Who reads: somebody signed in, or nobody. A token that is not valid is a failure, never nobody.
 pub struct Reader(pub Option<Arc<Viewer>>);
@@ -48,9 +49,9 @@ impl FromRequestParts<App> for SignedIn {
 pub(crate) struct SignIn(Answered<Option<Arc<Viewer>>>);
 
 impl SignIn {
-    /// Who a request with these headers is from.
-    pub(crate) async fn of(app: &App, headers: &HeaderMap) -> Self {
-        Self(sign_in(app, headers).await)
+    /// Who a request with this bearer's token is from.
+    pub(crate) async fn of(app: &App, bearer: Bearer) -> Self {
+        Self(known(app, bearer).await.map(Some))
     }
 
     /// Whether the token is nobody's, or nobody's any more.
@@ -67,10 +68,18 @@ async fn viewer_of(parts: &Parts, app: &App) -> Answered<Option<Arc<Viewer>>> {
 }
 
 async fn sign_in(app: &App, headers: &HeaderMap) -> Answered<Option<Arc<Viewer>>> {
-    let invalid = || Failure::field(ErrorCode::Unauthenticated, "token", "is invalid");
     let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let token = token_of(header.as_bytes()).ok_or_else(invalid)?;
     let bearer = app.tokens.verify(token).map_err(|_| invalid())?;
+    known(app, bearer).await.map(Some)
+}
+
+fn invalid() -> Failure {
+    Failure::field(ErrorCode::Unauthenticated, "token", "is invalid")
+}
+
+/// The user of a token, if there is such a user and the token was not withdrawn.
+async fn known(app: &App, bearer: Bearer) -> Answered<Arc<Viewer>> {
     let query = UserQuery::GetViewer { user: bearer.user };
     let viewer = match app.users.query(Call::new(), bearer.user.bucket(), query).await {
         Ok(Answer::Viewer(viewer)) => viewer,
@@ -79,7 +88,7 @@ async fn sign_in(app: &App, headers: &HeaderMap) -> Answered<Option<Arc<Viewer>>
         Err(error) => return Err(error.into()),
     };
     match viewer.token_generation == bearer.generation {
-        true => Ok(Some(viewer)),
+        true => Ok(viewer),
         false => Err(invalid()),
     }
 }

@@ -19,16 +19,16 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
     let token = request.headers().get(header::AUTHORIZATION);
     let token = token.and_then(|header| token_of(header.as_bytes()));
     // A token that is not valid is nobody's.
-    let user = token.and_then(|token| app.tokens.verify(token).ok()).map(|bearer| bearer.user);
+    let bearer = token.and_then(|token| app.tokens.verify(token).ok());
     let peer = request.extensions().get::<Peer>().copied();
-    let quota = match user.map(|user| (user, rate_limit.spent(user))) {
+    let quota = match bearer.map(|bearer| (bearer, rate_limit.spent(bearer.user))) {
         None => rate_limit.take(None, peer),
         Some((_, Some(spent))) => Some(spent),
-        Some((user, None)) => {
+        Some((bearer, None)) => {
             // Nor is one that was withdrawn: whoever found it would keep its user out. Nothing is
             // counted before that is known, for who hangs up ends the request here.
-            let signed_in = SignIn::of(&app, request.headers()).await;
-            let user = Some(user).filter(|_| !signed_in.is_void());
+            let signed_in = SignIn::of(&app, bearer).await;
+            let user = Some(bearer.user).filter(|_| !signed_in.is_void());
             request.extensions_mut().insert(signed_in);
             rate_limit.take(user, peer)
         }
