@@ -19,8 +19,8 @@ use crate::telemetry::Metrics;
 
 /// Notes that may wait; further ones are dropped.
 const WAITING_MAX: usize = 4_096;
-/// Notes that are worked on at once: an entry of the log of some 100 kB, and a fifth of a millisecond to
-/// apply it.
+/// Notes that are worked on at once: by calculation an entry of the log of 100 kB, which takes a fifth of
+/// a millisecond to apply.
 const NOTES_MAX: usize = 512;
 /// So long notes gather, so that a log entry is worth writing.
 const GATHER: Duration = Duration::from_millis(200);
