@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::actors::call::CallError;
 use crate::actors::router::Call;
-use crate::actors::user::message::{Answer, Error, Query as UserQuery, Viewer};
+use crate::actors::user::message::{Answer, Error, Hidden, Query as UserQuery, Viewer};
 use crate::error::ErrorCode;
 use crate::http::App;
 use crate::http::error::{Answered, Failure};
@@ -33,6 +33,30 @@ impl FromRequestParts<App> for Reader {
     }
 }
 
+/// For whom a list that recommends is, and what that reader wants in none.
+#[derive(Debug, Clone, Default)]
+pub struct Audience {
+    /// Who reads; nobody who is not signed in.
+    pub viewer: Option<Arc<Viewer>>,
+    /// What is kept from that reader; nothing from nobody.
+    pub hidden: Arc<Hidden>,
+}
+
+impl FromRequestParts<App> for Audience {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Answered<Self> {
+        let (viewer, hidden) = match parts.extensions.get() {
+            Some(SignIn(known)) => known.clone()?,
+            None => match bearer_of(app, &parts.headers)? {
+                Some(bearer) => reader(app, bearer).await?,
+                None => return Ok(Self::default()),
+            },
+        };
+        Ok(Self { viewer: Some(viewer), hidden })
+    }
+}
+
 impl FromRequestParts<App> for SignedIn {
     type Rejection = Failure;
 
@@ -46,12 +70,12 @@ impl FromRequestParts<App> for SignedIn {
 
 /// Who a request is from, found out by a layer around its handler: it is not asked again.
 #[derive(Clone)]
-pub(crate) struct SignIn(Answered<Option<Arc<Viewer>>>);
+pub(crate) struct SignIn(Answered<(Arc<Viewer>, Arc<Hidden>)>);
 
 impl SignIn {
     /// Who a request with this bearer's token is from.
     pub(crate) async fn of(app: &App, bearer: Bearer) -> Self {
-        Self(known(app, bearer).await.map(Some))
+        Self(reader(app, bearer).await)
     }
 
     /// Whether the token is nobody's, or nobody's any more.
@@ -62,16 +86,18 @@ impl SignIn {
 
 async fn viewer_of(parts: &Parts, app: &App) -> Answered<Option<Arc<Viewer>>> {
     match parts.extensions.get() {
-        Some(SignIn(known)) => known.clone(),
-        None => sign_in(app, &parts.headers).await,
+        Some(SignIn(known)) => known.clone().map(|(viewer, _)| Some(viewer)),
+        None => match bearer_of(app, &parts.headers)? {
+            Some(bearer) => viewer(app, bearer).await.map(Some),
+            None => Ok(None),
+        },
     }
 }
 
-async fn sign_in(app: &App, headers: &HeaderMap) -> Answered<Option<Arc<Viewer>>> {
+fn bearer_of(app: &App, headers: &HeaderMap) -> Answered<Option<Bearer>> {
     let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let token = token_of(header.as_bytes()).ok_or_else(invalid)?;
-    let bearer = app.tokens.verify(token).map_err(|_| invalid())?;
-    known(app, bearer).await.map(Some)
+    app.tokens.verify(token).map(Some).map_err(|_| invalid())
 }
 
 fn invalid() -> Failure {
@@ -79,17 +105,29 @@ fn invalid() -> Failure {
 }
 
 /// The user of a token, if there is such a user and the token was not withdrawn.
-async fn known(app: &App, bearer: Bearer) -> Answered<Arc<Viewer>> {
-    let query = UserQuery::GetViewer { user: bearer.user };
-    let viewer = match app.users.query(Call::new(), bearer.user.bucket(), query).await {
-        Ok(Answer::Viewer(viewer)) => viewer,
-        Ok(_) => return Err(wrong_answer()),
-        Err(CallError::Refused(Error::NotFound)) => return Err(invalid()),
-        Err(error) => return Err(error.into()),
-    };
-    match viewer.token_generation == bearer.generation {
-        true => Ok(viewer),
-        false => Err(invalid()),
+async fn viewer(app: &App, bearer: Bearer) -> Answered<Arc<Viewer>> {
+    match ask(app, bearer, UserQuery::GetViewer { user: bearer.user }).await? {
+        Answer::Viewer(viewer) if viewer.token_generation == bearer.generation => Ok(viewer),
+        Answer::Viewer(_) => Err(invalid()),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// The same, with what the user hides from himself.
+async fn reader(app: &App, bearer: Bearer) -> Answered<(Arc<Viewer>, Arc<Hidden>)> {
+    match ask(app, bearer, UserQuery::GetReader { user: bearer.user }).await? {
+        Answer::Reader(viewer, hidden) if viewer.token_generation == bearer.generation => {
+            Ok((viewer, hidden))
+        }
+        Answer::Reader(..) => Err(invalid()),
+        _ => Err(wrong_answer()),
+    }
+}
+
+async fn ask(app: &App, bearer: Bearer, query: UserQuery) -> Answered<Answer> {
+    match app.users.query(Call::new(), bearer.user.bucket(), query).await {
+        Err(CallError::Refused(Error::NotFound)) => Err(invalid()),
+        answer => Ok(answer?),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What to read next, as one viewer may see it. The recommendation service says which posts and why;
 //! whether the viewer may see them says the post service, each time, and it alone: what it does not
 //! show, or does not answer in time, is left out. What the viewer hid from himself says the user
-//! service, asked beside the ranking.
+//! service, when it says who the viewer is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::actors::recommendation::message::{
     Recommendations, ShownPost, Source, Wanted,
 };
 use crate::actors::router::Call;
-use crate::actors::user::message::{Answer as UserAnswer, Hidden, Query as UserQuery, Viewer};
+use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::afterwards::Note;
 use crate::http::error::Answered;
-use crate::http::extract::{Page, wrong_answer};
+use crate::http::extract::{Audience, Page};
 use crate::http::lists;
 use crate::ids::{PostId, UserId};
 
@@ -56,8 +56,8 @@ pub enum Question {
 pub struct Asked {
     /// What is asked.
     pub question: Question,
-    /// For whom.
-    pub viewer: Option<Arc<Viewer>>,
+    /// For whom. The copy that ranks knows what that reader hides, too, but later, and less.
+    pub audience: Audience,
     /// Posts, at most.
     pub limit: usize,
     /// Posts that must not be in the answer.
@@ -102,14 +102,12 @@ pub struct List {
 /// # Errors
 /// When not even the owner of the posts has an answer.
 pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
-    // Both at once: what the reader hid costs no time of its own.
-    let (found, hidden) = tokio::join!(ask(app, &asked), hidden_from(app, asked.viewer.as_deref()));
-    let audience = Audience { viewer: asked.viewer.clone(), hidden: hidden? };
-    let (found, variant) = match found {
+    let audience = &asked.audience;
+    let (found, variant) = match ask(app, &asked).await {
         Some(found) => found,
         None => {
             app.metrics.ranker_absent.inc();
-            (latest(app, &asked, &audience).await?, String::new())
+            (latest(app, &asked).await?, String::new())
         }
     };
     let Recommendations { items, method, weights_version } = found;
@@ -130,8 +128,7 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
             let Some(view) = views.get(&post).filter(|view| audience.is_for(view)) else {
                 continue;
             };
-            let may_say = asked.explain && audience.may_say(&reason, &views);
-            let reason = may_say.then_some(reason);
+            let reason = reason.filter(|reason| audience.may_say(reason, &views));
             let is_explored = source == Source::Exploration;
             shown.push(ShownPost { post, position, propensity, is_explored });
             let view = view.clone();
@@ -142,11 +139,10 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
     Ok(list)
 }
 
-/// Asks the recommendation service for twice as many, so that enough are left. With the variant of
-/// the experiment that the reader is in.
+/// Asks the recommendation service for half as many again, so that enough are left. With the variant
+/// of the experiment that the reader is in.
 async fn ask(app: &App, asked: &Asked) -> Option<(Recommendations, String)> {
-    let reader = asked.viewer.as_ref().map(|viewer| viewer.id);
-    let query = query_of(app, asked, reader);
+    let query = query_of(app, asked);
     let call = Call::new().within(RANK_TIME);
     match app.recommendations.query_shard(call, 0, query).await {
         Ok(Answer::Recommendations(found)) => Some((found, String::new())),
@@ -159,10 +155,16 @@ async fn ask(app: &App, asked: &Asked) -> Option<(Recommendations, String)> {
     }
 }
 
-fn query_of(app: &App, asked: &Asked, reader: Option<UserId>) -> Query {
+/// How many to ask for, to have so many when the owner of the posts has had its say.
+fn with_spare(limit: usize) -> usize {
+    limit + limit.div_ceil(2)
+}
+
+fn query_of(app: &App, asked: &Asked) -> Query {
+    let reader = asked.audience.viewer.as_ref().map(|viewer| viewer.id);
     let now = app.seams.clock.now();
-    let limit = (2 * asked.limit).min(LIMIT_MAX);
-    let wanted = Wanted { limit, exclude: asked.exclude.clone(), now };
+    let limit = with_spare(asked.limit).min(LIMIT_MAX);
+    let wanted = Wanted { limit, exclude: asked.exclude.clone(), now, explain: asked.explain };
     let random = app.seams.random.any();
     let ranking = Ranking { method: Method::Ranker, is_diverse: true, explore: EXPLORE, random };
     match (&asked.question, reader) {
@@ -184,8 +186,9 @@ fn query_of(app: &App, asked: &Asked, reader: Option<UserId>) -> Query {
 
 /// What the owner of the posts can say without the recommendation service: the newest. What the
 /// viewer has read is known there alone, so it may come up.
-async fn latest(app: &App, asked: &Asked, audience: &Audience) -> Answered<Recommendations> {
-    let source = match (&asked.question, &asked.viewer) {
+async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
+    let audience = &asked.audience;
+    let source = match (&asked.question, &audience.viewer) {
         (Question::Following, Some(viewer)) => lists::Source::Feed(viewer.clone()),
         (Question::Following, None) => {
             return Ok(Recommendations::none(Method::Latest));
@@ -212,10 +215,10 @@ async fn latest(app: &App, asked: &Asked, audience: &Audience) -> Answered<Recom
         !is_asked_about && !is_own && audience.is_for(view) && !asked.exclude.contains(&id)
     });
     let mut found = Recommendations::none(Method::Latest);
-    found.items.extend(wanted.take(2 * asked.limit).map(|view| Item {
+    found.items.extend(wanted.take(with_spare(asked.limit)).map(|view| Item {
         post: view.summary.id,
         version: view.summary.version,
-        reason: Reason::New,
+        reason: asked.explain.then_some(Reason::New),
         score: 0.0,
         source: Source::Newest,
         propensity: 1.0,
@@ -229,13 +232,8 @@ async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostI
     let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
     for item in items {
         let named = match &item.reason {
-            Reason::BecauseRead(post) => Some(*post).filter(|_| asked.explain),
-            Reason::Follows(_)
-            | Reason::FollowsTag(_)
-            | Reason::Interest(_)
-            | Reason::Trending
-            | Reason::New
-            | Reason::Exploring => None,
+            Some(Reason::BecauseRead(post)) => Some(*post),
+            None | Some(_) => None,
         };
         for post in [Some(item.post), named].into_iter().flatten() {
             let shard = &mut shards[usize::from(app.posts.shard_of(post.bucket()))];
@@ -246,7 +244,8 @@ async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostI
     }
     let touched = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
     let answers = join_all(touched.map(|(shard, posts)| {
-        let query = PostQuery::GetPosts { posts: posts.clone(), viewer: asked.viewer.clone() };
+        let viewer = asked.audience.viewer.clone();
+        let query = PostQuery::GetPosts { posts: posts.clone(), viewer };
         let call = Call::new().within(OWNER_TIME);
         async move { (posts, app.posts.query_shard(call, shard as u16, query).await) }
     }));
@@ -263,20 +262,14 @@ async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostI
     views
 }
 
-/// For whom a list is, and what that reader wants in none.
-struct Audience {
-    viewer: Option<Arc<Viewer>>,
-    hidden: Arc<Hidden>,
-}
-
 impl Audience {
     /// Whether a post that the viewer may see at its address belongs into a list for him: everybody
     /// may see it listed, and he hid neither it, nor its author, nor one of its tags.
     fn is_for(&self, view: &PostView) -> bool {
         let summary = &view.summary;
-        let mutes = |viewer: &Arc<Viewer>| viewer.mutes.binary_search(&summary.author).is_ok();
+        let mutes = |viewer: &Viewer| viewer.mutes.binary_search(&summary.author).is_ok();
         is_listed(summary.visibility)
-            && !self.viewer.as_ref().is_some_and(mutes)
+            && !self.viewer.as_deref().is_some_and(mutes)
             && !self.hidden.blocks(summary.author)
             && !self.hidden.hides(summary.id)
             && !summary.tags.iter().any(|tag| self.hidden.mutes_tag(tag))
@@ -296,17 +289,6 @@ impl Audience {
     }
 }
 
-/// What the owner of a reader's choices keeps from him. The copy of them that ranks is behind, and
-/// smaller; without an answer nothing is shown.
-async fn hidden_from(app: &App, viewer: Option<&Viewer>) -> Answered<Arc<Hidden>> {
-    let Some(viewer) = viewer else { return Ok(Arc::default()) };
-    let query = UserQuery::GetHidden { user: viewer.id };
-    match app.users.query(Call::new(), viewer.id.bucket(), query).await? {
-        UserAnswer::Hidden(hidden) => Ok(hidden),
-        _ => Err(wrong_answer()),
-    }
-}
-
 fn note_shown(
     app: &App,
     asked: Asked,
@@ -317,10 +299,10 @@ fn note_shown(
     if posts.is_empty() {
         return;
     }
-    let Asked { question: _, viewer, limit: _, exclude: _, explain: _, surface, request } = asked;
+    let Asked { question: _, audience, limit: _, exclude: _, explain: _, surface, request } = asked;
     let exposure = Exposure {
         request,
-        reader: viewer.map(|viewer| viewer.id),
+        reader: audience.viewer.map(|viewer| viewer.id),
         surface,
         variant,
         weights_version,

@@ -14,8 +14,8 @@ use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::codec::Record;
 
-/// Posts that one answer may hold: twice a page, so that enough are left when the owner of the posts
-/// has had its say.
+/// Posts that one answer may hold: twice a page, for who asks wants enough to be left when the owner of
+/// the posts has had its say.
 pub const LIMIT_MAX: usize = 2 * crate::config::PAGE_MAX;
 /// Posts that one question may exclude, or name as read.
 pub const EXCLUDE_MAX: usize = 1_000;
@@ -149,6 +149,8 @@ pub struct Wanted {
     pub exclude: Arc<[PostId]>,
     /// The time of the question.
     pub now: Stamp,
+    /// Whether reasons are wanted.
+    pub explain: bool,
 }
 
 /// How to rank.

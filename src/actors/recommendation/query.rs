@@ -93,7 +93,7 @@ fn known(engine: &Engine, place: u32, post: PostId) -> Known {
 fn options<'a>(wanted: &'a Wanted, ranking: Option<&Ranking>) -> Options<'a> {
     let exclude = &wanted.exclude[wanted.exclude.len().saturating_sub(EXCLUDED_MAX)..];
     let limit = wanted.limit.min(LIMIT_MAX);
-    let lists = Options { limit, exclude, ..Options::default() };
+    let lists = Options { limit, exclude, explain: wanted.explain, ..Options::default() };
     match ranking {
         None => lists,
         Some(Ranking { method, is_diverse, explore, random }) => Options {

@@ -103,7 +103,7 @@ where
 }
 
 fn wanted(limit: usize, seconds: u64) -> Wanted {
-    Wanted { limit, exclude: Arc::from([]), now: at(seconds) }
+    Wanted { limit, exclude: Arc::from([]), now: at(seconds), explain: true }
 }
 
 fn plain() -> Ranking {
@@ -285,11 +285,11 @@ fn questions_are_bounded() {
     }
     let exclude: Arc<[PostId]> = (0..3 * EXCLUDE_MAX as u64).map(PostId).rev().collect();
     let now = at(500);
-    let many = Wanted { limit: usize::MAX, exclude: Arc::from([]), now };
+    let many = Wanted { limit: usize::MAX, exclude: Arc::from([]), now, explain: false };
     let ranking = plain();
     let found = shard.ask(Query::Recommend { reader: UserId(1), wanted: many, ranking });
     assert!(found.items.len() <= LIMIT_MAX);
-    let few = Wanted { limit: 10, exclude, now };
+    let few = Wanted { limit: 10, exclude, now, explain: false };
     let reads: Arc<[PostId]> = (0..3 * EXCLUDE_MAX as u64).map(PostId).collect();
     let found = shard.ask(Query::RecommendSession { reads, wanted: few, ranking });
     assert!(found.items.is_empty(), "all are read or excluded");
@@ -305,7 +305,7 @@ fn many_excluded_posts_do_not_bring_back_those_of_earlier_pages() {
     let others = (10_000..).take(EXCLUDE_MAX);
     assert_eq!(earlier.clone().count(), EARLIER_MAX);
     let exclude: Arc<[PostId]> = earlier.clone().chain(others).map(PostId).collect();
-    let wanted = Wanted { limit: LIMIT_MAX, exclude, now: at(400) };
+    let wanted = Wanted { limit: LIMIT_MAX, exclude, now: at(400), explain: false };
     let found = shard.ask(Query::Recommend { reader: UserId(1), wanted, ranking: plain() });
     assert!(found.items.iter().all(|item| !earlier.contains(&item.post.0)));
     assert!(!found.items.is_empty());
@@ -321,7 +321,7 @@ fn lists_leave_out_what_earlier_pages_had() {
     let reader = UserId(7);
     shard.deliver(at(5), UserEvent::TagFollowChanged { user: reader, tag: "big".into(), on: true });
     let exclude: Arc<[PostId]> = Arc::from([PostId(4), PostId(2)]);
-    let wanted = Wanted { limit: 10, exclude, now: at(6) };
+    let wanted = Wanted { limit: 10, exclude, now: at(6), explain: true };
     let trend = Query::Trending {
         tag: Some("red".into()),
         window: Some(0),
@@ -333,7 +333,7 @@ fn lists_leave_out_what_earlier_pages_had() {
     assert_eq!(found, [1, 3]);
     let found = shard.ask(Query::Following { reader, wanted: wanted.clone() });
     assert_eq!(ids(&found), [3, 1]);
-    assert_eq!(found.items[0].reason, Reason::FollowsTag("big".into()));
+    assert_eq!(found.items[0].reason, Some(Reason::FollowsTag("big".into())));
     shard.deliver(at(6), UserEvent::TagMuteChanged { user: reader, tag: "big".into(), on: true });
     let related = |reader| Query::Related { post: PostId(1), reader, wanted: wanted.clone() };
     assert!(ids(&shard.ask(related(Some(reader)))).is_empty());

@@ -345,9 +345,9 @@ pub enum Query {
         /// Whose.
         user: UserId,
     },
-    /// What a reader wants in no list that recommends. Nothing for a user that there is not.
-    /// [`Answer::Hidden`].
-    GetHidden {
+    /// The same, and what the reader wants in no list that recommends. [`Answer::Reader`]; refuses
+    /// `NotFound`.
+    GetReader {
         /// Whose.
         user: UserId,
     },
@@ -411,8 +411,8 @@ pub enum Answer {
     Account(Account),
     /// See [`Query::GetViewer`].
     Viewer(Arc<Viewer>),
-    /// See [`Query::GetHidden`].
-    Hidden(Arc<Hidden>),
+    /// See [`Query::GetReader`].
+    Reader(Arc<Viewer>, Arc<Hidden>),
     /// See [`Query::GetCards`].
     Cards(Vec<Option<Arc<Card>>>),
     /// See [`Query::Export`].

@@ -40,7 +40,9 @@ impl Service {
             }
             Query::GetAccount { user } => Answer::Account(found(tables, *user)?.account(*user)),
             Query::GetViewer { user } => Answer::Viewer(self.viewer(tables, *user)?),
-            Query::GetHidden { user } => Answer::Hidden(self.hidden(tables, *user)?),
+            Query::GetReader { user } => {
+                Answer::Reader(self.viewer(tables, *user)?, self.hidden(tables, *user)?)
+            }
             Query::GetCards { users } => {
                 let mut cards = Vec::with_capacity(users.len());
                 for user in users {

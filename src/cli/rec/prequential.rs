@@ -251,6 +251,7 @@ fn options(method: usize, random: u64) -> Options<'static> {
         is_diverse,
         explore: usize::from(is_diverse),
         random,
+        explain: false,
     }
 }
 

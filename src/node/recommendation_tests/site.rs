@@ -11,9 +11,10 @@ use crate::actors::router::Call;
 use crate::actors::supervisor::RestartCause;
 use crate::actors::user::message::{
     Answer as UserAnswer, Attempt, Claimed, Command as UserCommand, Feedback, Query as UserQuery,
-    Tag, Viewer,
+    Tag,
 };
 use crate::config::{Config, SHARD_PERMITS};
+use crate::http::extract::Audience;
 use crate::http::recommendations::{Asked, List, Question, fetch};
 use crate::http::v1::people;
 use crate::http::v1::seen::Seen;
@@ -176,10 +177,10 @@ impl Site {
         Some((**post, kept.author))
     }
 
-    async fn viewer(&self, user: UserId) -> Arc<Viewer> {
-        let query = UserQuery::GetViewer { user };
+    async fn audience(&self, user: UserId) -> Audience {
+        let query = UserQuery::GetReader { user };
         match self.node.app.users.query(Call::new(), user.bucket(), query).await.unwrap() {
-            UserAnswer::Viewer(viewer) => viewer,
+            UserAnswer::Reader(viewer, hidden) => Audience { viewer: Some(viewer), hidden },
             other => panic!("{other:?}"),
         }
     }
@@ -355,13 +356,13 @@ impl Site {
         viewer: Option<UserId>,
         exclude: &[PostId],
     ) -> List {
-        let viewer = match viewer {
-            Some(user) => Some(self.viewer(user).await),
-            None => None,
+        let audience = match viewer {
+            Some(user) => self.audience(user).await,
+            None => Audience::default(),
         };
         let asked = Asked {
             question,
-            viewer,
+            audience,
             limit: 20,
             exclude: exclude.into(),
             explain: true,

@@ -51,8 +51,8 @@ pub struct Item {
     pub post: PostId,
     /// The version of it that is known here.
     pub version: u64,
-    /// Why.
-    pub reason: Reason,
+    /// Why; none where it was not asked.
+    pub reason: Option<Reason>,
     /// Score of the ranker, or of the list that stood in for it; comparable within one answer.
     pub score: f32,
     /// Where it came from.

@@ -27,10 +27,10 @@ use crate::ids::{Stamp, UserId};
 
 /// How long a list is kept.
 const KEPT_MS: u64 = 30_000;
-/// Readers of whom a list is kept, of 2.3 kB each: 19 MB. Few in tests, which fill it.
-const LISTS_MAX: usize = if cfg!(test) { 64 } else { 8_192 };
-/// Posts of a list, beside those to explore: enough for two pages of twenty, of which each asks for twice
-/// as many as it shows.
+/// Readers of whom a list is kept, of 2.3 kB each: 38 MB. Few in tests, which fill it.
+const LISTS_MAX: usize = if cfg!(test) { 64 } else { 16_384 };
+/// Posts of a list, beside those to explore: enough for two pages of twenty, of which the second chooses
+/// among the [`rules::BEST`] behind the first, and for some that are hidden meanwhile.
 const POSTS_MAX: usize = 80;
 /// Posts that were published since and are ranked when the reader asks; with more, all is ranked anew.
 const NEWS_MAX: usize = 64;
@@ -246,7 +246,7 @@ impl Engine {
             kept.keep(slot, now.as_millis(), &self.weights, scratch);
         }
         let chosen = rules::choose(self, options, method, scratch).chosen;
-        self.explained(&chosen, method, self.weights.version(), scratch)
+        self.answered(&chosen, options, method, self.weights.version(), scratch)
     }
 
     /// The list that is kept, less what must not be shown any more, and with what is new. `None` where
@@ -266,24 +266,37 @@ impl Engine {
         let known = list.news.checked_sub(kept.news_before)? as usize;
         let mut recent = [(0, 0); RECENT_MAX];
         let asker = self.asker(reader, &mut recent, now_ms / 1000);
-        self.exclude(asker, options.exclude, scratch);
+        // What was read was no candidate, and a read since would have dropped the list. But a read may
+        // have come before the post, which is news now.
+        let has_news = known < kept.news.len();
+        let reads = if has_news { asker.reads } else { &[] };
+        self.exclude(Asker { reads, ..asker }, options.exclude, scratch);
         gather::note_followed(asker, scratch);
         scratch.candidates.clear();
         scratch.scores.clear();
         scratch.fresh.clear();
-        self.fetch_posts(list.posts.iter().map(|kept| kept.post));
+        let needed = options.limit.max(rules::BEST);
+        // Only what is to be kept anew, with news, is looked at to its end.
+        let is_enough = |count: usize| count >= needed && !list.is_whole && !has_news;
+        let part = if is_enough(needed) { needed + options.exclude.len() } else { usize::MAX };
+        self.fetch_posts(list.posts.iter().take(part).map(|kept| kept.post));
         let mut fresh = [None; rules::FRESH_MAX];
+        let mut passed_over = 0;
         for kept in &list.posts {
-            self.restore_kept(asker, kept, &mut fresh, scratch);
+            if is_enough(scratch.candidates.len()) && kept.fresh == NOT_FRESH {
+                passed_over += 1;
+            } else {
+                self.restore_kept(asker, kept, &mut fresh, scratch);
+            }
         }
         scratch.fresh.extend(fresh.into_iter().flatten());
         // Where something is left out, others had a place when the list was made.
-        let left_out = list.posts.len() - scratch.candidates.len();
+        let left_out = list.posts.len() - passed_over - scratch.candidates.len();
         let is_whole = list.is_whole && left_out == 0;
         let news = kept.news.range(known..).rev().copied();
         let added = self.add_news(asker, news, now_ms, &list.weights, scratch)?;
         let best = (list.best + added).saturating_sub(left_out);
-        if !is_whole && options.limit.max(rules::BEST) > best {
+        if !is_whole && needed > best {
             return None;
         }
         let choice = rules::choose(self, options, Method::Ranker, scratch);
@@ -292,7 +305,7 @@ impl Engine {
             return None;
         }
         let version = list.weights.version();
-        let found = self.explained(&choice.chosen, Method::Ranker, version, scratch);
+        let found = self.answered(&choice.chosen, options, Method::Ranker, version, scratch);
         if added > 0 && options.exclude.is_empty() {
             list.posts = best_of(scratch);
             list.best = best.min(POSTS_MAX).min(list.posts.len());

@@ -33,12 +33,14 @@ pub struct Options<'a> {
     pub explore: usize,
     /// Decides what is explored: any random number, fresh for each question.
     pub random: u64,
+    /// Whether reasons are wanted.
+    pub explain: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
         let (method, is_diverse, explore) = (Method::Ranker, true, 1);
-        Self { limit: 10, exclude: &[], method, is_diverse, explore, random: 0 }
+        Self { limit: 10, exclude: &[], method, is_diverse, explore, random: 0, explain: true }
     }
 }
 
@@ -103,7 +105,8 @@ impl Engine {
         self.exclude(asker, options.exclude, scratch);
         let posts = list.into_iter().flat_map(|list| list.posts());
         let seen = posts.filter(|post| self.is_wanted(*post, asker, scratch));
-        let item = |post| self.item(post, Reason::Trending, Source::Trend);
+        let reason = options.explain.then_some(Reason::Trending);
+        let item = |post| self.item(post, reason.clone(), Source::Trend);
         let items = seen.take(options.limit).map(item).collect();
         self.listed(items, Method::Trend)
     }
@@ -140,8 +143,9 @@ impl Engine {
                 let is_new = last.replace(place.post) != Some(place.post);
                 let has_room = items.len() < options.limit;
                 if is_new && has_room && self.is_wanted(place.post, asker, scratch) {
-                    let reason = self.follow_reason(&self.posts[place.post as usize], scratch);
-                    let reason = reason.unwrap_or(Reason::New);
+                    let post = &self.posts[place.post as usize];
+                    let reason = || self.follow_reason(post, scratch).unwrap_or(Reason::New);
+                    let reason = options.explain.then(reason);
                     items.push(self.item(place.post, reason, Source::FollowedAuthor));
                 }
             }
@@ -192,18 +196,28 @@ impl Engine {
     ) -> Recommendations {
         let method = self.score(weights, options.method, scratch);
         let chosen = rules::choose(self, options, method, scratch).chosen;
-        self.explained(&chosen, method, weights.version(), scratch)
+        self.answered(&chosen, options, method, weights.version(), scratch)
     }
 
     /// The answer, of what was chosen from the candidates in `scratch`.
-    pub(super) fn explained(
+    pub(super) fn answered(
         &self,
         chosen: &[Chosen],
+        options: &Options<'_>,
         method: Method,
         weights_version: u64,
         scratch: &Scratch,
     ) -> Recommendations {
-        let items = chosen.iter().map(|chosen| self.explain(chosen, scratch)).collect();
+        let items = chosen.iter().map(|chosen| {
+            let index = usize::from(chosen.index);
+            let candidate = &scratch.candidates[index];
+            let Post { id: post, version, .. } = self.posts[candidate.post as usize];
+            let reason = options.explain.then(|| self.reason(chosen, scratch));
+            let source = if chosen.is_explored { Source::Exploration } else { candidate.source };
+            let score = scratch.scores.get(index).copied().unwrap_or(0.0);
+            Item { post, version, reason, score, source, propensity: chosen.propensity }
+        });
+        let items = items.collect();
         Recommendations { items, method, weights_version }
     }
 
@@ -333,18 +347,13 @@ impl Engine {
         method
     }
 
-    fn explain(&self, chosen: &Chosen, scratch: &Scratch) -> Item {
+    fn reason(&self, chosen: &Chosen, scratch: &Scratch) -> Reason {
         let candidate = &scratch.candidates[usize::from(chosen.index)];
-        let post = &self.posts[candidate.post as usize];
-        let score = scratch.scores.get(usize::from(chosen.index)).copied().unwrap_or(0.0);
-        let source = if chosen.is_explored { Source::Exploration } else { candidate.source };
-        let (id, version, propensity) = (post.id, post.version, chosen.propensity);
-        let item = |reason| Item { post: id, version, reason, score, source, propensity };
         if chosen.is_explored {
-            return item(Reason::Exploring);
+            return Reason::Exploring;
         }
-        if let Some(reason) = self.follow_reason(post, scratch) {
-            return item(reason);
+        if let Some(reason) = self.follow_reason(&self.posts[candidate.post as usize], scratch) {
+            return reason;
         }
         // Where nothing else brought the post, a weak reason is the true one.
         let is_because =
@@ -353,10 +362,10 @@ impl Engine {
             let read = &self.posts[candidate.because as usize];
             // What is hidden by now must not be named.
             if read.is_listed() {
-                return item(Reason::BecauseRead(read.id));
+                return Reason::BecauseRead(read.id);
             }
         }
-        item(match candidate.source {
+        match candidate.source {
             Source::TagTrend | Source::TagNewest if candidate.tag != NONE => {
                 Reason::Interest(self.tags.name(candidate.tag).to_owned())
             }
@@ -366,7 +375,7 @@ impl Engine {
             }
             Source::Exploration => Reason::Exploring,
             Source::Together => self.plain_reason(candidate.post),
-        })
+        }
     }
 
     /// What may be said of a post whose real reason must not be named.
@@ -391,7 +400,7 @@ impl Engine {
         Recommendations { items, method, weights_version: self.weights.version() }
     }
 
-    fn item(&self, post: u32, reason: Reason, source: Source) -> Item {
+    fn item(&self, post: u32, reason: Option<Reason>, source: Source) -> Item {
         let Post { id: post, version, .. } = self.posts[post as usize];
         Item { post, version, reason, score: 0.0, source, propensity: 1.0 }
     }

@@ -156,9 +156,9 @@ fn a_reason_does_not_name_what_is_hidden() {
         let answer = engine.recommend(UserId(9), at(70), &plain(), &mut scratch);
         answer.items.into_iter().find(|item| item.post == PostId(2)).unwrap().reason
     };
-    assert_eq!(reason(&engine), Reason::BecauseRead(PostId(1)));
+    assert_eq!(reason(&engine), Some(Reason::BecauseRead(PostId(1))));
     engine.apply(&changed(1, 1, 2, false, 0, &[]));
-    assert_eq!(reason(&engine), Reason::Trending);
+    assert_eq!(reason(&engine), Some(Reason::Trending));
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn following_shows_what_is_followed_and_nothing_else() {
     ]);
     let posts = |engine: &Engine| -> Vec<u64> { ids(&following(engine, reader)) };
     assert_eq!(posts(&engine), [4, 2, 1]);
-    assert_eq!(following(&engine, reader).items[0].reason, Reason::Follows(author));
+    assert_eq!(following(&engine, reader).items[0].reason, Some(Reason::Follows(author)));
     engine.apply(&Event::AuthorFollowed { reader, author, is_on: false });
     assert_eq!(posts(&engine), [4, 2]);
     assert!(following(&engine, UserId(8)).items.is_empty());
     let answer = engine.recommend(reader, at(9), &plain(), &mut Scratch::default());
     let followed = answer.items.iter().find(|item| item.post == PostId(2)).unwrap();
-    assert_eq!(followed.reason, Reason::FollowsTag("a".to_owned()));
+    assert_eq!(followed.reason, Some(Reason::FollowsTag("a".to_owned())));
     assert_eq!(followed.source, Source::FollowedTag);
 }
 

@@ -34,8 +34,8 @@ fn said(world: &mut World) -> Vec<Said> {
 }
 
 fn hidden(world: &mut World) -> Arc<Hidden> {
-    match world.ask(Query::GetHidden { user: DAVE }).unwrap() {
-        Answer::Hidden(hidden) => hidden,
+    match world.ask(Query::GetReader { user: DAVE }).unwrap() {
+        Answer::Reader(_, hidden) => hidden,
         other => panic!("{other:?}"),
     }
 }

@@ -128,7 +128,8 @@ fn what_is_published_is_in_the_next_list_and_what_is_hidden_is_not() {
     let next = site.ask(5, END, &plain());
     assert_eq!(site.rankings(), before, "from the list that is kept");
     let found = next.items.iter().find(|item| item.post == PostId(9_000)).expect("it is new");
-    assert_eq!((&found.reason, found.source), (&Reason::Follows(author), Source::FollowedAuthor));
+    assert_eq!(found.reason, Some(Reason::Follows(author)));
+    assert_eq!(found.source, Source::FollowedAuthor);
     assert!(!ids(&next).contains(&first), "it is hidden");
     let ranked = |list: &Recommendations| -> Vec<(u64, u32)> {
         list.items.iter().map(|item| (item.post.0, item.score.to_bits())).collect()
@@ -149,11 +150,28 @@ fn what_is_published_is_in_the_next_list_and_what_is_hidden_is_not() {
 }
 
 #[test]
+fn what_was_read_before_it_was_known_is_no_news() {
+    let mut site = site();
+    for reader in [5, 6] {
+        let (reader, author) = (UserId(reader), UserId(AUTHORS + 70));
+        site.apply(&Event::AuthorFollowed { reader, author, is_on: true });
+    }
+    site.apply(&read(5, 9_000, END));
+    site.ask(5, END, &plain());
+    site.ask(6, END, &plain());
+    let before = site.rankings();
+    site.apply(&post(9_000, 70, END, &["red"]));
+    assert!(!ids(&site.ask(5, END, &plain())).contains(&9_000));
+    assert!(ids(&site.ask(6, END, &plain())).contains(&9_000), "who has not read it");
+    assert_eq!(site.rankings(), before, "both from lists that are kept");
+}
+
+#[test]
 fn an_edit_leaves_a_post_where_it_is() {
     let mut site = site();
     let list = site.ask(5, END, &plain());
     let (first, before) = (list.items[0].clone(), site.rankings());
-    assert!(matches!(first.reason, Reason::BecauseRead(_)));
+    assert!(matches!(first.reason, Some(Reason::BecauseRead(_))));
     site.apply(&changed(first.post.0, 1, 2, true, first.post.0 * 200, &["red", "big"]));
     let again = &site.ask(5, END, &plain()).items[0];
     assert_eq!((again.post, again.score, again.source), (first.post, first.score, first.source));
