@@ -403,7 +403,7 @@ impl Engine {
         self.find_post(post).unwrap_or_else(|| {
             self.unknown += 1;
             let slot = self.posts.push(Post::unknown(post));
-            self.post_slots.insert(post.0, slot, |slot| self.posts[slot as usize].id.0);
+            self.post_slots.insert(post.0, slot);
             slot
         })
     }
@@ -411,7 +411,7 @@ impl Engine {
     fn reader_slot(&mut self, reader: UserId) -> u32 {
         self.find_reader(reader).unwrap_or_else(|| {
             let slot = self.readers.push(Reader::new(reader));
-            self.reader_slots.insert(reader.0, slot, |slot| self.readers[slot as usize].id.0);
+            self.reader_slots.insert(reader.0, slot);
             slot
         })
     }
