@@ -17,7 +17,7 @@
 //!  store/              log lanes, memtables, shard files          (knows bytes, not posts)
 //! ```
 //!
-//! `http → actors → store → (ids, error, config, seams)`; nothing points the other way. `node/` puts the
+//! `http → actors → store → (ids, error, config, memory, seams)`; nothing points the other way. `node/` puts the
 //! parts together, `cli/` is the program, `transfer/` imports and exports, `demo/` makes content up.
 
 // The seams are what tests replace and reach around. The program is compiled, and checked, without.
@@ -31,6 +31,7 @@ pub mod error;
 mod generations;
 pub mod http;
 pub mod ids;
+pub mod memory;
 pub mod node;
 pub mod seams;
 pub mod store;

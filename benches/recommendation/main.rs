@@ -54,9 +54,8 @@ struct Options {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
-    // As the program does: see `quire::cli::runtime`.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // As the program does.
+    quire::memory::spare_huge_pages();
     println!("{:<32} {:>12} {:>12} {:>12}", "", "mean µs", "p99 µs", "count");
     if let Some(path) = &options.stream {
         let stream = Stream::read(path)?;

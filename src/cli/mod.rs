@@ -87,11 +87,7 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// When the system gives no threads or no descriptors.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // The allocator asks for huge pages and leaves most of each empty: of 300 MB resident they were
-    // 40, and no request was faster for them (`cargo bench --bench http -- --memory`). A kernel that
-    // refuses has none.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    crate::memory::spare_huge_pages();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = match cores {
         1 => tokio::runtime::Builder::new_current_thread(),

@@ -2,6 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::memory::{self, LARGE_ROWS};
+
 /// Rows by slot. Whoever asks for one to change it marks it, whether it changes or not.
 #[derive(Debug, Clone)]
 pub(super) struct Rows<T> {
@@ -35,6 +37,9 @@ impl<T> Rows<T> {
     /// Adds a row, which has to be written; returns its slot.
     pub(super) fn push(&mut self, row: T) -> u32 {
         let slot = self.rows.len();
+        if slot == LARGE_ROWS {
+            memory::allow_huge_pages();
+        }
         self.rows.push(row);
         self.mark(slot);
         slot as u32

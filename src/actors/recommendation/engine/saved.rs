@@ -18,6 +18,7 @@ use crate::actors::recommendation::engine::tag::{SavedTag, Tags};
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::recommendation::engine::weights::Weights;
 use crate::actors::state_machine::{ReadTables, Table, Tables};
+use crate::memory::{self, LARGE_ROWS};
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
@@ -154,6 +155,9 @@ fn read<R: Record>(tables: &ReadTables<'_>, table: Table, copy: u32) -> Result<V
         let (found, value) = row?;
         if found[..] != key(copy, rows.len() as u32) {
             return Err(damaged("a row of the state is missing"));
+        }
+        if rows.len() == LARGE_ROWS {
+            memory::allow_huge_pages();
         }
         rows.push(codec::decode(&value)?);
     }
