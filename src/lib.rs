@@ -17,8 +17,8 @@
 //!  store/              log lanes, memtables, shard files          (knows bytes, not posts)
 //! ```
 //!
-//! `http → actors → store → (ids, error, config, memory, seams)`; nothing points the other way. `node/` puts the
-//! parts together, `cli/` is the program, `transfer/` imports and exports, `demo/` makes content up.
+//! `http → actors → store → (ids, error, config, memory, seams)`; nothing points the other way. `node/`
+//! puts the parts together, `cli/` is the program, `transfer/` imports and exports, `demo/` makes content up.
 
 // The seams are what tests replace and reach around. The program is compiled, and checked, without.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

@@ -7,15 +7,17 @@
 //! took 4.0 instead of 4.9 microseconds, for half a percent more memory. Only Linux has them, and a
 //! kernel that refuses has none; then nothing here has an effect.
 
+#[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Rows from which a table in memory is large: of recommendations, more than 100 MB.
-pub const LARGE_ROWS: usize = 1 << 17;
+/// Rows from which a table in memory is large. Of posts that are recommended they take 100 MB.
+const LARGE_ROWS: usize = 1 << 17;
 
 /// Whether this process gave up huge pages. Another one may have none by the will of whoever began it.
+#[cfg(target_os = "linux")]
 static ARE_SPARED: AtomicBool = AtomicBool::new(false);
 
-/// Does without huge pages until [`allow_huge_pages`] is called.
+/// Does without huge pages until [`note_rows`] is told of a large table.
 pub fn spare_huge_pages() {
     #[cfg(target_os = "linux")]
     if let Ok(false) = rustix::thread::transparent_huge_pages_are_disabled()
@@ -25,10 +27,13 @@ pub fn spare_huge_pages() {
     }
 }
 
-/// Takes huge pages again, for all memory that is asked for from now on.
-pub fn allow_huge_pages() {
+/// A table in memory has so many rows and is about to have one more. When that makes it large, the whole
+/// process takes huge pages again, for what it touches from then on and what the kernel merges. For good.
+pub fn note_rows(rows: usize) {
     #[cfg(target_os = "linux")]
-    if ARE_SPARED.swap(false, Ordering::Relaxed) {
+    if rows == LARGE_ROWS && ARE_SPARED.swap(false, Ordering::Relaxed) {
         let _ = rustix::thread::disable_transparent_huge_pages(false);
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = rows == LARGE_ROWS;
 }

@@ -1,7 +1,7 @@
 //! Rules that the compiler cannot see: who may know whom, and which library belongs where.
 //!
-//! `http → actors → store → (ids, error, config, seams)`; `node`, `cli` and what stands beside them may use
-//! everything, for they put the parts together. Only code counts: tests below the code are free.
+//! `http → actors → store → (ids, error, config, memory, seams)`; `node`, `cli` and what stands beside them
+//! may use everything, for they put the parts together. Only code counts: tests below the code are free.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, and says where")]
 
 use std::fs;
@@ -21,6 +21,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("src/seams/", &["actors", "store", "http", "node", "cli", "config", "telemetry", "transfer"]),
     ("src/ids.rs", &["actors", "store", "http", "node", "cli", "config", "telemetry"]),
     ("src/error.rs", &["actors", "store", "http", "node", "cli", "config", "telemetry"]),
+    ("src/memory.rs", &["actors", "store", "http", "node", "cli", "config", "telemetry"]),
     ("src/config.rs", &["actors", "http", "node", "cli", "telemetry"]),
     ("src/telemetry.rs", &["actors", "store", "http", "node", "cli"]),
 ];

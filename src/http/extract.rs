@@ -34,26 +34,47 @@ impl FromRequestParts<App> for Reader {
 }
 
 /// For whom a list that recommends is, and what that reader wants in none.
-#[derive(Debug, Clone, Default)]
-pub struct Audience {
-    /// Who reads; nobody who is not signed in.
-    pub viewer: Option<Arc<Viewer>>,
-    /// What is kept from that reader; nothing from nobody.
-    pub hidden: Arc<Hidden>,
+#[derive(Debug, Clone)]
+pub struct ListReader {
+    viewer: Option<Arc<Viewer>>,
+    hidden: Arc<Hidden>,
 }
 
-impl FromRequestParts<App> for Audience {
+impl ListReader {
+    /// Somebody signed in.
+    pub fn new(viewer: Arc<Viewer>, hidden: Arc<Hidden>) -> Self {
+        Self { viewer: Some(viewer), hidden }
+    }
+
+    /// Who is not signed in, and hides nothing.
+    pub fn nobody() -> Self {
+        Self { viewer: None, hidden: Arc::default() }
+    }
+
+    /// Who reads.
+    pub fn viewer(&self) -> Option<&Arc<Viewer>> {
+        self.viewer.as_ref()
+    }
+
+    /// What is kept from that reader.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
+    }
+}
+
+impl FromRequestParts<App> for ListReader {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Answered<Self> {
         let (viewer, hidden) = match parts.extensions.get() {
-            Some(SignIn(known)) => known.clone()?,
-            None => match bearer_of(app, &parts.headers)? {
+            Some(SignIn(Err(failure))) => return Err(failure.clone()),
+            Some(SignIn(Ok((viewer, Some(hidden))))) => (viewer.clone(), hidden.clone()),
+            Some(SignIn(Ok((_, None)))) | None => match bearer_of(app, &parts.headers)? {
                 Some(bearer) => reader(app, bearer).await?,
-                None => return Ok(Self::default()),
+                None => return Ok(Self::nobody()),
             },
         };
-        Ok(Self { viewer: Some(viewer), hidden })
+        Ok(Self::new(viewer, hidden))
     }
 }
 
@@ -70,12 +91,17 @@ impl FromRequestParts<App> for SignedIn {
 
 /// Who a request is from, found out by a layer around its handler: it is not asked again.
 #[derive(Clone)]
-pub(crate) struct SignIn(Answered<(Arc<Viewer>, Arc<Hidden>)>);
+pub(crate) struct SignIn(Answered<(Arc<Viewer>, Option<Arc<Hidden>>)>);
 
 impl SignIn {
     /// Who a request with this bearer's token is from.
     pub(crate) async fn of(app: &App, bearer: Bearer) -> Self {
-        Self(reader(app, bearer).await)
+        Self(viewer(app, bearer).await.map(|viewer| (viewer, None)))
+    }
+
+    /// The same of a request for a list that recommends, with what is in none for its reader.
+    pub(crate) async fn of_list_reader(app: &App, bearer: Bearer) -> Self {
+        Self(reader(app, bearer).await.map(|(viewer, hidden)| (viewer, Some(hidden))))
     }
 
     /// Whether the token is nobody's, or nobody's any more.

@@ -156,6 +156,7 @@ pub fn routes(app: App) -> Routes {
     // The guard is outside: who has to wait there asks nothing more of a service.
     let guard = from_fn_with_state(app.clone(), fault_guard::guard);
     let limit = from_fn_with_state(app.clone(), v1::rate::limit);
+    let limit_lists = from_fn_with_state(app.clone(), v1::rate::limit_lists);
     let guarded = |methods: MethodRouter<App>| methods.layer(limit.clone()).layer(guard.clone());
     let limited = from_fn_with_state(app.clone(), v1::rate::limit_address);
     let table: [(&'static str, MethodRouter<App>); 19] = [
@@ -190,10 +191,10 @@ pub fn routes(app: App) -> Routes {
         routes = routes.route(path, methods.layer(edge.route(path)));
     }
     for (path, (_, documented, methods)) in v1::table() {
-        // Who only reads sends no command, and pays nothing for the guard.
+        // Who only reads sends no command, and pays nothing for the guard. All of these are lists.
         let methods = match v1::has_commands(&documented) {
             true => guarded(methods),
-            false => methods.layer(limit.clone()),
+            false => methods.layer(limit_lists.clone()),
         };
         routes = routes.route(path, methods.layer(edge.route(path)));
     }

@@ -19,7 +19,7 @@ use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::afterwards::Note;
 use crate::http::error::Answered;
-use crate::http::extract::{Audience, Page};
+use crate::http::extract::{ListReader, Page};
 use crate::http::lists;
 use crate::ids::{PostId, UserId};
 
@@ -57,7 +57,7 @@ pub struct Asked {
     /// What is asked.
     pub question: Question,
     /// For whom. The copy that ranks knows what that reader hides, too, but later, and less.
-    pub audience: Audience,
+    pub reader: ListReader,
     /// Posts, at most.
     pub limit: usize,
     /// Posts that must not be in the answer.
@@ -102,7 +102,7 @@ pub struct List {
 /// # Errors
 /// When not even the owner of the posts has an answer.
 pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
-    let audience = &asked.audience;
+    let reader = &asked.reader;
     let (found, variant) = match ask(app, &asked).await {
         Some(found) => found,
         None => {
@@ -125,10 +125,10 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
             if list.posts.len() >= asked.limit {
                 break;
             }
-            let Some(view) = views.get(&post).filter(|view| audience.is_for(view)) else {
+            let Some(view) = views.get(&post).filter(|view| reader.is_for(view)) else {
                 continue;
             };
-            let reason = reason.filter(|reason| audience.may_say(reason, &views));
+            let reason = reason.filter(|reason| reader.may_say(reason, &views));
             let is_explored = source == Source::Exploration;
             shown.push(ShownPost { post, position, propensity, is_explored });
             let view = view.clone();
@@ -161,9 +161,9 @@ fn with_spare(limit: usize) -> usize {
 }
 
 fn query_of(app: &App, asked: &Asked) -> Query {
-    let reader = asked.audience.viewer.as_ref().map(|viewer| viewer.id);
+    let reader = asked.reader.viewer().map(|viewer| viewer.id);
     let now = app.seams.clock.now();
-    let limit = with_spare(asked.limit).min(LIMIT_MAX);
+    let limit = with_spare(asked.limit);
     let wanted = Wanted { limit, exclude: asked.exclude.clone(), now, explain: asked.explain };
     let random = app.seams.random.any();
     let ranking = Ranking { method: Method::Ranker, is_diverse: true, explore: EXPLORE, random };
@@ -187,23 +187,23 @@ fn query_of(app: &App, asked: &Asked) -> Query {
 /// What the owner of the posts can say without the recommendation service: the newest. What the
 /// viewer has read is known there alone, so it may come up.
 async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
-    let audience = &asked.audience;
-    let source = match (&asked.question, &audience.viewer) {
+    let reader = &asked.reader;
+    let source = match (&asked.question, reader.viewer()) {
         (Question::Following, Some(viewer)) => lists::Source::Feed(viewer.clone()),
         (Question::Following, None) => {
             return Ok(Recommendations::none(Method::Latest));
         }
         (Question::Trending { tag: Some(tag), .. }, viewer) => {
             let tag = crate::actors::post::message::Filter::Tag(tag.clone());
-            lists::Source::Filtered(vec![tag], viewer.clone())
+            lists::Source::Filtered(vec![tag], viewer.cloned())
         }
         (Question::Next(_) | Question::Related(_) | Question::Trending { .. }, viewer) => {
-            lists::Source::Filtered(Vec::new(), viewer.clone())
+            lists::Source::Filtered(Vec::new(), viewer.cloned())
         }
     };
     let limit = LIMIT_MAX.min(crate::config::PAGE_MAX);
     let (views, _) = lists::fetch(app, source, Page { offset: 0, limit }).await?;
-    let own = audience.viewer.as_ref().map(|viewer| viewer.id);
+    let own = reader.viewer().map(|viewer| viewer.id);
     let wanted = views.into_iter().filter(|view| {
         let id = view.summary.id;
         let is_asked_about = match &asked.question {
@@ -212,7 +212,7 @@ async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
             Question::Trending { .. } | Question::Following => false,
         };
         let is_own = Some(view.summary.author) == own;
-        !is_asked_about && !is_own && audience.is_for(view) && !asked.exclude.contains(&id)
+        !is_asked_about && !is_own && reader.is_for(view) && !asked.exclude.contains(&id)
     });
     let mut found = Recommendations::none(Method::Latest);
     found.items.extend(wanted.take(with_spare(asked.limit)).map(|view| Item {
@@ -231,10 +231,7 @@ async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
 async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostId, PostView> {
     let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
     for item in items {
-        let named = match &item.reason {
-            Some(Reason::BecauseRead(post)) => Some(*post),
-            None | Some(_) => None,
-        };
+        let named = item.reason.as_ref().and_then(Reason::named_post);
         for post in [Some(item.post), named].into_iter().flatten() {
             let shard = &mut shards[usize::from(app.posts.shard_of(post.bucket()))];
             if !shard.contains(&post) {
@@ -244,7 +241,7 @@ async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostI
     }
     let touched = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
     let answers = join_all(touched.map(|(shard, posts)| {
-        let viewer = asked.audience.viewer.clone();
+        let viewer = asked.reader.viewer().cloned();
         let query = PostQuery::GetPosts { posts: posts.clone(), viewer };
         let call = Call::new().within(OWNER_TIME);
         async move { (posts, app.posts.query_shard(call, shard as u16, query).await) }
@@ -262,28 +259,26 @@ async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostI
     views
 }
 
-impl Audience {
+impl ListReader {
     /// Whether a post that the viewer may see at its address belongs into a list for him: everybody
     /// may see it listed, and he hid neither it, nor its author, nor one of its tags.
     fn is_for(&self, view: &PostView) -> bool {
         let summary = &view.summary;
-        let mutes = |viewer: &Viewer| viewer.mutes.binary_search(&summary.author).is_ok();
+        let mutes = |viewer: &Arc<Viewer>| viewer.mutes.binary_search(&summary.author).is_ok();
         is_listed(summary.visibility)
-            && !self.viewer.as_deref().is_some_and(mutes)
-            && !self.hidden.blocks(summary.author)
-            && !self.hidden.hides(summary.id)
-            && !summary.tags.iter().any(|tag| self.hidden.mutes_tag(tag))
+            && !self.viewer().is_some_and(mutes)
+            && !self.hidden().blocks(summary.author)
+            && !self.hidden().hides(summary.id)
+            && !summary.tags.iter().any(|tag| self.hidden().mutes_tag(tag))
     }
 
     /// Whether a reason may be given: it names nothing that is hidden, and is still so.
     fn may_say(&self, reason: &Reason, views: &FxHashMap<PostId, PostView>) -> bool {
         match reason {
             Reason::BecauseRead(post) => views.get(post).is_some_and(|view| self.is_for(view)),
-            Reason::Follows(author) => {
-                self.viewer.as_ref().is_some_and(|viewer| viewer.follows(*author))
-            }
+            Reason::Follows(author) => self.viewer().is_some_and(|viewer| viewer.follows(*author)),
             // The copy may know tags that the post has no more.
-            Reason::FollowsTag(tag) | Reason::Interest(tag) => !self.hidden.mutes_tag(tag),
+            Reason::FollowsTag(tag) | Reason::Interest(tag) => !self.hidden().mutes_tag(tag),
             Reason::Trending | Reason::New | Reason::Exploring => true,
         }
     }
@@ -299,10 +294,10 @@ fn note_shown(
     if posts.is_empty() {
         return;
     }
-    let Asked { question: _, audience, limit: _, exclude: _, explain: _, surface, request } = asked;
+    let Asked { question: _, reader, limit: _, exclude: _, explain: _, surface, request } = asked;
     let exposure = Exposure {
         request,
-        reader: audience.viewer.map(|viewer| viewer.id),
+        reader: reader.viewer().map(|viewer| viewer.id),
         surface,
         variant,
         weights_version,

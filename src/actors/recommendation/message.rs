@@ -14,9 +14,9 @@ use crate::error::ErrorCode;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::codec::Record;
 
-/// Posts that one answer may hold: twice a page, for who asks wants enough to be left when the owner of
-/// the posts has had its say.
-pub const LIMIT_MAX: usize = 2 * crate::config::PAGE_MAX;
+/// Posts that one answer may hold: half as many again as a page, so that enough are left when the owner
+/// of the posts has had its say.
+pub const LIMIT_MAX: usize = crate::config::PAGE_MAX + crate::config::PAGE_MAX / 2;
 /// Posts that one question may exclude, or name as read.
 pub const EXCLUDE_MAX: usize = 1_000;
 /// Posts of earlier pages that one question may exclude beside these: what a cursor can name. An

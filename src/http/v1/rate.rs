@@ -14,7 +14,16 @@ use crate::http::failure_limit::Peer;
 use crate::http::rate_limit::Quota;
 
 /// Refuses who asked too often, and tells everybody what is left.
-pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
+    limit_user(app, request, next, false).await
+}
+
+/// The same around lists: with who their reader is comes what is in none that recommends.
+pub async fn limit_lists(State(app): State<App>, request: Request, next: Next) -> Response {
+    limit_user(app, request, next, true).await
+}
+
+async fn limit_user(app: App, mut request: Request, next: Next, is_list: bool) -> Response {
     let rate_limit = &app.shared().rate_limit;
     let token = request.headers().get(header::AUTHORIZATION);
     let token = token.and_then(|header| token_of(header.as_bytes()));
@@ -27,7 +36,10 @@ pub async fn limit(State(app): State<App>, mut request: Request, next: Next) -> 
         Some((bearer, None)) => {
             // Nor is one that was withdrawn: whoever found it would keep its user out. Nothing is
             // counted before that is known, for who hangs up ends the request here.
-            let signed_in = SignIn::of(&app, bearer).await;
+            let signed_in = match is_list {
+                true => SignIn::of_list_reader(&app, bearer).await,
+                false => SignIn::of(&app, bearer).await,
+            };
             let user = Some(bearer.user).filter(|_| !signed_in.is_void());
             request.extensions_mut().insert(signed_in);
             rate_limit.take(user, peer)

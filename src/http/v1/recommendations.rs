@@ -10,7 +10,7 @@ use crate::actors::recommendation::message::{Method, Reason, Source};
 use crate::http::App;
 use crate::http::conduit::render;
 use crate::http::error::{Answered, Failure, PROBLEM, Problem};
-use crate::http::extract::{Audience, SignedIn, number};
+use crate::http::extract::{ListReader, SignedIn, number};
 use crate::http::json::Json;
 use crate::http::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::http::people::Cards;
@@ -286,12 +286,12 @@ fn posts_named<'a>(
 )]
 pub async fn list(
     State(app): State<App>,
-    audience: Audience,
+    reader: ListReader,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
     let question = Question::Next([].into());
-    answer(&app, audience, question, &uri, &headers, &["recommendations"]).await
+    answer(&app, reader, question, &uri, &headers, &["recommendations"]).await
 }
 
 /// Recommends posts to somebody who is not signed in.
@@ -313,7 +313,7 @@ pub async fn session(
 ) -> Answered {
     let reads = posts_named("reads", reads.iter().map(String::as_str))?;
     let question = Question::Next(reads.into());
-    answer(&app, Audience::default(), question, &uri, &headers, &["session"]).await
+    answer(&app, ListReader::nobody(), question, &uri, &headers, &["session"]).await
 }
 
 /// Lists posts like this one.
@@ -327,16 +327,16 @@ pub async fn session(
 )]
 pub async fn related(
     State(app): State<App>,
-    audience: Audience,
+    reader: ListReader,
     Path(id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
     let post = posts::named(&id)?;
     // What the viewer may not see is like nothing.
-    posts::fetch(&app, post, audience.viewer.clone(), None).await?;
+    posts::fetch(&app, post, reader.viewer().cloned(), None).await?;
     let list = ["related", &post.to_string()];
-    answer(&app, audience, Question::Related(post), &uri, &headers, &list).await
+    answer(&app, reader, Question::Related(post), &uri, &headers, &list).await
 }
 
 /// Lists what is much read at the moment.
@@ -350,7 +350,7 @@ pub async fn related(
 )]
 pub async fn trending(
     State(app): State<App>,
-    audience: Audience,
+    reader: ListReader,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
@@ -371,7 +371,7 @@ pub async fn trending(
         return Ok(private_json(StatusCode::OK, &none));
     }
     let question = Question::Trending { tag: tag.clone(), window };
-    answer(&app, audience, question, &uri, &headers, &list).await
+    answer(&app, reader, question, &uri, &headers, &list).await
 }
 
 /// Lists the newest posts of the authors and tags that one follows, and nothing else.
@@ -386,16 +386,16 @@ pub async fn trending(
 pub async fn following(
     State(app): State<App>,
     SignedIn(_): SignedIn,
-    audience: Audience,
+    reader: ListReader,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
-    answer(&app, audience, Question::Following, &uri, &headers, &["following"]).await
+    answer(&app, reader, Question::Following, &uri, &headers, &["following"]).await
 }
 
 async fn answer(
     app: &App,
-    audience: Audience,
+    reader: ListReader,
     question: Question,
     uri: &Uri,
     headers: &HeaderMap,
@@ -405,8 +405,8 @@ async fn answer(
     let Parameters { limit, seen, exclude, surface, explain } = parameters;
     let exclude = seen.posts().iter().chain(&exclude).copied().collect();
     let request = RequestId::of(headers).as_str().to_owned();
-    let viewer = audience.viewer.clone();
-    let asked = Asked { question, audience, limit, exclude, explain, surface, request };
+    let viewer = reader.viewer().cloned();
+    let asked = Asked { question, reader, limit, exclude, explain, surface, request };
     let List { posts, method, weights_version: _ } = fetch(app, asked).await?;
     let authors = posts.iter().map(|found| found.view.summary.author).collect();
     let authors = Cards::fetch(app, authors).await?;

@@ -14,7 +14,7 @@ use crate::actors::user::message::{
     Tag,
 };
 use crate::config::{Config, SHARD_PERMITS};
-use crate::http::extract::Audience;
+use crate::http::extract::ListReader;
 use crate::http::recommendations::{Asked, List, Question, fetch};
 use crate::http::v1::people;
 use crate::http::v1::seen::Seen;
@@ -177,10 +177,10 @@ impl Site {
         Some((**post, kept.author))
     }
 
-    async fn audience(&self, user: UserId) -> Audience {
+    async fn list_reader(&self, user: UserId) -> ListReader {
         let query = UserQuery::GetReader { user };
         match self.node.app.users.query(Call::new(), user.bucket(), query).await.unwrap() {
-            UserAnswer::Reader(viewer, hidden) => Audience { viewer: Some(viewer), hidden },
+            UserAnswer::Reader(viewer, hidden) => ListReader::new(viewer, hidden),
             other => panic!("{other:?}"),
         }
     }
@@ -356,13 +356,13 @@ impl Site {
         viewer: Option<UserId>,
         exclude: &[PostId],
     ) -> List {
-        let audience = match viewer {
-            Some(user) => self.audience(user).await,
-            None => Audience::default(),
+        let reader = match viewer {
+            Some(user) => self.list_reader(user).await,
+            None => ListReader::nobody(),
         };
         let asked = Asked {
             question,
-            audience,
+            reader,
             limit: 20,
             exclude: exclude.into(),
             explain: true,

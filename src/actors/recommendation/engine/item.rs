@@ -44,6 +44,21 @@ pub enum Reason {
     Exploring,
 }
 
+impl Reason {
+    /// The post that it names.
+    pub fn named_post(&self) -> Option<PostId> {
+        match self {
+            Self::BecauseRead(post) => Some(*post),
+            Self::Follows(_)
+            | Self::FollowsTag(_)
+            | Self::Interest(_)
+            | Self::Trending
+            | Self::New
+            | Self::Exploring => None,
+        }
+    }
+}
+
 /// A recommended post.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {

@@ -276,14 +276,15 @@ impl Engine {
         scratch.scores.clear();
         scratch.fresh.clear();
         let needed = options.limit.max(rules::BEST);
-        // Only what is to be kept anew, with news, is looked at to its end.
-        let is_enough = |count: usize| count >= needed && !list.is_whole && !has_news;
-        let part = if is_enough(needed) { needed + options.exclude.len() } else { usize::MAX };
+        // To its end is looked at what is to be kept anew, with news, and what has nothing behind it.
+        let may_stop = !list.is_whole && !(has_news && options.exclude.is_empty());
+        let part = if may_stop { needed + options.exclude.len() } else { usize::MAX };
         self.fetch_posts(list.posts.iter().take(part).map(|kept| kept.post));
         let mut fresh = [None; rules::FRESH_MAX];
         let mut passed_over = 0;
         for kept in &list.posts {
-            if is_enough(scratch.candidates.len()) && kept.fresh == NOT_FRESH {
+            let is_enough = may_stop && scratch.candidates.len() >= needed;
+            if is_enough && kept.fresh == NOT_FRESH {
                 passed_over += 1;
             } else {
                 self.restore_kept(asker, kept, &mut fresh, scratch);

@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::memory::{self, LARGE_ROWS};
+use crate::memory;
 
 /// Rows by slot. Whoever asks for one to change it marks it, whether it changes or not.
 #[derive(Debug, Clone)]
@@ -37,9 +37,7 @@ impl<T> Rows<T> {
     /// Adds a row, which has to be written; returns its slot.
     pub(super) fn push(&mut self, row: T) -> u32 {
         let slot = self.rows.len();
-        if slot == LARGE_ROWS {
-            memory::allow_huge_pages();
-        }
+        memory::note_rows(slot);
         self.rows.push(row);
         self.mark(slot);
         slot as u32

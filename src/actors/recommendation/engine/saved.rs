@@ -18,7 +18,7 @@ use crate::actors::recommendation::engine::tag::{SavedTag, Tags};
 use crate::actors::recommendation::engine::top_list::TopList;
 use crate::actors::recommendation::engine::weights::Weights;
 use crate::actors::state_machine::{ReadTables, Table, Tables};
-use crate::memory::{self, LARGE_ROWS};
+use crate::memory;
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
 
@@ -156,9 +156,7 @@ fn read<R: Record>(tables: &ReadTables<'_>, table: Table, copy: u32) -> Result<V
         if found[..] != key(copy, rows.len() as u32) {
             return Err(damaged("a row of the state is missing"));
         }
-        if rows.len() == LARGE_ROWS {
-            memory::allow_huge_pages();
-        }
+        memory::note_rows(rows.len());
         rows.push(codec::decode(&value)?);
     }
     Ok(rows)

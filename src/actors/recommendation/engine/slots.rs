@@ -62,7 +62,7 @@ impl Slots {
 
     /// The slots of so many ids; of equal ones, the first.
     pub(super) fn of(length: usize, id_of: impl Fn(u32) -> u64) -> Self {
-        let places = (length + length / 2).max(PLACES_MIN).next_power_of_two();
+        let places = (4 * length).div_ceil(3).max(PLACES_MIN).next_power_of_two();
         let mut slots = Self { places: vec![EMPTY; places], length: 0 };
         for slot in 0..length as u32 {
             let id = id_of(slot);
@@ -104,6 +104,8 @@ fn put(places: &mut [Place], place: Place) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -121,8 +123,9 @@ mod tests {
                 grown.insert(*id, slot as u32);
             }
             let made = Slots::of(ids.len(), id_of);
+            let slots: HashMap<u64, u32> = ids.iter().copied().zip(0..).collect();
             for id in 0..5_000 {
-                let slot = ids.iter().position(|known| *known == id).map(|slot| slot as u32);
+                let slot = slots.get(&id).copied();
                 prop_assert_eq!(grown.find(id, id_of), slot);
                 prop_assert_eq!(made.find(id, id_of), slot);
             }
@@ -135,10 +138,26 @@ mod tests {
 
     #[test]
     fn ids_that_fall_on_one_place_have_a_slot_each() {
-        let ids: Vec<u64> = (0..1_000_000).filter(|id| hash(*id) & 1_023 == 7).take(300).collect();
+        let ids: Vec<u64> = (0..1_000_000).filter(|id| hash(*id) & 511 == 500).take(300).collect();
         let slots = Slots::of(ids.len(), |slot| ids[slot as usize]);
         for (slot, id) in ids.iter().enumerate() {
             assert_eq!(slots.find(*id, |slot| ids[slot as usize]), Some(slot as u32));
         }
+    }
+
+    #[test]
+    fn ids_with_one_hash_are_told_apart() {
+        let mut ids: Vec<u64> = (0..400_000).collect();
+        ids.sort_by_key(|id| hash(*id));
+        let equal = ids.windows(2).filter(|pair| hash(pair[0]) == hash(pair[1]));
+        let ids: Vec<u64> = equal.flatten().copied().collect();
+        assert!(ids.len() >= 10, "some eighteen pairs are to be expected");
+        let slots = Slots::of(ids.len(), |slot| ids[slot as usize]);
+        for id in ids.iter() {
+            let slot = slots.find(*id, |slot| ids[slot as usize]).unwrap();
+            assert_eq!(ids[slot as usize], *id);
+        }
+        let (one, other) = (ids[0], ids[1]);
+        assert_eq!(Slots::of(1, |_| one).find(other, |_| one), None);
     }
 }

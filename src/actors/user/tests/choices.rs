@@ -182,7 +182,9 @@ fn what_is_hidden_is_found() {
     assert!(hidden.blocks(EVE) && !hidden.blocks(UserId(1)));
     assert!(hidden.hides(PostId(2)) && !hidden.hides(PostId(3)));
     assert!(hidden.mutes_tag("RUST") && hidden.mutes_tag("É") && !hidden.mutes_tag("e"));
-    assert_eq!(*self::hidden(&mut World::new()), Hidden::default(), "nobody hides nothing");
+    assert_eq!(*self::hidden(&mut world()), Hidden::default(), "who has chosen nothing");
+    let nobody = World::new().ask(Query::GetReader { user: DAVE });
+    assert_eq!(nobody.unwrap_err(), Error::NotFound);
 }
 
 proptest! {

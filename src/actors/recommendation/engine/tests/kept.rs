@@ -77,10 +77,54 @@ fn further_pages_go_on_in_the_list_that_is_kept() {
             assert!(page.iter().map(|item| item.post).eq(list[seen..seen + 10].iter().copied()));
         }
         assert_eq!(site.rankings(), before, "nothing was ranked for it");
+        // Posts to explore, which are kept as well, are not the next best.
+        let far = Options { limit: 45, exclude: &list[..40], ..plain() };
+        assert_eq!(site.ask(reader, END, &far), site.anew(reader, END, &far));
+        assert_eq!(site.rankings(), before + 1);
         // Behind the end of what is kept all is ranked.
         let beyond = Options { limit: 50, exclude: &list, ..plain() };
         assert_eq!(site.ask(reader, END, &beyond), site.anew(reader, END, &beyond));
-        assert_eq!(site.rankings(), before + 1);
+        assert_eq!(site.rankings(), before + 2);
+    }
+}
+
+#[test]
+fn what_is_hidden_leaves_its_place_to_what_follows() {
+    let mut site = site();
+    let mut left = ids(&site.ask(5, END, &Options { limit: 80, ..plain() }));
+    assert_eq!(left.len(), 80);
+    for place in [70, 55, 49, 48, 20, 3, 2, 0] {
+        site.apply(&changed(left.remove(place), 1, 9, false, 0, &[]));
+    }
+    let before = site.rankings();
+    for limit in [1, 10, 40, 49, 50, 51, 60, 72] {
+        let found = ids(&site.ask(5, END, &Options { limit, ..plain() }));
+        assert_eq!(found, left[..limit], "{limit}");
+    }
+    assert_eq!(site.rankings(), before, "all from the list that is kept");
+    site.ask(5, END, &Options { limit: 73, ..plain() });
+    assert_eq!(site.rankings(), before + 1, "others had a place when it was made");
+}
+
+#[test]
+fn reasons_are_given_when_they_are_wanted() {
+    let mut site = site();
+    let (reader, author) = (UserId(5), UserId(AUTHORS + 70));
+    site.apply(&Event::AuthorFollowed { reader, author, is_on: true });
+    site.apply(&post(9_000, 70, END, &["red"]));
+    for explain in [false, true] {
+        let options = Options { explain, ..Options::default() };
+        let ranked = [(); 2].map(|()| site.ask(5, END, &options));
+        let Site { engine, scratch, .. } = &mut site;
+        let others = [
+            engine.trending(None, None, Some(reader), &options, scratch),
+            engine.following(reader, &options, scratch),
+            engine.related(PostId(290), Some(reader), at(END), &options, scratch),
+        ];
+        for (number, list) in ranked.iter().chain(&others).enumerate() {
+            assert!(!list.items.is_empty(), "{number}");
+            assert!(list.items.iter().all(|item| item.reason.is_some() == explain), "{number}");
+        }
     }
 }
 
