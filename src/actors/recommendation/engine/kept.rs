@@ -277,7 +277,7 @@ impl Engine {
         scratch.fresh.clear();
         let needed = options.limit.max(rules::BEST);
         // To its end is looked at what is to be kept anew, with news, and what has nothing behind it.
-        let may_stop = !list.is_whole && !(has_news && options.exclude.is_empty());
+        let may_stop = !(list.is_whole || has_news && options.exclude.is_empty());
         let part = if may_stop { needed + options.exclude.len() } else { usize::MAX };
         self.fetch_posts(list.posts.iter().take(part).map(|kept| kept.post));
         let mut fresh = [None; rules::FRESH_MAX];
