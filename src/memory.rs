@@ -40,7 +40,8 @@ pub fn note_rows(rows: usize) {
     let _ = rows;
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
