@@ -116,8 +116,8 @@ impl Quota {
     pub fn write(&self, headers: &mut HeaderMap) {
         let Self { policy, max, left, reset_s } = self;
         let left = left.unwrap_or(0);
-        let now = HeaderValue::from_str(&format!("\"{policy}\";r={left};t={reset_s}"));
-        let terms = HeaderValue::from_str(&format!("\"{policy}\";q={max};w={WINDOW_S}"));
+        let now = HeaderValue::try_from(format!("\"{policy}\";r={left};t={reset_s}"));
+        let terms = HeaderValue::try_from(format!("\"{policy}\";q={max};w={WINDOW_S}"));
         for (name, value) in [(RATE_LIMIT, now), (RATE_LIMIT_POLICY, terms)] {
             headers.insert(name, value.expect("words and digits are visible ASCII"));
         }

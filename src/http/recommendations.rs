@@ -111,8 +111,9 @@ pub async fn fetch(app: &App, asked: Asked) -> Answered<List> {
         }
     };
     let Recommendations { items, method, weights_version } = found;
-    let mut list = List { posts: Vec::new(), method, weights_version };
-    let mut shown = Vec::new();
+    let most = asked.limit.min(items.len());
+    let mut list = List { posts: Vec::with_capacity(most), method, weights_version };
+    let mut shown = Vec::with_capacity(most);
     let mut items = (0_u16..).zip(items).peekable();
     // Mostly the owner denies none: the rest is asked about when something is missing.
     let mut part = asked.limit + asked.limit / SPARE_SHARE + 1;
@@ -229,7 +230,9 @@ async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
 /// Asks the owner which of the posts, and of those that reasons name, this viewer may see. What is
 /// not answered in time is left out; what is denied is looked at afterwards.
 async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostId, PostView> {
-    let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
+    let room = items.len() / usize::from(app.posts.shards());
+    let shards = (0..app.posts.shards()).map(|_| Vec::with_capacity(room));
+    let mut shards: Vec<Vec<PostId>> = shards.collect();
     for item in items {
         let named = item.reason.as_ref().and_then(Reason::named_post);
         for post in [Some(item.post), named].into_iter().flatten() {

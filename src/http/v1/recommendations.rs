@@ -464,11 +464,17 @@ fn explanation(found: &Recommended) -> Explanation {
 
 /// Leads to the same list at another cursor.
 fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
-    let pairs = uri.query().unwrap_or_default().split('&');
+    let query = uri.query().unwrap_or_default();
+    let pairs = query.split('&');
     let kept = pairs.filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("cursor"));
-    let query: String = kept.flat_map(|pair| [pair, "&"]).collect();
-    let link = format!("<{}?{query}cursor={cursor}>; rel=\"next\"", uri.path());
-    HeaderValue::from_str(&link).ok()
+    let mut link = String::with_capacity(uri.path().len() + query.len() + cursor.len() + 32);
+    link.extend(["<", uri.path(), "?"]);
+    for pair in kept {
+        link.push_str(pair);
+        link.push('&');
+    }
+    link.extend(["cursor=", cursor, ">; rel=\"next\""]);
+    HeaderValue::try_from(link).ok()
 }
 
 #[cfg(test)]

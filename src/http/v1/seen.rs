@@ -9,7 +9,7 @@ use crate::http::query::Query;
 use crate::ids::{ID_CHARS, PostId, id_text};
 
 /// First byte of a cursor: what follows may change with a release.
-const VERSION: char = '1';
+const VERSION: &str = "1";
 const CHECK_CHARS: usize = 16;
 /// Posts that a cursor names; who has seen so many is at the end.
 const POSTS_MAX: usize = EARLIER_MAX;
@@ -66,7 +66,7 @@ impl Seen {
         for post in self.posts.iter().chain(page) {
             ids.push_str(id_text(post.0, &mut [0; ID_CHARS]));
         }
-        Some(format!("{VERSION}{}{ids}", self.check(&ids)))
+        Some([VERSION, &self.check(&ids), &ids].concat())
     }
 
     fn posts_of(&self, cursor: &str) -> Option<Vec<PostId>> {

@@ -22,6 +22,12 @@ impl Engine {
         black_box(posts.map(|post| self.posts[post as usize].fetch()).fold(0, u64::wrapping_add));
     }
 
+    /// Fetches of posts what says whether they may be shown.
+    pub(super) fn fetch_rights(&self, posts: impl Iterator<Item = u32>) {
+        let rights = |post: u32| self.posts[post as usize].fetch_rights();
+        black_box(posts.map(rights).fold(0, u64::wrapping_add));
+    }
+
     /// Fetches what is read together with posts.
     pub(super) fn fetch_neighbours(&self, posts: impl Iterator<Item = u32> + Clone) {
         let of = |post: u32| &self.posts[post as usize].neighbours;
@@ -46,6 +52,14 @@ impl Post {
         [self.id.0, self.active_ms, u64::from(self.readers), u64::from(self.author), first, last]
             .into_iter()
             .fold(u64::from(self.neighbours.sums().together[0]), u64::wrapping_add)
+    }
+
+    /// The same of those with its rights and its tags.
+    fn fetch_rights(&self) -> u64 {
+        let tags = self.tags().first().map_or(0, |tag| u64::from(*tag));
+        [self.id.0, u64::from(self.author), u64::from(self.shown), u64::from(self.is_listed())]
+            .into_iter()
+            .fold(tags, u64::wrapping_add)
     }
 }
 

@@ -9,6 +9,7 @@
 //! Beside the engine's state, not a part of it: what is kept goes with a process.
 
 use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -19,7 +20,7 @@ use crate::actors::recommendation::engine::gather::{self, Asker};
 use crate::actors::recommendation::engine::item::{Method, Recommendations, Source};
 use crate::actors::recommendation::engine::post::NONE;
 use crate::actors::recommendation::engine::recommend::{Options, RECENT_MAX};
-use crate::actors::recommendation::engine::rules;
+use crate::actors::recommendation::engine::rules::{self, Choice};
 use crate::actors::recommendation::engine::scratch::{Candidate, NOT_KEPT, Scratch};
 use crate::actors::recommendation::engine::state::Engine;
 use crate::actors::recommendation::engine::weights::Weights;
@@ -32,6 +33,8 @@ const LISTS_MAX: usize = if cfg!(test) { 64 } else { 16_384 };
 /// Posts of a list, beside those to explore: enough for two pages of twenty, of which the second chooses
 /// among the [`rules::BEST`] behind the first, and for some that are hidden meanwhile.
 const POSTS_MAX: usize = 80;
+/// Posts of a list that are looked at behind as many as are asked for: see [`Engine::recommend_kept`].
+const NEAR: usize = 10;
 /// Posts that were published since and are ranked when the reader asks; with more, all is ranked anew.
 const NEWS_MAX: usize = 64;
 
@@ -85,6 +88,27 @@ struct KeptPost {
 }
 
 const NOT_FRESH: u8 = u8::MAX;
+
+/// A question that is answered from a list.
+struct Again<'a> {
+    asker: Asker<'a>,
+    options: &'a Options<'a>,
+    list: &'a List,
+    /// What was published since, the latest last.
+    news: Iter<'a, u32>,
+    now_ms: u64,
+}
+
+/// What a list has for it.
+struct Found {
+    choice: Choice,
+    /// How many of the candidates are new.
+    added: usize,
+    /// How many are the best of all that there are.
+    best: usize,
+    /// There is nothing else.
+    is_whole: bool,
+}
 
 impl KeptLists {
     /// Drops what a fact changes, which the engine has taken in.
@@ -266,41 +290,15 @@ impl Engine {
         let known = list.news.checked_sub(kept.news_before)? as usize;
         let mut recent = [(0, 0); RECENT_MAX];
         let asker = self.asker(reader, &mut recent, now_ms / 1000);
-        // What was read was no candidate, and a read since would have dropped the list. But a read may
-        // have come before the post, which is news now.
-        let has_news = known < kept.news.len();
-        let reads = if has_news { asker.reads } else { &[] };
-        self.exclude(Asker { reads, ..asker }, options.exclude, scratch);
-        gather::note_followed(asker, scratch);
-        scratch.candidates.clear();
-        scratch.scores.clear();
-        scratch.fresh.clear();
-        let needed = options.limit.max(rules::BEST);
-        // To its end is looked at what is to be kept anew, with news, and what has nothing behind it.
-        let may_stop = !(list.is_whole || has_news && options.exclude.is_empty());
-        let part = if may_stop { needed + options.exclude.len() } else { usize::MAX };
-        self.fetch_posts(list.posts.iter().take(part).map(|kept| kept.post));
-        let mut fresh = [None; rules::FRESH_MAX];
-        let mut passed_over = 0;
-        for kept in &list.posts {
-            let is_enough = may_stop && scratch.candidates.len() >= needed;
-            if is_enough && kept.fresh == NOT_FRESH {
-                passed_over += 1;
-            } else {
-                self.restore_kept(asker, kept, &mut fresh, scratch);
-            }
+        let again = Again { asker, options, list, news: kept.news.range(known..), now_ms };
+        // Variety seldom looks far behind what is asked for, and each post is another place in memory.
+        let reach = rules::reach(options);
+        let near = reach.min(options.limit + NEAR);
+        let mut found = self.choose_kept(&again, near, scratch)?;
+        if found.choice.saw_all && near < reach {
+            found = self.choose_kept(&again, reach, scratch)?;
         }
-        scratch.fresh.extend(fresh.into_iter().flatten());
-        // Where something is left out, others had a place when the list was made.
-        let left_out = list.posts.len() - passed_over - scratch.candidates.len();
-        let is_whole = list.is_whole && left_out == 0;
-        let news = kept.news.range(known..).rev().copied();
-        let added = self.add_news(asker, news, now_ms, &list.weights, scratch)?;
-        let best = (list.best + added).saturating_sub(left_out);
-        if !is_whole && needed > best {
-            return None;
-        }
-        let choice = rules::choose(self, options, Method::Ranker, scratch);
+        let Found { choice, added, best, is_whole } = found;
         let is_short = choice.went_further || choice.chosen.len() < options.limit;
         if is_short && !is_whole {
             return None;
@@ -314,6 +312,46 @@ impl Engine {
             list.news = news_end;
         }
         Some(found)
+    }
+
+    /// Chooses among so many of the best that may be shown. `None` where the list has not so many, or a
+    /// score is no number.
+    fn choose_kept(&self, again: &Again<'_>, reach: usize, scratch: &mut Scratch) -> Option<Found> {
+        let Again { asker, options, list, news, now_ms } = again;
+        // What was read was no candidate, and a read since would have dropped the list. But a read may
+        // have come before the post, which is news now.
+        let has_news = news.len() > 0;
+        let reads = if has_news { asker.reads } else { &[] };
+        self.exclude(Asker { reads, ..*asker }, options.exclude, scratch);
+        scratch.candidates.clear();
+        scratch.scores.clear();
+        scratch.fresh.clear();
+        // To its end is looked at what is to be kept anew, with news, and what has nothing behind it.
+        let may_stop = !(list.is_whole || has_news && options.exclude.is_empty());
+        let part = if may_stop { reach + options.exclude.len() } else { usize::MAX };
+        self.fetch_rights(list.posts.iter().take(part).map(|kept| kept.post));
+        let mut fresh = [None; rules::FRESH_MAX];
+        let mut passed_over = 0;
+        for kept in &list.posts {
+            let is_enough = may_stop && scratch.candidates.len() >= reach;
+            if is_enough && kept.fresh == NOT_FRESH {
+                passed_over += 1;
+            } else {
+                self.restore_kept(*asker, kept, &mut fresh, scratch);
+            }
+        }
+        scratch.fresh.extend(fresh.into_iter().flatten());
+        // Where something is left out, others had a place when the list was made.
+        let left_out = list.posts.len() - passed_over - scratch.candidates.len();
+        let is_whole = list.is_whole && left_out == 0;
+        let added =
+            self.add_news(*asker, news.clone().rev().copied(), *now_ms, &list.weights, scratch)?;
+        let best = (list.best + added).saturating_sub(left_out);
+        if !is_whole && reach > best {
+            return None;
+        }
+        let choice = rules::choose_among(self, options, Method::Ranker, reach, scratch);
+        Some(Found { choice, added, best, is_whole })
     }
 
     fn restore_kept(
@@ -342,12 +380,15 @@ impl Engine {
     fn add_news(
         &self,
         asker: Asker<'_>,
-        news: impl Iterator<Item = u32>,
+        news: impl ExactSizeIterator<Item = u32>,
         now_ms: u64,
         weights: &Weights,
         scratch: &mut Scratch,
     ) -> Option<usize> {
         let first = scratch.candidates.len();
+        if news.len() > 0 {
+            gather::note_followed(asker, scratch);
+        }
         for post in news {
             let row = &self.posts[post as usize];
             let next = scratch.candidates.len() as u16;

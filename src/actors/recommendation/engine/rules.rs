@@ -44,6 +44,14 @@ pub(super) struct Choice {
     pub(super) chosen: Vec<Chosen>,
     /// The best ones were not enough.
     pub(super) went_further: bool,
+    /// Each of the best that was left was looked at for one place: with more of them, another might
+    /// stand there.
+    pub(super) saw_all: bool,
+}
+
+/// Among how many of the best candidates is chosen.
+pub(super) fn reach(options: &Options<'_>) -> usize {
+    options.limit.max(BEST)
 }
 
 /// Scores candidates by a list instead of the ranker; those that are not in it come after.
@@ -79,12 +87,23 @@ pub(super) fn choose(
     method: Method,
     scratch: &mut Scratch,
 ) -> Choice {
-    let best = rank(options.limit.max(BEST), method, scratch);
+    choose_among(engine, options, method, reach(options), scratch)
+}
+
+/// The same among so many of the best.
+pub(super) fn choose_among(
+    engine: &Engine,
+    options: &Options<'_>,
+    method: Method,
+    most: usize,
+    scratch: &mut Scratch,
+) -> Choice {
+    let best = rank(most, method, scratch);
     let explore = options.explore.min(EXPLORE_MAX);
     let mut chosen = Vec::with_capacity(options.limit);
     let further = Further { indexes: scratch.ranking.split_off(best), is_sorted: false };
     let left = scratch.ranking.clone();
-    let mut picker = Picker { engine, left, further, went_further: false };
+    let mut picker = Picker { engine, left, further, went_further: false, saw_all: false };
     while chosen.len() < options.limit {
         let from_end = PLACES - 1 - chosen.len() % PLACES;
         let random = mix(options.random.wrapping_add(chosen.len() as u64));
@@ -94,7 +113,7 @@ pub(super) fn choose(
         let Some(next) = next else { break };
         chosen.push(next);
     }
-    Choice { chosen, went_further: picker.went_further }
+    Choice { chosen, went_further: picker.went_further, saw_all: picker.saw_all }
 }
 
 /// Brings so many of the best candidates to the front, best first, and returns how many there are.
@@ -145,6 +164,7 @@ struct Picker<'a> {
     left: Vec<u16>,
     further: Further,
     went_further: bool,
+    saw_all: bool,
 }
 
 impl Picker<'_> {
@@ -156,14 +176,17 @@ impl Picker<'_> {
     /// marginal relevance; Carbonell and Goldstein, SIGIR 1998).
     fn next(&mut self, chosen: &[Chosen], is_diverse: bool, scratch: &Scratch) -> Option<Chosen> {
         let mut best = None;
+        let mut saw_all = true;
         for (at, index) in self.left.iter().take(BEST).enumerate() {
             let score = scratch.scores[usize::from(*index)];
+            // Variety only takes away, and what follows has less to lose.
             if best.is_some_and(|(_, best)| best >= score) {
-                // Variety only takes away, and what follows has less to lose.
+                saw_all = false;
                 break;
             }
             if !is_diverse {
                 best = Some((at, score));
+                saw_all = false;
                 break;
             }
             let post = self.post(*index, scratch);
@@ -175,6 +198,7 @@ impl Picker<'_> {
                 best = Some((at, score));
             }
         }
+        self.saw_all |= saw_all;
         let index = match best {
             Some((at, _)) => self.left.remove(at),
             None => self.next_further(chosen, scratch)?,

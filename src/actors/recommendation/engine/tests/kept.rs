@@ -50,7 +50,9 @@ fn site() -> Site {
 #[test]
 fn a_list_that_is_kept_is_the_one_that_a_ranking_finds() {
     let mut site = site();
-    let kinds = [(10, false, 0), (40, false, 0), (10, true, 2), (40, true, 1)];
+    // Some look further than a little behind what they ask for, and some do not.
+    let kinds =
+        [(10, false, 0), (40, false, 0), (1, true, 0), (10, true, 2), (30, true, 0), (40, true, 1)];
     for (reader, (limit, is_diverse, explore)) in
         (0..60).flat_map(|reader| kinds.map(|kind| (reader, kind)))
     {
