@@ -2,13 +2,13 @@
 mod batch;
 pub mod call;
 mod checkpoint;
-mod escaped;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;
 mod published;
 pub mod recommendation;
 pub mod relay;
+pub mod rendered;
 pub mod replica;
 pub mod router;
 mod shard;

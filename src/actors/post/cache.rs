@@ -11,11 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
-use crate::actors::escaped::escaped_bytes;
 use crate::actors::post::change::Due;
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{Body, SortKey, Summary};
 use crate::actors::post::s3_fifo::{Key, S3Fifo, Weigh};
+use crate::actors::rendered::escaped_bytes;
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};

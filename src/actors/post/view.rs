@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::actors::post::message::{ImportKey, Visibility};
+use crate::actors::rendered::Rendered;
 use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
@@ -39,9 +40,8 @@ pub struct Summary {
     pub link_token: [u8; 16],
     /// Moves with every change of the text or visibility; the entity tag.
     pub version: u64,
-    /// The summary as the edge renders it, kept here so that it lives exactly as long; the service
-    /// never looks at it.
-    pub rendered: OnceLock<Box<str>>,
+    /// The summary as the edge renders it: slug and text; tags; times.
+    pub rendered: OnceLock<Rendered<3>>,
 }
 
 /// A post as one viewer sees it.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::actors::escaped::escaped_bytes;
+use crate::actors::rendered::escaped_bytes;
 use crate::actors::state_machine::{ReadTables, Rows, Step, Stop, Table, end_of_prefix, refuse};
 use crate::actors::user::Service;
 use crate::actors::user::apply::{claim_row, row};

@@ -1,7 +1,10 @@
 //! Users, what belongs to them and what they wish, as messages carry it.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
+use crate::actors::rendered::Rendered;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::seams::Random;
 
@@ -134,9 +137,8 @@ pub struct Card {
     pub bio: Option<String>,
     /// Address of a picture.
     pub image: Option<String>,
-    /// The card as the edge renders it, kept with the card so that it lives exactly as long; the
-    /// service never looks at it.
-    pub rendered: std::sync::OnceLock<Box<str>>,
+    /// The card as the edge renders it: what the user tells of himself; his face.
+    pub rendered: OnceLock<Rendered<2>>,
 }
 
 /// One user with what belongs to it, for export. What was not asked for is empty.

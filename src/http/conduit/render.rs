@@ -11,6 +11,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 
 use crate::actors::post::message::{Body, Comment, PostView, Summary};
+use crate::actors::rendered::Rendered;
 use crate::actors::user::message::{Account, Card, Viewer};
 use crate::http::escape;
 use crate::http::people::Cards;
@@ -22,8 +23,12 @@ use crate::ids::{Stamp, UserId};
 const AROUND_BYTES: usize = 160;
 /// How a summary begins.
 const SLUG: &str = r#""slug":"#;
+/// How its tags begin.
+const TAGS: &str = r#","tagList":"#;
 /// The card of who is no more.
-const DELETED: &str = r#""username":"deleted","bio":null,"image":null"#;
+const DELETED: &str = r#""bio":null,"username":"deleted","image":null"#;
+/// The face of the same.
+const DELETED_FACE: &str = r#""username":"deleted","image":null"#;
 
 /// An answer of JSON.
 pub fn json(body: impl Into<Bytes>) -> Response {
@@ -47,7 +52,8 @@ pub fn user(status: StatusCode, account: &Account, token: &str) -> Response {
     put(&mut out, r#","token":"#);
     put_string(&mut out, token);
     put(&mut out, ",");
-    put_face(&mut out, &account.username, account.bio.as_deref(), account.image.as_deref());
+    put_bio(&mut out, account.bio.as_deref());
+    put_face(&mut out, &account.username, account.image.as_deref());
     put(&mut out, "}}");
     json_with(status, out)
 }
@@ -153,7 +159,7 @@ pub fn tags<'a>(tags: impl Iterator<Item = &'a str>) -> Bytes {
 /// An article without its body and without the closing brace.
 fn put_article(out: &mut Vec<u8>, view: &PostView, author: Option<&Card>, following: bool) {
     put(out, "{");
-    put(out, summary_fragment(&view.summary));
+    put(out, rendered(&view.summary).all());
     put(out, r#","favorited":"#);
     put(out, if view.favorited { "true" } else { "false" });
     put(out, r#","favoritesCount":"#);
@@ -164,7 +170,7 @@ fn put_article(out: &mut Vec<u8>, view: &PostView, author: Option<&Card>, follow
 
 fn article_size(view: &PostView, author: Option<&Card>) -> usize {
     let author = author.map_or(DELETED, card_fragment);
-    summary_fragment(&view.summary).len() + author.len() + AROUND_BYTES
+    rendered(&view.summary).all().len() + author.len() + AROUND_BYTES
 }
 
 fn put_comment(
@@ -194,56 +200,81 @@ fn put_profile(out: &mut Vec<u8>, card: Option<&Card>, following: bool) {
 }
 
 /// What all see alike of an article, but for its body.
-fn summary_fragment(summary: &Summary) -> &str {
+fn rendered(summary: &Summary) -> &Rendered<3> {
     summary.rendered.get_or_init(|| {
-        let mut out = Vec::with_capacity(512);
-        put(&mut out, SLUG);
-        put_string(&mut out, &slug(&summary.title, summary.id));
-        put(&mut out, r#","title":"#);
-        put_string(&mut out, &summary.title);
-        put(&mut out, r#","description":"#);
-        put_string(&mut out, &summary.description);
-        put(&mut out, r#","tagList":["#);
+        let (mut text, mut tags, mut times) = (Vec::with_capacity(512), Vec::new(), Vec::new());
+        put(&mut text, SLUG);
+        put_string(&mut text, &slug(&summary.title, summary.id));
+        put(&mut text, r#","title":"#);
+        put_string(&mut text, &summary.title);
+        put(&mut text, r#","description":"#);
+        put_string(&mut text, &summary.description);
+        put(&mut tags, TAGS);
+        put(&mut tags, "[");
         for (place, tag) in summary.tags.iter().enumerate() {
             if place > 0 {
-                put(&mut out, ",");
+                put(&mut tags, ",");
             }
-            put_string(&mut out, tag);
+            put_string(&mut tags, tag);
         }
-        put(&mut out, r#"],"createdAt":"#);
-        put_time(&mut out, summary.created_at);
-        put(&mut out, r#","updatedAt":"#);
-        put_time(&mut out, summary.updated_at);
-        into_text(out)
+        put(&mut tags, "]");
+        put(&mut times, r#","createdAt":"#);
+        put_time(&mut times, summary.created_at);
+        put(&mut times, r#","updatedAt":"#);
+        put_time(&mut times, summary.updated_at);
+        Rendered::new([as_text(&text), as_text(&tags), as_text(&times)])
     })
 }
 
-/// The slug of a post, from the place where it is rendered: making one takes longer than all else of a
-/// post in a list.
+/// Slug, title and description of a post as members of an object, from the place where they are rendered.
+pub fn text_of(summary: &Summary) -> &str {
+    rendered(summary).part(0)
+}
+
+/// The tags of a post as an array, likewise.
+pub fn tags_of(summary: &Summary) -> &str {
+    &rendered(summary).part(1)[TAGS.len()..]
+}
+
+/// The slug of a post, likewise: making one takes longer than all else of a post in a list.
 pub fn slug_of(summary: &Summary) -> &str {
-    let slug = &summary_fragment(summary)[SLUG.len() + 1..];
+    let slug = &text_of(summary)[SLUG.len() + 1..];
     // No slug has a character that is escaped, so it ends with the first quotation mark.
     slug.split('"').next().unwrap_or(slug)
 }
 
+/// Name and picture of a user as members of an object, likewise.
+pub fn face_of(card: Option<&Card>) -> &str {
+    card.map_or(DELETED_FACE, |card| rendered_card(card).part(1))
+}
+
 /// What all see alike of a user.
 fn card_fragment(card: &Card) -> &str {
+    rendered_card(card).all()
+}
+
+fn rendered_card(card: &Card) -> &Rendered<2> {
     card.rendered.get_or_init(|| {
-        let mut out = Vec::with_capacity(256);
-        put_face(&mut out, &card.username, card.bio.as_deref(), card.image.as_deref());
-        into_text(out)
+        let (mut told, mut face) = (Vec::with_capacity(128), Vec::with_capacity(128));
+        put_bio(&mut told, card.bio.as_deref());
+        put_face(&mut face, &card.username, card.image.as_deref());
+        Rendered::new([as_text(&told), as_text(&face)])
     })
 }
 
-fn into_text(out: Vec<u8>) -> Box<str> {
-    String::from_utf8(out).expect("strings were appended to strings").into_boxed_str()
+fn as_text(out: &[u8]) -> &str {
+    std::str::from_utf8(out).expect("strings were appended to strings")
 }
 
-fn put_face(out: &mut Vec<u8>, username: &str, bio: Option<&str>, image: Option<&str>) {
+fn put_bio(out: &mut Vec<u8>, bio: Option<&str>) {
+    put(out, r#""bio":"#);
+    put_optional(out, bio);
+    put(out, ",");
+}
+
+fn put_face(out: &mut Vec<u8>, username: &str, image: Option<&str>) {
     put(out, r#""username":"#);
     put_string(out, username);
-    put(out, r#","bio":"#);
-    put_optional(out, bio);
     put(out, r#","image":"#);
     put_optional(out, image);
 }

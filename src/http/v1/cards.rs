@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 use crate::actors::post::message::{PostView, Summary, Visibility};
 use crate::actors::user::message::{Card, Viewer};
 use crate::http::conduit::render;
-use crate::http::escape;
 use crate::http::people::Cards;
 use crate::http::v1::values::{Audience, Id, LinkToken, Time};
 use crate::ids::UserId;
@@ -23,6 +22,9 @@ pub struct AuthorCard<'a> {
     image: Option<&'a str>,
     /// Whether the viewer follows.
     following: bool,
+    /// Name and picture as they are rendered.
+    #[serde(skip)]
+    face: &'a str,
 }
 
 impl<'a> AuthorCard<'a> {
@@ -33,6 +35,7 @@ impl<'a> AuthorCard<'a> {
             username: card.map_or("deleted", |card| &card.username),
             image: card.and_then(|card| card.image.as_deref()),
             following: viewer.is_some_and(|viewer| viewer.follows(user)),
+            face: render::face_of(card),
         }
     }
 }
@@ -71,6 +74,12 @@ pub struct PostCard<'a> {
     favorited: bool,
     /// Who wrote it.
     author: AuthorCard<'a>,
+    /// Slug, title and description as they are rendered.
+    #[serde(skip)]
+    rendered_text: &'a str,
+    /// The same of the tags.
+    #[serde(skip)]
+    rendered_tags: &'a str,
 }
 
 impl<'a> PostCard<'a> {
@@ -94,28 +103,22 @@ impl<'a> PostCard<'a> {
             favorites: view.favorites,
             favorited: view.favorited,
             author: AuthorCard::new(summary.author, author, viewer),
+            rendered_text: render::text_of(summary),
+            rendered_tags: render::tags_of(summary),
         }
     }
 
-    /// Appends the card as JSON: what serde writes, in a third of the time, for lists that are asked for
-    /// most.
+    /// Appends the card as JSON: what serde writes, in a fraction of the time, for lists that are asked for
+    /// most. What is rendered is copied: it lies in one place, where each text of a post has its own.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let Self { id, slug, title, description, tags, visibility, .. } = self;
         put(out, r#"{"id":"#);
-        put_value(out, id);
-        put(out, r#","slug":""#);
-        put(out, slug);
-        put(out, r#"","title":"#);
-        put_text(out, title);
-        put(out, r#","description":"#);
-        put_text(out, description);
-        put(out, r#","tags":["#);
-        for (place, tag) in tags.iter().enumerate() {
-            put(out, if place > 0 { "," } else { "" });
-            put_text(out, tag);
-        }
-        put(out, r#"],"visibility":"#);
-        put_value(out, visibility);
+        put_value(out, &self.id);
+        put(out, ",");
+        put(out, self.rendered_text);
+        put(out, r#","tags":"#);
+        put(out, self.rendered_tags);
+        put(out, r#","visibility":"#);
+        put_value(out, &self.visibility);
         self.put_times(out);
         put(out, r#","link_token":"#);
         put_value(out, &self.link_token);
@@ -124,15 +127,10 @@ impl<'a> PostCard<'a> {
         put(out, r#","favorited":"#);
         put_value(out, &self.favorited);
         put(out, r#","author":{"id":"#);
-        let AuthorCard { id, username, image, following } = &self.author;
+        let AuthorCard { id, face, following, .. } = &self.author;
         put_value(out, id);
-        put(out, r#","username":"#);
-        put_text(out, username);
-        put(out, r#","image":"#);
-        match image {
-            Some(image) => put_text(out, image),
-            None => put(out, "null"),
-        }
+        put(out, ",");
+        put(out, face);
         put(out, r#","following":"#);
         put_value(out, following);
         put(out, "}}");
@@ -169,10 +167,6 @@ impl<'a> PostCard<'a> {
 
 fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    escape::put_string(out, text.as_bytes());
 }
 
 /// Appends a value as JSON.
