@@ -17,7 +17,11 @@ mod quire_server;
 mod random;
 mod recommending;
 mod report;
+mod scale;
 mod sections;
+mod table;
+mod tails;
+mod target;
 mod workload;
 
 use std::net::TcpListener;

@@ -8,7 +8,8 @@ use crate::load::{self, Plan};
 use crate::machine;
 use crate::process::Server;
 use crate::report::{self, Figures, Ratio, verdict};
-use crate::sections::{CONNECTIONS, PATIENCE, Target, plan, record, role, run_checked};
+use crate::table::record;
+use crate::target::{CONNECTIONS, PATIENCE, Target, plan, role, run_checked};
 use crate::workload::{Batches, Mix, Operation, request};
 use crate::{Failed, Options, folder};
 
@@ -47,7 +48,8 @@ pub fn speed(options: &Options) -> Result<(), Failed> {
             limit.push(run_checked(&plan(&bare, options), &mut mix(run))?);
         }
         let (own, limit) = (Figures::medians(&own), Figures::medians(&limit));
-        let ratio = Ratio { value: limit.cpu_us / own.cpu_us, bar: Some(BAR) };
+        let value = limit.cpu_us / own.cpu_us;
+        let ratio = Ratio { value, bar: Some(BAR), beside_commits: None };
         let name = format!("{}{}", operation.name(), if writes { ", 5 % writes" } else { "" });
         report::row(&name, CONNECTIONS, "Quire, shards 1", &own, Some(ratio));
         report::row(&name, CONNECTIONS, "bare axum", &limit, None);

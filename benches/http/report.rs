@@ -53,9 +53,9 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 pub fn head() {
     println!();
     println!(
-        "| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar |"
+        "| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar | beside commits |"
     );
-    println!("|---|--:|---|--:|--:|--:|--:|--:|---|");
+    println!("|---|--:|---|--:|--:|--:|--:|--:|---|--:|");
 }
 
 /// A ratio and the least that it should be.
@@ -65,6 +65,8 @@ pub struct Ratio {
     pub value: f64,
     /// What it should be at least, if anything is asked.
     pub bar: Option<f64>,
+    /// The same to a limit that does the writes among the requests, if there is one.
+    pub beside_commits: Option<f64>,
 }
 
 /// One row of the main table.
@@ -76,12 +78,20 @@ pub fn row(
     ratio: Option<Ratio>,
 ) {
     let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = figures;
-    let (ratio, bar) = ratio.map_or_else(Default::default, |Ratio { value, bar }| {
-        let bar = bar.map(|bar| format!("≥ {bar:.2}: {}", verdict(value >= bar)));
-        (format!("{value:.2}"), bar.unwrap_or_default())
-    });
+    let ratio = ratio.map_or_else(
+        || " |  | ".to_owned(),
+        |Ratio { value, bar, beside_commits }| {
+            let bar = bar.map(|bar| format!("≥ {bar:.2}: {}", verdict(value >= bar)));
+            let beside_commits = beside_commits.map(|value| format!("{value:.2}"));
+            format!(
+                "{value:.2} | {} | {}",
+                bar.unwrap_or_default(),
+                beside_commits.unwrap_or_default()
+            )
+        },
+    );
     println!(
-        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} | {bar} |"
+        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} |"
     );
 }
 

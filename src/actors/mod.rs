@@ -2,6 +2,7 @@
 mod batch;
 pub mod call;
 mod checkpoint;
+pub mod escape;
 pub(crate) mod hosting;
 pub(crate) mod lane;
 pub mod post;

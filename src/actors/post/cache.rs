@@ -104,7 +104,7 @@ impl CachedPost {
 
 impl Weigh for Body {
     fn weight(&self) -> usize {
-        100 + self.len()
+        100 + self.json().len()
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::actors::post::cache::{PostChange, Stash};
 use crate::actors::post::event::Event;
 use crate::actors::post::lists::Standing;
-use crate::actors::post::message::{Error, Reader, Reply, Visibility};
+use crate::actors::post::message::{Body, Error, Reader, Reply, Visibility};
 use crate::actors::post::tables::{self, ImportRow, ScheduleRow, SummaryRow, TombstoneRow};
 use crate::actors::post::visibility::{Relation, Surface, is_listed, may_see};
 use crate::actors::signature::Signature;
@@ -60,11 +60,11 @@ impl Change<'_, '_> {
         post: PostId,
         before: Option<&SummaryRow>,
         row: SummaryRow,
-        body: Option<&str>,
+        text: Option<&str>,
     ) -> Result<(), StoreError> {
         let key = tables::post_key(post);
         self.tables.put(tables::SUMMARIES, key, codec::encode(&row));
-        let body = body.map(tables::encode_body);
+        let body = text.map(tables::encode_body);
         if let Some(body) = &body {
             self.tables.put(tables::BODIES, key, body.clone());
         }
@@ -89,10 +89,10 @@ impl Change<'_, '_> {
             signature,
         });
         let summary = Arc::new(row.into_summary(post));
-        let body = body.as_ref().map(tables::decode_body).transpose()?;
-        self.stash.posts.push(match before {
-            None => PostChange::Created(summary, body.unwrap_or_default()),
-            Some(_) => PostChange::Changed(summary, body),
+        let body = text.map(|text| Body::of_text(text.as_bytes()));
+        self.stash.posts.push(match (before, body) {
+            (None, Some(body)) => PostChange::Created(summary, body),
+            (_, body) => PostChange::Changed(summary, body),
         });
         Ok(())
     }

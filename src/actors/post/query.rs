@@ -218,7 +218,7 @@ impl Reads<'_> {
             exported.push(ExportedPost {
                 summary: Arc::new(summary.into_summary(post)),
                 import,
-                body: self.body_uncached(post)?,
+                body: self.text_uncached(post)?,
                 favorites,
                 comments,
             });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::actors::post::cache::{CachedList, CachedPost, Caches, Favored, ReadTo};
 use crate::actors::post::lists::{Entry, ListId, Shelf, shelf_prefix, sort_key_of};
-use crate::actors::post::message::{PostView, Summary};
+use crate::actors::post::message::{Body, PostView, Summary};
 use crate::actors::post::progress::Progress;
 use crate::actors::post::tables::{self, ListRow, SummaryRow};
 use crate::actors::state_machine::ReadTables;
@@ -68,17 +68,17 @@ impl<'a> Reads<'a> {
     }
 
     /// The body of a post that exists.
-    pub(super) fn body(&mut self, post: PostId) -> Result<Bytes, StoreError> {
+    pub(super) fn body(&mut self, post: PostId) -> Result<Body, StoreError> {
         if let Some(body) = self.caches.bodies.get(&post) {
             return Ok(body.clone());
         }
-        let body = self.body_uncached(post)?;
+        let body = Body::of_text(&self.text_uncached(post)?);
         self.caches.bodies.insert(post, body.clone());
         Ok(body)
     }
 
-    /// The same without keeping it.
-    pub(super) fn body_uncached(&self, post: PostId) -> Result<Bytes, StoreError> {
+    /// The text of one, without keeping it.
+    pub(super) fn text_uncached(&self, post: PostId) -> Result<Bytes, StoreError> {
         let row = self.tables.get(tables::BODIES, &tables::post_key(post))?;
         let row = row.ok_or_else(|| tables::damaged("a post has no body"))?;
         Ok(tables::decode_body(&row)?)

@@ -4,13 +4,37 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::actors::escape;
 use crate::actors::post::message::{ImportKey, Visibility};
 use crate::actors::rendered::Rendered;
 use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
-/// The body of a post, shared with the cache. UTF-8.
-pub type Body = Bytes;
+/// The body of a post as a JSON string, shared with the cache: so every reader is sent it, and a body is
+/// what is longest in an answer. What needs the text makes it again.
+#[derive(Debug, Clone)]
+pub struct Body(Bytes);
+
+impl Body {
+    /// The body with this text, which is UTF-8.
+    pub fn of_text(text: &[u8]) -> Self {
+        // Prose has a line break in a few dozen characters, and seldom more to escape.
+        let mut json = Vec::with_capacity(text.len() + text.len() / 32 + 32);
+        escape::put_string(&mut json, text);
+        json.shrink_to_fit();
+        Self(json.into())
+    }
+
+    /// As JSON, quotes included.
+    pub fn json(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The text.
+    pub fn text(&self) -> String {
+        serde_json::from_slice(&self.0).expect("a string was written")
+    }
+}
 
 /// A post without its body, decoded once and shared.
 #[derive(Debug)]
@@ -101,8 +125,8 @@ pub struct ExportedPost {
     pub summary: Arc<Summary>,
     /// Its identity, if it was imported.
     pub import: Option<ImportKey>,
-    /// Its body.
-    pub body: Body,
+    /// The text of its body.
+    pub body: Bytes,
     /// Who favors it.
     pub favorites: Vec<UserId>,
     /// Its comments.

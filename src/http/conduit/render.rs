@@ -1,4 +1,5 @@
-//! JSON of the RealWorld API, written by appending to one buffer.
+//! JSON of the RealWorld API, written by appending to one buffer; but the body of a post, which is long, is
+//! sent from where it is kept.
 //!
 //! What all readers see alike is rendered once and kept beside the data it was made from; what
 //! differs (favorites, follows) is put around it. Nothing is built up as a tree first.
@@ -10,11 +11,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use jiff::Timestamp;
 
+use crate::actors::escape;
 use crate::actors::post::message::{Body, Comment, PostView, Summary};
 use crate::actors::rendered::Rendered;
 use crate::actors::user::message::{Account, Card, Viewer};
-use crate::http::escape;
 use crate::http::people::Cards;
+use crate::http::pieces::in_pieces;
 use crate::http::scratch;
 use crate::http::slug::slug;
 use crate::ids::{Stamp, UserId};
@@ -32,7 +34,11 @@ const DELETED_FACE: &str = r#""username":"deleted","image":null"#;
 
 /// An answer of JSON.
 pub fn json(body: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(HttpBody::from(body.into()));
+    json_of(HttpBody::from(body.into()))
+}
+
+fn json_of(body: HttpBody) -> Response {
+    let mut response = Response::new(body);
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
@@ -76,14 +82,12 @@ pub fn article(
     viewer: Option<&Viewer>,
 ) -> Response {
     let following = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
-    let size = body.len() + body.len() / 16;
-    let mut out = scratch::buffer(size + article_size(view, author));
+    let mut out = scratch::buffer(article_size(view, author));
     put(&mut out, r#"{"article":"#);
     put_article(&mut out, view, author, following);
     put(&mut out, r#","body":"#);
-    escape::put_string(&mut out, body);
-    put(&mut out, "}}");
-    let mut response = json(scratch::into_bytes(out));
+    let pieces = [scratch::into_bytes(out), body.json().clone(), Bytes::from_static(b"}}")];
+    let mut response = json_of(in_pieces(pieces));
     *response.status_mut() = status;
     response
 }

@@ -36,8 +36,7 @@ static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME);
 ///
 /// # Errors
 /// 503 when too many large ones are being rendered; 500 for what cannot be shown as HTML.
-pub async fn html(body: &[u8]) -> Answered<String> {
-    let text = std::str::from_utf8(body).map_err(|error| Failure::internal(error.to_string()))?;
+pub async fn html(text: &str) -> Answered<String> {
     if text.len() <= AT_ONCE_BYTES {
         return Ok(render(text));
     }
@@ -182,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_is_rendered_beside_the_others() {
         let large = "a *b* ".repeat(AT_ONCE_BYTES);
-        let html = html(large.as_bytes()).await.unwrap();
+        let html = html(&large).await.unwrap();
         assert!(html.contains("<em>b</em>") && html.len() > large.len());
     }
 

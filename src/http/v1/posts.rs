@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::actors::post::message::{
-    Command, Filter, Place as ListPlace, Reader as PostReader, Reply, SortKey, Summary,
+    Body, Command, Filter, Place as ListPlace, Reader as PostReader, Reply, SortKey, Summary,
 };
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
@@ -361,10 +361,10 @@ fn tag_of(summary: &Summary, card: &PostCard<'_>) -> ETag {
     ETag::new(summary.version, &shown)
 }
 
-async fn answer(status: StatusCode, card: PostCard<'_>, body: &[u8], tag: &ETag) -> Answered {
-    let html = markdown::html(body).await?;
-    let body = std::str::from_utf8(body).map_err(|error| Failure::internal(error.to_string()))?;
-    let mut response = private_json(status, &Post { card, body, html });
+async fn answer(status: StatusCode, card: PostCard<'_>, body: &Body, tag: &ETag) -> Answered {
+    let body = body.text();
+    let html = markdown::html(&body).await?;
+    let mut response = private_json(status, &Post { card, body: &body, html });
     tag.mark(&mut response);
     Ok(response)
 }

@@ -30,10 +30,11 @@ use crate::ids::{Stamp, UserId};
 const KEPT_MS: u64 = 30_000;
 /// Readers of whom a list is kept, of 2.3 kB each: 38 MB. Few in tests, which fill it.
 const LISTS_MAX: usize = if cfg!(test) { 64 } else { 16_384 };
-/// Posts of a list, beside those to explore: enough for two pages of twenty, of which the second chooses
+/// Posts of a list, beside those to explore: enough for two pages of twenty, of which the second may choose
 /// among the [`rules::BEST`] behind the first, and for some that are hidden meanwhile.
 const POSTS_MAX: usize = 80;
-/// Posts of a list that are looked at behind as many as are asked for: see [`Engine::recommend_kept`].
+/// Posts of a list that are looked at first behind as many as are asked for: each is another place in memory, and
+/// variety mostly finds its next post among a few. Where it does not, it looks as far as in any ranking.
 const NEAR: usize = 10;
 /// Posts that were published since and are ranked when the reader asks; with more, all is ranked anew.
 const NEWS_MAX: usize = 64;
@@ -290,10 +291,15 @@ impl Engine {
         let known = list.news.checked_sub(kept.news_before)? as usize;
         let mut recent = [(0, 0); RECENT_MAX];
         let asker = self.asker(reader, &mut recent, now_ms / 1000);
+        let has_news = known < kept.news.len();
         let again = Again { asker, options, list, news: kept.news.range(known..), now_ms };
-        // Variety seldom looks far behind what is asked for, and each post is another place in memory.
+        if has_news || options.explain {
+            gather::note_followed(asker, scratch);
+        }
+        // With news, posts of the list come again that were edited, and must be known.
         let reach = rules::reach(options);
-        let near = reach.min(options.limit + NEAR);
+        let is_long = !has_news && !list.is_whole;
+        let near = if is_long { reach.min(options.limit + NEAR) } else { reach };
         let mut found = self.choose_kept(&again, near, scratch)?;
         if found.choice.saw_all && near < reach {
             found = self.choose_kept(&again, reach, scratch)?;
@@ -304,14 +310,14 @@ impl Engine {
             return None;
         }
         let version = list.weights.version();
-        let found = self.answered(&choice.chosen, options, Method::Ranker, version, scratch);
+        let answer = self.answered(&choice.chosen, options, Method::Ranker, version, scratch);
         if added > 0 && options.exclude.is_empty() {
             list.posts = best_of(scratch);
             list.best = best.min(POSTS_MAX).min(list.posts.len());
             list.is_whole = is_whole && list.posts.len() == scratch.candidates.len();
             list.news = news_end;
         }
-        Some(found)
+        Some(answer)
     }
 
     /// Chooses among so many of the best that may be shown. `None` where the list has not so many, or a
@@ -380,15 +386,12 @@ impl Engine {
     fn add_news(
         &self,
         asker: Asker<'_>,
-        news: impl ExactSizeIterator<Item = u32>,
+        news: impl Iterator<Item = u32>,
         now_ms: u64,
         weights: &Weights,
         scratch: &mut Scratch,
     ) -> Option<usize> {
         let first = scratch.candidates.len();
-        if news.len() > 0 {
-            gather::note_followed(asker, scratch);
-        }
         for post in news {
             let row = &self.posts[post as usize];
             let next = scratch.candidates.len() as u16;

@@ -1,7 +1,7 @@
 //! Lists that are kept for readers who ask again.
 
 use super::*;
-use crate::actors::recommendation::engine::KeptLists;
+use crate::actors::recommendation::engine::{KeptLists, rules};
 
 /// A place to ask again, with what is kept.
 struct Site {
@@ -63,6 +63,58 @@ fn a_list_that_is_kept_is_the_one_that_a_ranking_finds() {
         assert_eq!(kept, anew, "reader {reader}, {limit}");
         assert_eq!(site.rankings(), before, "nothing was ranked for it");
     }
+}
+
+#[test]
+fn what_is_chosen_among_a_few_is_chosen_among_all_unless_it_says_otherwise() {
+    let Site { engine, mut scratch, .. } = site();
+    let (mut alike, mut further) = (0, 0);
+    for (reader, limit) in (0..60).flat_map(|reader| [1, 5, 10, 15].map(|limit| (reader, limit))) {
+        engine.ask(UserId(reader), at(END), &[], &mut scratch);
+        engine.score(&Weights::default(), Method::Ranker, &mut scratch);
+        for (is_diverse, explore) in [(false, 0), (true, 0), (true, 2)] {
+            let options = Options { limit, is_diverse, explore, random: reader, ..plain() };
+            let all = rules::choose(&engine, &options, Method::Ranker, &mut scratch);
+            for most in [limit, limit + 3, limit + 10] {
+                let few =
+                    rules::choose_among(&engine, &options, Method::Ranker, most, &mut scratch);
+                let places = |choice: &rules::Choice| -> Vec<(u16, u32)> {
+                    let chosen = choice.chosen.iter();
+                    chosen.map(|chosen| (chosen.index, chosen.propensity.to_bits())).collect()
+                };
+                if few.saw_all {
+                    further += 1;
+                } else {
+                    assert_eq!(places(&few), places(&all), "reader {reader}, {limit} of {most}");
+                    alike += 1;
+                }
+            }
+        }
+    }
+    assert!(alike > 100 && further > 100, "{alike} alike, {further} looked further");
+}
+
+#[test]
+fn reasons_are_those_of_the_reader_who_asks() {
+    let mut site = site();
+    let (tag, author, is_on) = ("red".to_owned(), UserId(AUTHORS + 70), true);
+    site.apply(&post(9_000, 70, END, &["red"]));
+    site.apply(&Event::TagFollowed { reader: UserId(5), tag, is_on });
+    site.apply(&Event::AuthorFollowed { reader: UserId(6), author, is_on });
+    for reader in [5, 6, 7] {
+        site.ask(reader, END, &plain());
+    }
+    let before = site.rankings();
+    let [by_tag, by_author, by_none] = [5, 6, 7].map(|reader| {
+        let found = site.ask(reader, END, &plain());
+        assert_eq!(found, site.anew(reader, END, &plain()), "reader {reader}");
+        found.items.into_iter().filter_map(|item| item.reason).collect::<Vec<_>>()
+    });
+    assert_eq!(site.rankings(), before, "all from lists that are kept");
+    assert!(by_tag.contains(&Reason::FollowsTag("red".to_owned())));
+    assert!(by_author.contains(&Reason::Follows(author)));
+    let follows = |reason: &Reason| matches!(reason, Reason::Follows(_) | Reason::FollowsTag(_));
+    assert!(!by_none.iter().any(follows));
 }
 
 #[test]

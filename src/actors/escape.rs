@@ -1,7 +1,6 @@
 //! Text as a JSON string, appended to a buffer.
 //!
-//! A body of several kilobytes is escaped for every reader: keeping it escaped would halve how many
-//! bodies fit into memory, and byte by byte, as the JSON library does it, it would cost as much as
+//! A body has several kilobytes, and byte by byte, as the JSON library does it, one would cost as much as
 //! all else of a read. So many bytes are looked at together, and runs without escapes are copied whole.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -1,0 +1,67 @@
+//! A million posts.
+
+use std::time::Instant;
+
+use crate::load::{self, Plan};
+use crate::process::Server;
+use crate::report::{self, Figures, verdict};
+use crate::table::{READS, WRITES, is_left_out};
+use crate::target::{PATIENCE, Target, role, run_checked};
+use crate::workload::{Mix, Operation};
+use crate::{Failed, Options};
+
+/// CPU per request with many more posts.
+pub fn scale(options: &Options) -> Result<(), Failed> {
+    let (few, many) = (options.sizes(), options.scaled());
+    println!("\n## {} posts instead of {}\n", many.posts, few.posts);
+    println!(
+        "| operation | CPU µs, {} posts | CPU µs, {} posts | times | bar |",
+        few.posts, many.posts
+    );
+    println!("|---|--:|--:|--:|---|");
+    let targets = [Target::start(few, 1, true)?, Target::start(many, 1, true)?];
+    for target in &targets {
+        target.read_all_once(options)?;
+    }
+    for (operation, _) in READS.into_iter().chain(WRITES) {
+        if is_left_out(options, operation) {
+            continue;
+        }
+        let mut figures = [const { Vec::new() }; 2];
+        for run in 0..options.runs() as u64 {
+            for (outcomes, target) in figures.iter_mut().zip(&targets) {
+                let mut mix = Mix::new(&target.keys, operation, run);
+                outcomes.push(run_checked(&target.plan(options), &mut mix)?);
+            }
+        }
+        let times = report::paired(&figures[1], &figures[0], |many, few| many.cpu_us / few.cpu_us);
+        let [few, many] = figures.map(|outcomes| Figures::medians(&outcomes).cpu_us);
+        let name = operation.name();
+        let reached = verdict(times <= 1.3);
+        println!("| {name} | {few:.1} | {many:.1} | {times:.2} | ≤ 1.3: {reached} |");
+    }
+    Ok(())
+}
+
+/// From the start of the process to its first answer, after a SIGKILL under load.
+pub fn startup(options: &Options) -> Result<(), Failed> {
+    let sizes = options.scaled();
+    println!("\n## Start-up after SIGKILL with {} posts\n", sizes.posts);
+    let mut target = Target::start(sizes, 1, true)?;
+    let mut times = Vec::new();
+    for run in 0..options.runs() as u64 {
+        let mut mix = Mix::new(&target.keys, Operation::Create, run);
+        run_checked(&Plan { connections: 512, ..target.plan(options) }, &mut mix)?;
+        let request = Mix::new(&target.keys, Operation::Article { signed_in: false }, 1).one();
+        target.server.kill();
+        let began = Instant::now();
+        target.server = Server::start(&role("quire", &target.folder), PATIENCE)?;
+        let (status, _) = load::ask(target.server.address, &request)?;
+        let seconds = began.elapsed().as_secs_f64();
+        println!("- first answer (status {status}) after {seconds:.2} s");
+        times.push(seconds);
+    }
+    let median = report::median(times.into_iter());
+    println!("- median {median:.2} s; at most 2 s: {}", verdict(median <= 2.0));
+    Ok(())
+}
