@@ -78,20 +78,14 @@ pub fn row(
     ratio: Option<Ratio>,
 ) {
     let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = figures;
-    let ratio = ratio.map_or_else(
-        || " |  | ".to_owned(),
-        |Ratio { value, bar, beside_commits }| {
-            let bar = bar.map(|bar| format!("≥ {bar:.2}: {}", verdict(value >= bar)));
-            let beside_commits = beside_commits.map(|value| format!("{value:.2}"));
-            format!(
-                "{value:.2} | {} | {}",
-                bar.unwrap_or_default(),
-                beside_commits.unwrap_or_default()
-            )
-        },
-    );
+    let cells = ratio.map(|Ratio { value, bar, beside_commits }| {
+        let bar = bar.map(|bar| format!("≥ {bar:.2}: {}", verdict(value >= bar)));
+        let beside_commits = beside_commits.map(|value| format!("{value:.2}"));
+        [format!("{value:.2}"), bar.unwrap_or_default(), beside_commits.unwrap_or_default()]
+    });
+    let [ratio, bar, beside_commits] = cells.unwrap_or_default();
     println!(
-        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} |"
+        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} | {bar} | {beside_commits} |"
     );
 }
 

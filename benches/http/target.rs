@@ -37,7 +37,7 @@ impl Target {
     }
 
     /// Starts a node where one has been.
-    pub fn again(folder: PathBuf, checkpoints: bool) -> Result<Self, Failed> {
+    fn again(folder: PathBuf, checkpoints: bool) -> Result<Self, Failed> {
         let mut arguments = role("quire", &folder);
         if !checkpoints {
             arguments.push("--no-checkpoints".into());

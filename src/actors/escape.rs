@@ -1,7 +1,8 @@
 //! Text as a JSON string, appended to a buffer.
 //!
-//! A body has several kilobytes, and byte by byte, as the JSON library does it, one would cost as much as
-//! all else of a read. So many bytes are looked at together, and runs without escapes are copied whole.
+//! A body has several kilobytes and is escaped when it comes into memory. Byte by byte, as the JSON library
+//! does it, that would cost as much as reading it. So many bytes are looked at together, and runs without
+//! escapes are copied whole.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 

@@ -8,9 +8,12 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
-/// From here on pieces are copied into one: hyper holds back 64 KiB at most, and would send what comes behind
-/// in a packet of its own.
+use crate::http::serve::MIN_BUFFER_BYTES;
+
+/// From here on pieces are copied into one: what hyper cannot hold back beside a head, it would send in two
+/// packets.
 const APART_BYTES_MAX: usize = 32 * 1024;
+const _: () = assert!(2 * APART_BYTES_MAX <= MIN_BUFFER_BYTES);
 /// Pieces of a response.
 const PIECES: usize = 3;
 

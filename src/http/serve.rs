@@ -139,7 +139,7 @@ impl Connection {
 }
 
 /// Below this hyper refuses to work; above it a body is read in larger pieces.
-const MIN_BUFFER_BYTES: usize = 64 * 1024;
+pub(crate) const MIN_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The routes as hyper calls them.
 struct Handler {

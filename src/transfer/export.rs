@@ -294,7 +294,7 @@ async fn send_post(
         author: author.to_owned(),
         title: summary.title.clone(),
         description: summary.description.clone(),
-        body: String::from_utf8_lossy(&post.body).into_owned(),
+        body: post.body,
         tags: summary.tags.clone(),
         visibility: summary.visibility.into(),
         publish_at: summary.publish_at.filter(|_| is_scheduled).map(Time),

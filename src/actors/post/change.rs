@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::actors::post::cache::{PostChange, Stash};
 use crate::actors::post::event::Event;
 use crate::actors::post::lists::Standing;
@@ -64,9 +62,8 @@ impl Change<'_, '_> {
     ) -> Result<(), StoreError> {
         let key = tables::post_key(post);
         self.tables.put(tables::SUMMARIES, key, codec::encode(&row));
-        let body = text.map(tables::encode_body);
-        if let Some(body) = &body {
-            self.tables.put(tables::BODIES, key, body.clone());
+        if let Some(text) = text {
+            self.tables.put(tables::BODIES, key, tables::encode_body(text));
         }
         let old = before.map(|before| Standing::of(post, before));
         let new = Standing::of(post, &row);
@@ -78,7 +75,7 @@ impl Change<'_, '_> {
         // Their rows have other keys now: a cache that is just reading them must not miss this one.
         self.stash.favored.extend(favored_by.into_iter().map(|user| (user, post, true)));
         self.reschedule(post, before.and_then(|before| before.publish_at), row.publish_at)?;
-        let signature = signature(&self.tables.view(), post, &row, body.as_ref())?;
+        let signature = signature(&self.tables.view(), post, &row, text)?;
         self.events.push(Event::PostChanged {
             post,
             author: row.author,
@@ -89,10 +86,10 @@ impl Change<'_, '_> {
             signature,
         });
         let summary = Arc::new(row.into_summary(post));
-        let body = text.map(|text| Body::of_text(text.as_bytes()));
-        self.stash.posts.push(match (before, body) {
-            (None, Some(body)) => PostChange::Created(summary, body),
-            (_, body) => PostChange::Changed(summary, body),
+        let body = text.map(Body::of_text);
+        self.stash.posts.push(match before {
+            None => PostChange::Created(summary, body.expect("a new post comes with its body")),
+            Some(_) => PostChange::Changed(summary, body),
         });
         Ok(())
     }
@@ -199,23 +196,21 @@ impl Change<'_, '_> {
     }
 }
 
-/// What a post's text is about, if it is public; `body` is its row where that is new.
+/// What a post's text is about, if it is public; `text` is its body where that is new.
 pub(super) fn signature(
     tables: &ReadTables<'_>,
     post: PostId,
     row: &SummaryRow,
-    body: Option<&Bytes>,
+    text: Option<&str>,
 ) -> Result<Signature, StoreError> {
     if !is_listed(row.visibility) {
         return Ok(Signature::default());
     }
-    let known = match body {
-        Some(_) => None,
-        None => tables.get(tables::BODIES, &tables::post_key(post))?,
-    };
-    let body = body.or(known.as_ref()).map(tables::decode_body).transpose()?;
-    let text = body.as_deref().map(std::str::from_utf8).transpose();
-    let text = text.map_err(|_| tables::damaged("a body is no text"))?;
+    if let Some(text) = text {
+        return Ok(Signature::of(&row.title, text));
+    }
+    let known = tables.get(tables::BODIES, &tables::post_key(post))?;
+    let text = known.as_deref().map(tables::decode_body).transpose()?;
     Ok(Signature::of(&row.title, text.unwrap_or_default()))
 }
 

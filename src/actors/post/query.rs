@@ -218,7 +218,7 @@ impl Reads<'_> {
             exported.push(ExportedPost {
                 summary: Arc::new(summary.into_summary(post)),
                 import,
-                body: self.text_uncached(post)?,
+                body: tables::decode_body(&self.body_row(post)?)?.to_owned(),
                 favorites,
                 comments,
             });

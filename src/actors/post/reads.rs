@@ -72,16 +72,15 @@ impl<'a> Reads<'a> {
         if let Some(body) = self.caches.bodies.get(&post) {
             return Ok(body.clone());
         }
-        let body = Body::of_text(&self.text_uncached(post)?);
+        let body = Body::of_text(tables::decode_body(&self.body_row(post)?)?);
         self.caches.bodies.insert(post, body.clone());
         Ok(body)
     }
 
-    /// The text of one, without keeping it.
-    pub(super) fn text_uncached(&self, post: PostId) -> Result<Bytes, StoreError> {
+    /// The row of one.
+    pub(super) fn body_row(&self, post: PostId) -> Result<Bytes, StoreError> {
         let row = self.tables.get(tables::BODIES, &tables::post_key(post))?;
-        let row = row.ok_or_else(|| tables::damaged("a post has no body"))?;
-        Ok(tables::decode_body(&row)?)
+        row.ok_or_else(|| tables::damaged("a post has no body"))
     }
 
     /// A post as the viewer sees it.

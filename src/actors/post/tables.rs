@@ -115,18 +115,15 @@ pub(super) fn encode_body(body: &str) -> Bytes {
     bytes.into()
 }
 
-/// The body in a row, sharing its memory.
-pub(super) fn decode_body(row: &Bytes) -> Result<Bytes, CodecError> {
-    match row.get(..BODY_HEADER_BYTES) {
-        Some([BODY_KIND, BODY_VERSION]) => {}
-        Some([BODY_KIND, found]) => {
-            return Err(CodecError::Version { kind: BODY_KIND, found: *found });
+/// The body in a row.
+pub(super) fn decode_body(row: &[u8]) -> Result<&str, CodecError> {
+    match row {
+        [BODY_KIND, BODY_VERSION, text @ ..] => {
+            std::str::from_utf8(text).map_err(|error| CodecError::Malformed(error.to_string()))
         }
-        _ => return Err(CodecError::Kind { expected: BODY_KIND }),
+        [BODY_KIND, found, ..] => Err(CodecError::Version { kind: BODY_KIND, found: *found }),
+        _ => Err(CodecError::Kind { expected: BODY_KIND }),
     }
-    let body = row.slice(BODY_HEADER_BYTES..);
-    std::str::from_utf8(&body).map_err(|error| CodecError::Malformed(error.to_string()))?;
-    Ok(body)
 }
 
 /// Somebody favors a post.

@@ -10,19 +10,22 @@ use crate::actors::rendered::Rendered;
 use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
-/// The body of a post as a JSON string, shared with the cache: so every reader is sent it, and a body is
-/// what is longest in an answer. What needs the text makes it again.
+/// The body of a post as a JSON string, shared with the cache: so most readers are sent it, and it is what is
+/// longest in an answer. Who needs the text makes it again.
 #[derive(Debug, Clone)]
 pub struct Body(Bytes);
 
 impl Body {
-    /// The body with this text, which is UTF-8.
-    pub fn of_text(text: &[u8]) -> Self {
+    /// The body with this text.
+    pub fn of_text(text: &str) -> Self {
         // Prose has a line break in a few dozen characters, and seldom more to escape.
         let mut json = Vec::with_capacity(text.len() + text.len() / 32 + 32);
-        escape::put_string(&mut json, text);
-        json.shrink_to_fit();
-        Self(json.into())
+        escape::put_string(&mut json, text.as_bytes());
+        // Where it grew further, half of it may be empty, and an allocator that shrinks it in place keeps that.
+        match json.capacity() > json.len() + json.len() / 8 + 64 {
+            true => Self(Bytes::copy_from_slice(&json)),
+            false => Self(json.into()),
+        }
     }
 
     /// As JSON, quotes included.
@@ -126,7 +129,7 @@ pub struct ExportedPost {
     /// Its identity, if it was imported.
     pub import: Option<ImportKey>,
     /// The text of its body.
-    pub body: Bytes,
+    pub body: String,
     /// Who favors it.
     pub favorites: Vec<UserId>,
     /// Its comments.
@@ -144,4 +147,20 @@ pub enum Origin {
     Deleted,
     /// There never was such a post here.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_body_is_json_and_gives_its_text_back(text in "\\PC{0,200}|[\"\\\\\n\u{1}]{0,200}") {
+            let body = Body::of_text(&text);
+            prop_assert_eq!(body.json(), &serde_json::to_string(&text).unwrap());
+            prop_assert_eq!(body.text(), text);
+        }
+    }
 }

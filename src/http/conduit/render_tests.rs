@@ -84,7 +84,7 @@ fn who_is_no_more_is_called_deleted() {
         favorites: 0,
         favorited: false,
     };
-    let body = Body::of_text(b"text");
+    let body = Body::of_text("text");
     let article = body_of(article(StatusCode::OK, &view, &body, None, None));
     let deleted = json!({"username": "deleted", "bio": null, "image": null, "following": false});
     assert_eq!(article["article"]["author"], deleted);
@@ -98,7 +98,7 @@ fn large_bodies_are_rendered() {
         favorited: false,
     };
     let text = "\u{7}\"é".repeat(32 * 1024);
-    let body = Body::of_text(text.as_bytes());
+    let body = Body::of_text(&text);
     let rendered = body_of(article(StatusCode::OK, &view, &body, None, None));
     assert_eq!(rendered["article"]["body"], text);
 }
@@ -123,7 +123,7 @@ proptest! {
         for _ in 0..2 {
             let mut expected = naive(&view, &author);
             expected["body"] = json!(body);
-            let sent = Body::of_text(body.as_bytes());
+            let sent = Body::of_text(&body);
             let one = article(StatusCode::OK, &view, &sent, Some(&card), Some(&viewer));
             prop_assert_eq!(body_of(one), json!({"article": expected}));
             let profile = body_of(profile(&card, follows));

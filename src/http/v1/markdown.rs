@@ -10,6 +10,7 @@ use std::fmt;
 use comrak::{Arena, Options, format_html, parse_document};
 use tokio::sync::Semaphore;
 
+use crate::actors::post::message::Body;
 use crate::error::ErrorCode;
 use crate::http::error::{Answered, Failure};
 use crate::seams::{tasks, time};
@@ -32,19 +33,25 @@ const HTML_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME);
 
-/// A body as HTML.
+/// The text of a body, and the same as HTML. Who waits holds neither.
 ///
 /// # Errors
 /// 503 when too many large ones are being rendered; 500 for what cannot be shown as HTML.
-pub async fn html(text: &str) -> Answered<String> {
-    if text.len() <= AT_ONCE_BYTES {
-        return Ok(render(text));
+pub async fn html(body: &Body) -> Answered<(String, String)> {
+    if body.json().len() <= AT_ONCE_BYTES {
+        return Ok(rendered(body));
     }
     let place = time::timeout(WAIT, PLACES.acquire()).await;
     let Ok(Ok(_place)) = place else { return Err(Failure::new(ErrorCode::Overloaded)) };
-    let text = text.to_owned();
-    let rendered = tasks::blocking(move || render(&text)).await;
+    let body = body.clone();
+    let rendered = tasks::blocking(move || rendered(&body)).await;
     rendered.map_err(|error| Failure::internal(format!("a body was not rendered: {error}")))
+}
+
+fn rendered(body: &Body) -> (String, String) {
+    let text = body.text();
+    let html = render(&text);
+    (text, html)
 }
 
 fn render(text: &str) -> String {
@@ -181,8 +188,9 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_is_rendered_beside_the_others() {
         let large = "a *b* ".repeat(AT_ONCE_BYTES);
-        let html = html(&large).await.unwrap();
+        let (text, html) = html(&Body::of_text(&large)).await.unwrap();
         assert!(html.contains("<em>b</em>") && html.len() > large.len());
+        assert_eq!(text, large);
     }
 
     proptest! {

@@ -362,8 +362,7 @@ fn tag_of(summary: &Summary, card: &PostCard<'_>) -> ETag {
 }
 
 async fn answer(status: StatusCode, card: PostCard<'_>, body: &Body, tag: &ETag) -> Answered {
-    let body = body.text();
-    let html = markdown::html(&body).await?;
+    let (body, html) = markdown::html(body).await?;
     let mut response = private_json(status, &Post { card, body: &body, html });
     tag.mark(&mut response);
     Ok(response)

@@ -1,6 +1,8 @@
 //! What holds for every route: cross-origin requests, ids, headers.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{register, with_each_layout};
 
@@ -70,6 +72,32 @@ async fn unknown_members_are_ignored() {
         }});
         let answer = jake.post("/api/articles", &body).await.expect(201).json();
         assert_eq!(answer["article"]["tagList"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_article_tells_its_length_however_long_it_is() {
+    with_each_layout(async |node| {
+        let mut jake = register(node, "jake").await;
+        // Short ones are sent in pieces.
+        for text in ["\"short\"".to_owned(), "\u{1}".repeat(5_400), "x\n".repeat(60_000)] {
+            let body = json!({"article": {"title": "T", "description": "D", "body": text}});
+            let made = jake.post("/api/articles", &body).await.expect(201).json();
+            assert_eq!(made["article"]["body"], text);
+            let path = format!("/api/articles/{}", made["article"]["slug"].as_str().unwrap());
+            let got = jake.get(&path).await.expect(200);
+            assert_eq!(got.json()["article"]["body"], text);
+            let length = got.header("content-length").expect("it is known").to_owned();
+            assert_eq!(length, got.body.len().to_string());
+            let mut stream = TcpStream::connect(jake.address()).await.unwrap();
+            let head = format!("HEAD {path} HTTP/1.1\r\nhost: quire\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
+            assert!(answer.contains(&format!("content-length: {length}\r\n")), "{answer}");
+        }
     })
     .await;
 }

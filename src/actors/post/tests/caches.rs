@@ -226,7 +226,7 @@ fn caches_grow_and_shrink_with_the_number_of_posts_up_to_a_bound() {
             caches.take_in(Stash { rows, ..Stash::default() });
         }
         for number in 0..100 {
-            caches.bodies.insert(PostId(number), Body::of_text(&[b'x'; 898]));
+            caches.bodies.insert(PostId(number), Body::of_text(&"x".repeat(898)));
         }
         caches.trim();
         (0..100).filter(|number| caches.bodies.get(&PostId(*number)).is_some()).count()

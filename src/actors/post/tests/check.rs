@@ -170,7 +170,7 @@ fn check_export(shard: &mut Shard, model: &Model) {
     assert_eq!(exported.len(), posts.len());
     for (exported, post) in exported.iter().zip(posts) {
         assert_eq!(exported.summary.id, post.id);
-        assert_eq!(&exported.body[..], post.body.as_bytes());
+        assert_eq!(exported.body, post.body);
         assert!(exported.favorites.iter().eq(&post.favorites));
         let numbers = exported.comments.iter().map(|comment| comment.number);
         assert!(numbers.eq(post.comments.keys().copied()));

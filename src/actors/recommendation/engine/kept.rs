@@ -100,6 +100,18 @@ struct Again<'a> {
     now_ms: u64,
 }
 
+impl Again<'_> {
+    fn has_news(&self) -> bool {
+        self.news.len() > 0
+    }
+
+    /// Whether the list need not be looked at to its end. With news it must: they may be edited posts that
+    /// stand in it, and it is kept anew with them. And so must one that has nothing behind it.
+    fn may_stop(&self) -> bool {
+        !self.has_news() && !self.list.is_whole
+    }
+}
+
 /// What a list has for it.
 struct Found {
     choice: Choice,
@@ -291,15 +303,12 @@ impl Engine {
         let known = list.news.checked_sub(kept.news_before)? as usize;
         let mut recent = [(0, 0); RECENT_MAX];
         let asker = self.asker(reader, &mut recent, now_ms / 1000);
-        let has_news = known < kept.news.len();
         let again = Again { asker, options, list, news: kept.news.range(known..), now_ms };
-        if has_news || options.explain {
+        if again.has_news() || options.explain {
             gather::note_followed(asker, scratch);
         }
-        // With news, posts of the list come again that were edited, and must be known.
         let reach = rules::reach(options);
-        let is_long = !has_news && !list.is_whole;
-        let near = if is_long { reach.min(options.limit + NEAR) } else { reach };
+        let near = if again.may_stop() { reach.min(options.limit + NEAR) } else { reach };
         let mut found = self.choose_kept(&again, near, scratch)?;
         if found.choice.saw_all && near < reach {
             found = self.choose_kept(&again, reach, scratch)?;
@@ -326,14 +335,12 @@ impl Engine {
         let Again { asker, options, list, news, now_ms } = again;
         // What was read was no candidate, and a read since would have dropped the list. But a read may
         // have come before the post, which is news now.
-        let has_news = news.len() > 0;
-        let reads = if has_news { asker.reads } else { &[] };
+        let reads = if again.has_news() { asker.reads } else { &[] };
         self.exclude(Asker { reads, ..*asker }, options.exclude, scratch);
         scratch.candidates.clear();
         scratch.scores.clear();
         scratch.fresh.clear();
-        // To its end is looked at what is to be kept anew, with news, and what has nothing behind it.
-        let may_stop = !(list.is_whole || has_news && options.exclude.is_empty());
+        let may_stop = again.may_stop();
         let part = if may_stop { reach + options.exclude.len() } else { usize::MAX };
         self.fetch_rights(list.posts.iter().take(part).map(|kept| kept.post));
         let mut fresh = [None; rules::FRESH_MAX];

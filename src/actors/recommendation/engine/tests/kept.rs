@@ -50,7 +50,6 @@ fn site() -> Site {
 #[test]
 fn a_list_that_is_kept_is_the_one_that_a_ranking_finds() {
     let mut site = site();
-    // Some look further than a little behind what they ask for, and some do not.
     let kinds =
         [(10, false, 0), (40, false, 0), (1, true, 0), (10, true, 2), (30, true, 0), (40, true, 1)];
     for (reader, (limit, is_diverse, explore)) in
@@ -180,6 +179,43 @@ fn reasons_are_given_when_they_are_wanted() {
             assert!(list.items.iter().all(|item| item.reason.is_some() == explain), "{number}");
         }
     }
+}
+
+#[test]
+fn what_is_new_is_ranked_for_the_reader_who_asks() {
+    let mut site = site();
+    let (author, is_on) = (UserId(AUTHORS + 70), true);
+    site.apply(&Event::AuthorFollowed { reader: UserId(6), author, is_on });
+    for explain in [false, true] {
+        let options = Options { explain, ..Options::default() };
+        site.ask(5, END, &options);
+        site.ask(6, END, &options);
+        site.apply(&post(9_000 + u64::from(explain), 70, END, &["red"]));
+        let before = site.rankings();
+        let places = |found: &Recommendations| -> Vec<(u64, u32, Source)> {
+            let items = found.items.iter();
+            items.map(|item| (item.post.0, item.score.to_bits(), item.source)).collect()
+        };
+        // In turn, so that each comes after another reader's question.
+        for reader in [6, 5, 6] {
+            let (kept, anew) = (site.ask(reader, END, &options), site.anew(reader, END, &options));
+            assert_eq!(places(&kept), places(&anew), "reader {reader}, {explain}");
+        }
+        assert_eq!(site.rankings(), before, "from lists that are kept");
+    }
+}
+
+#[test]
+fn an_edited_post_keeps_its_place_on_further_pages() {
+    let mut site = site();
+    let all = ids(&site.ask(5, END, &Options { limit: 80, ..plain() }));
+    let shown: Vec<PostId> = all[..10].iter().copied().map(PostId).collect();
+    let before = site.rankings();
+    let far = all[62..].iter().copied().find(|post| *post >= 100).expect("one of the newest");
+    site.apply(&changed(far, 1, 2, true, far * 200, &["red"]));
+    let page = site.ask(5, END, &Options { limit: 10, exclude: &shown, ..plain() });
+    assert_eq!(ids(&page), all[10..20]);
+    assert_eq!(site.rankings(), before, "from the list that is kept");
 }
 
 #[test]
