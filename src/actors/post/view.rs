@@ -11,7 +11,8 @@ use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
 /// The body of a post as a JSON string, shared with the cache: so most readers are sent it, and it is what is
-/// longest in an answer. Who needs the text makes it again.
+/// longest in an answer. Who needs the text makes it again. It is the one thing that a service holds in the form in
+/// which the edge sends it: both would halve how many bodies fit into memory.
 #[derive(Debug, Clone)]
 pub struct Body(Bytes);
 
