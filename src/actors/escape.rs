@@ -4,7 +4,22 @@
 //! does it, that would cost as much as reading it. So many bytes are looked at together, and runs without
 //! escapes are copied whole.
 
+use bytes::Bytes;
+
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// `head`, and behind it `text` as a JSON string, in memory of that size.
+pub fn string_after(head: &[u8], text: &str) -> Bytes {
+    // Prose has a line break in a few dozen characters, and seldom more to escape.
+    let mut out = Vec::with_capacity(head.len() + text.len() + text.len() / 32 + 32);
+    out.extend_from_slice(head);
+    put_string(&mut out, text.as_bytes());
+    // Where it grew further, half of it may be empty, and an allocator that shrinks it in place keeps that.
+    match out.capacity() > out.len() + out.len() / 8 + 64 {
+        true => Bytes::copy_from_slice(&out),
+        false => out.into(),
+    }
+}
 
 /// Appends `text`, which is UTF-8, as a JSON string, quotes included.
 pub fn put_string(out: &mut Vec<u8>, text: &[u8]) {

@@ -1,4 +1,5 @@
 //! Actors: the runtime that runs any service, and the services.
+pub mod answers;
 mod batch;
 pub mod call;
 mod checkpoint;

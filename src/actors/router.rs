@@ -4,12 +4,14 @@
 //! time only: the same command id is sent to its successor until the deadline, and the effect
 //! happens once. It holds no product state, so it is a handle and not an actor.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
+use crate::actors::answers::{Answers, Version};
 use crate::actors::call::{CallError, IdempotencyKey, Outcome};
 use crate::actors::relay::Feed;
 use crate::actors::relay::message::Keyed;
@@ -168,6 +170,28 @@ impl<S: StateMachine> Router<S> {
             }
         }
         Err(CallError::Unavailable)
+    }
+
+    /// The answer about `key`, which is in `bucket`, if it is kept and still exact; or the version to keep
+    /// a new one with.
+    ///
+    /// # Errors
+    /// The shard is to be asked.
+    pub fn reuse<K: Copy + Eq + Hash, A: Clone>(
+        &self,
+        answers: &Answers<K, A>,
+        bucket: Bucket,
+        key: K,
+    ) -> Result<A, Version> {
+        let cell = &self.shards[usize::from(self.shard_of(bucket))];
+        let version = cell.versions.of(bucket);
+        match answers.of(key, version) {
+            Some(answer) => {
+                cell.metrics.reused();
+                Ok(answer)
+            }
+            None => Err(version),
+        }
     }
 
     /// What callers find the shard by.

@@ -1,5 +1,6 @@
 //! The runtime under a service of the tests' own: what must hold for every service.
 
+mod answers;
 mod delivery;
 mod kept;
 mod keyed;
@@ -128,6 +129,16 @@ impl StateMachine for Counter {
 
     fn bucket(_command: &Command) -> Bucket {
         Bucket::new(0)
+    }
+
+    fn changes(command: &Command) -> Option<Bucket> {
+        match command {
+            Command::Add { key }
+            | Command::Poison { key }
+            | Command::PanicOnce { key }
+            | Command::Crash { key } => Some(Bucket::new(*key)),
+            Command::Refuse => None,
+        }
     }
 
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {

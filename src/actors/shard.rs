@@ -107,6 +107,8 @@ pub(crate) struct State<S: StateMachine> {
     last_proposed: Instant,
     /// Queries that were answered since then.
     queries: usize,
+    /// How many answers callers had used again by then: so many queries the shard was spared.
+    reused: usize,
     in_flight: Option<InFlight<S>>,
     batches: u64,
     wake: wake::Wake,
@@ -150,6 +152,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             }
         };
         let replica = cell.current_replica();
+        let reused = cell.metrics.times_reused();
         let mut state = State {
             cell,
             heartbeat,
@@ -164,6 +167,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             flush_timer: None,
             last_proposed: time::now(),
             queries: 0,
+            reused,
             in_flight: None,
             batches: 0,
             wake: wake::Wake::default(),
@@ -236,8 +240,8 @@ impl<S: StateMachine> State<S> {
             return;
         }
         let waiting = self.pending.len();
-        let are_rare =
-            waiting < FULL_ENOUGH_COMMANDS && self.queries >= RARE_WRITES_QUERIES * waiting;
+        let read = self.queries + (self.cell.metrics.times_reused() - self.reused);
+        let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
         let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
         let pause = pause.saturating_sub(self.last_proposed.elapsed());
         if pause.is_zero() {
@@ -356,6 +360,7 @@ impl<S: StateMachine> State<S> {
         self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
         self.last_proposed = time::now();
         self.queries = 0;
+        self.reused = self.cell.metrics.times_reused();
         let myself = myself.clone();
         replica.propose(
             bytes,

@@ -13,6 +13,7 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
+use crate::actors::answers::Versions;
 use crate::actors::lane::Disk;
 use crate::actors::relay::Declared;
 use crate::actors::relay::message::OutboxSeen;
@@ -37,6 +38,8 @@ pub(crate) struct ShardCell<S: StateMachine> {
     pub(crate) random: Random,
     pub(crate) disk: Disk,
     pub(crate) metrics: Arc<ShardMetrics>,
+    /// What callers tell by whether an answer that they keep is still exact.
+    pub(crate) versions: Versions,
     /// Bounds the commands that wait for this shard.
     pub(crate) command_permits: Arc<Semaphore>,
     /// Bounds the queries; apart, for reads need neither log nor disk.
@@ -91,6 +94,7 @@ impl<S: StateMachine> ShardCell<S> {
             random: seams.random,
             disk,
             metrics,
+            versions: Versions::new(),
             command_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
             query_permits: Arc::new(Semaphore::new(SHARD_PERMITS)),
             outgoing,
@@ -164,6 +168,8 @@ impl<S: StateMachine> ShardCell<S> {
 
     /// Makes the actor the one that callers find (L1).
     pub(crate) fn publish(&self, generation: u64, actor: ActorRef<ShardMessage<S>>) {
+        // Its state may have come another way than by commands.
+        self.versions.moved(None);
         self.actor.send_if_modified(|published| {
             let newer = published.as_ref().is_none_or(|old| old.generation < generation);
             if newer {

@@ -24,6 +24,7 @@ pub(crate) struct ShardMetrics {
     expired: Counter,
     poisoned: Counter,
     resent: Counter,
+    reused: Counter,
     applied: Gauge,
     unwritten: Gauge,
     checkpoint: Histogram,
@@ -57,6 +58,7 @@ impl ShardMetrics {
             expired: metrics.calls_expired.get_or_create_owned(&labels),
             poisoned: metrics.poisoned.get_or_create_owned(&labels),
             resent: metrics.calls_resent.get_or_create_owned(&labels),
+            reused: metrics.answers_reused.get_or_create_owned(&labels),
             applied: metrics.applied_index.get_or_create_owned(&labels),
             unwritten: metrics.unwritten_bytes.get_or_create_owned(&labels),
             checkpoint: metrics.checkpoint.get_or_create_owned(&labels),
@@ -73,6 +75,16 @@ impl ShardMetrics {
 
     pub(crate) fn resent(&self) {
         self.resent.inc();
+    }
+
+    /// A caller had the answer already.
+    pub(crate) fn reused(&self) {
+        self.reused.inc();
+    }
+
+    /// How often that was.
+    pub(crate) fn times_reused(&self) -> usize {
+        self.reused.get() as usize
     }
 
     pub(crate) fn received(&self, sent: Instant, now: Instant) {

@@ -113,6 +113,14 @@ pub trait StateMachine: Sized + Send + 'static {
     /// The bucket whose shard applies a command.
     fn bucket(command: &Self::Command) -> Bucket;
 
+    /// The bucket to which everything belongs that a command may change the answer of a query about; none
+    /// if that may be several. Callers may keep answers about single buckets
+    /// ([`crate::actors::answers`]), which this makes void.
+    fn changes(command: &Self::Command) -> Option<Bucket> {
+        let _ = command;
+        None
+    }
+
     /// Loads the service. O(1) for a table-kept service: it holds only bounded caches. A memory-kept
     /// one reads what [`Self::checkpoint`] wrote; what was applied since is applied again after it.
     ///

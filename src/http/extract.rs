@@ -132,21 +132,40 @@ fn invalid() -> Failure {
 
 /// The user of a token, if there is such a user and the token was not withdrawn.
 async fn viewer(app: &App, bearer: Bearer) -> Answered<Arc<Viewer>> {
-    match ask(app, bearer, UserQuery::GetViewer { user: bearer.user }).await? {
-        Answer::Viewer(viewer) if viewer.token_generation == bearer.generation => Ok(viewer),
-        Answer::Viewer(_) => Err(invalid()),
-        _ => Err(wrong_answer()),
+    let (user, viewers) = (bearer.user, &app.shared().viewers);
+    let viewer = match app.users.reuse(viewers, user.bucket(), user) {
+        Ok(viewer) => viewer,
+        Err(version) => match ask(app, bearer, UserQuery::GetViewer { user }).await? {
+            Answer::Viewer(viewer) => {
+                viewers.keep(user, version, viewer.clone(), viewer.bytes());
+                viewer
+            }
+            _ => return Err(wrong_answer()),
+        },
+    };
+    match viewer.token_generation == bearer.generation {
+        true => Ok(viewer),
+        false => Err(invalid()),
     }
 }
 
 /// The same, with what the user hides from himself.
 async fn reader(app: &App, bearer: Bearer) -> Answered<(Arc<Viewer>, Arc<Hidden>)> {
-    match ask(app, bearer, UserQuery::GetReader { user: bearer.user }).await? {
-        Answer::Reader(viewer, hidden) if viewer.token_generation == bearer.generation => {
-            Ok((viewer, hidden))
-        }
-        Answer::Reader(..) => Err(invalid()),
-        _ => Err(wrong_answer()),
+    let (user, readers) = (bearer.user, &app.shared().readers);
+    let (viewer, hidden) = match app.users.reuse(readers, user.bucket(), user) {
+        Ok(reader) => reader,
+        Err(version) => match ask(app, bearer, UserQuery::GetReader { user }).await? {
+            Answer::Reader(viewer, hidden) => {
+                let bytes = viewer.bytes() + hidden.bytes();
+                readers.keep(user, version, (viewer.clone(), hidden.clone()), bytes);
+                (viewer, hidden)
+            }
+            _ => return Err(wrong_answer()),
+        },
+    };
+    match viewer.token_generation == bearer.generation {
+        true => Ok((viewer, hidden)),
+        false => Err(invalid()),
     }
 }
 

@@ -46,7 +46,9 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
+use crate::actors::answers::Answers;
 use crate::actors::router::Router;
+use crate::actors::user::message::{Card, Hidden, Viewer};
 use crate::actors::{post, recommendation, user};
 use crate::http::afterwards::Afterwards;
 use crate::http::conduit::{articles, comments, profiles, tags, users};
@@ -60,9 +62,14 @@ use crate::http::rate_limit::RateLimit;
 use crate::http::tokens::Tokens;
 use crate::http::v1::once::Running;
 use crate::http::v1::people::BlockLocks;
+use crate::ids::UserId;
 use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
+/// Cards kept, in bytes; a usual one takes 500.
+const CARDS_BYTES: usize = 8 * 1024 * 1024;
+/// Readers kept, in bytes; a usual one takes 300.
+const READERS_BYTES: usize = 4 * 1024 * 1024;
 /// How long a failed sign-in counts.
 const SIGNIN_WINDOW_S: u64 = 15 * 60;
 
@@ -94,6 +101,11 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     parts: Parts,
     pub(crate) tag_page: tags::TagPage,
+    /// What was asked of users, mostly the same values as their shards have in memory.
+    pub(crate) cards: Answers<UserId, Arc<Card>>,
+    pub(crate) viewers: Answers<UserId, Arc<Viewer>>,
+    /// With what they hide, for lists that recommend.
+    pub(crate) readers: Answers<UserId, (Arc<Viewer>, Arc<Hidden>)>,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
     /// Requests with an idempotency key that are at work.
@@ -119,6 +131,9 @@ impl App {
         Self(Arc::new(Shared {
             parts,
             tag_page,
+            cards: Answers::new(CARDS_BYTES),
+            viewers: Answers::new(READERS_BYTES),
+            readers: Answers::new(READERS_BYTES),
             signin_limit,
             fault_limit,
             running,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use crate::actors::answers::Version;
 use crate::actors::router::Call;
 use crate::actors::user::message::{Answer, Card, ClaimKind, Query, claim_bucket};
 use crate::http::App;
-use crate::http::error::{Answered, Failure};
+use crate::http::error::Answered;
 use crate::http::extract::wrong_answer;
 use crate::http::fields::{may_be_username, normal};
 use crate::ids::UserId;
@@ -23,23 +24,23 @@ impl Cards {
     pub async fn fetch(app: &App, mut users: Vec<UserId>) -> Answered<Self> {
         users.sort_unstable();
         users.dedup();
-        if users.is_empty() {
-            return Ok(Self(Vec::new()));
-        }
-        if app.users.shards() == 1 {
-            let cards = fetch_shard(app, 0, users.clone()).await?;
-            return Ok(Self(users.into_iter().zip(cards).collect()));
-        }
-        let mut shards: Vec<Vec<UserId>> = vec![Vec::new(); usize::from(app.users.shards())];
+        let mut cards = Vec::with_capacity(users.len());
+        let mut shards: Vec<Vec<(UserId, Version)>> = Vec::new();
         for user in users {
-            shards[usize::from(app.users.shard_of(user.bucket()))].push(user);
+            match app.users.reuse(&app.shared().cards, user.bucket(), user) {
+                Ok(card) => cards.push((user, Some(card))),
+                Err(version) => {
+                    shards.resize_with(usize::from(app.users.shards()), Vec::new);
+                    shards[usize::from(app.users.shard_of(user.bucket()))].push((user, version));
+                }
+            }
+        }
+        if shards.is_empty() {
+            return Ok(Self(cards));
         }
         let asked = shards.into_iter().enumerate().filter(|(_, users)| !users.is_empty());
-        let fetched = try_join_all(asked.map(|(shard, users)| async move {
-            let cards = fetch_shard(app, shard as u16, users.clone()).await?;
-            Ok::<_, Failure>(users.into_iter().zip(cards).collect::<Vec<_>>())
-        }));
-        let mut cards: Vec<_> = fetched.await?.into_iter().flatten().collect();
+        let fetched = asked.map(|(shard, users)| fetch_shard(app, shard as u16, users));
+        cards.extend(try_join_all(fetched).await?.into_iter().flatten());
         cards.sort_unstable_by_key(|(user, _)| *user);
         Ok(Self(cards))
     }
@@ -61,19 +62,31 @@ impl Cards {
 /// # Errors
 /// When the user's shard has no answer.
 pub async fn card(app: &App, user: UserId) -> Answered<Option<Arc<Card>>> {
+    let version = match app.users.reuse(&app.shared().cards, user.bucket(), user) {
+        Ok(card) => return Ok(Some(card)),
+        Err(version) => version,
+    };
     let shard = app.users.shard_of(user.bucket());
-    Ok(fetch_shard(app, shard, vec![user]).await?.pop().flatten())
+    let fetched = fetch_shard(app, shard, vec![(user, version)]).await?;
+    Ok(fetched.into_iter().next().and_then(|(_, card)| card))
 }
 
+/// The cards of users of one shard, kept from now on.
 async fn fetch_shard(
     app: &App,
     shard: u16,
-    users: Vec<UserId>,
-) -> Answered<Vec<Option<Arc<Card>>>> {
-    match app.users.query_shard(Call::new(), shard, Query::GetCards { users }).await? {
-        Answer::Cards(cards) => Ok(cards),
-        _ => Err(wrong_answer()),
+    asked: Vec<(UserId, Version)>,
+) -> Answered<Vec<(UserId, Option<Arc<Card>>)>> {
+    let query = Query::GetCards { users: asked.iter().map(|(user, _)| *user).collect() };
+    let Answer::Cards(cards) = app.users.query_shard(Call::new(), shard, query).await? else {
+        return Err(wrong_answer());
+    };
+    for ((user, version), card) in asked.iter().zip(&cards) {
+        if let Some(card) = card {
+            app.shared().cards.keep(*user, *version, card.clone(), card.bytes());
+        }
     }
+    Ok(asked.into_iter().map(|(user, _)| user).zip(cards).collect())
 }
 
 /// Who claims a name or address, normalised. A claim is not yet a user: ask the user, too.

@@ -210,8 +210,9 @@ pub(super) fn signature(
         return Ok(Signature::of(&row.title, text));
     }
     let known = tables.get(tables::BODIES, &tables::post_key(post))?;
-    let text = known.as_deref().map(tables::decode_body).transpose()?;
-    Ok(Signature::of(&row.title, text.unwrap_or_default()))
+    let body = known.as_ref().map(tables::decode_body).transpose()?;
+    let text = body.as_ref().map(tables::text_of).transpose()?;
+    Ok(Signature::of(&row.title, text.as_deref().unwrap_or_default()))
 }
 
 /// The first post of the schedule from this key on.

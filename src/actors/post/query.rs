@@ -218,7 +218,7 @@ impl Reads<'_> {
             exported.push(ExportedPost {
                 summary: Arc::new(summary.into_summary(post)),
                 import,
-                body: tables::decode_body(&self.body_row(post)?)?.to_owned(),
+                body: tables::text_of(&self.body_uncached(post)?)?,
                 favorites,
                 comments,
             });

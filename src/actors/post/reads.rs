@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::actors::post::cache::{CachedList, CachedPost, Caches, Favored, ReadTo};
 use crate::actors::post::lists::{Entry, ListId, Shelf, shelf_prefix, sort_key_of};
 use crate::actors::post::message::{Body, PostView, Summary};
@@ -72,15 +70,16 @@ impl<'a> Reads<'a> {
         if let Some(body) = self.caches.bodies.get(&post) {
             return Ok(body.clone());
         }
-        let body = Body::of_text(tables::decode_body(&self.body_row(post)?)?);
+        let body = self.body_uncached(post)?;
         self.caches.bodies.insert(post, body.clone());
         Ok(body)
     }
 
-    /// The row of one.
-    pub(super) fn body_row(&self, post: PostId) -> Result<Bytes, StoreError> {
+    /// The same, of one that is seldom read.
+    pub(super) fn body_uncached(&self, post: PostId) -> Result<Body, StoreError> {
         let row = self.tables.get(tables::BODIES, &tables::post_key(post))?;
-        row.ok_or_else(|| tables::damaged("a post has no body"))
+        let row = row.ok_or_else(|| tables::damaged("a post has no body"))?;
+        Ok(tables::decode_body(&row)?)
     }
 
     /// A post as the viewer sees it.

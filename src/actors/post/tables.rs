@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::actors::post::message::{Comment, ImportKey, Summary, Visibility};
+use crate::actors::escape;
+use crate::actors::post::message::{Body, Comment, ImportKey, Summary, Visibility};
 use crate::actors::state_machine::{Count, ReadTables, Table};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::store::codec::{self, CodecError, Record};
@@ -102,28 +103,38 @@ impl SummaryRow {
     }
 }
 
-/// Kind of a body row, whose payload is plain UTF-8, so that it is read without a copy.
+/// Kind of a body row, whose payload is the JSON string that readers are sent, so that it is read
+/// without a copy.
 const BODY_KIND: u8 = 37;
-const BODY_VERSION: u8 = 1;
-const BODY_HEADER_BYTES: usize = 2;
+const BODY_VERSION: u8 = 2;
+/// The payload of rows that earlier programs wrote is the text.
+const BODY_TEXT_VERSION: u8 = 1;
+const BODY_HEADER: [u8; 2] = [BODY_KIND, BODY_VERSION];
 
 /// The row of a body.
-pub(super) fn encode_body(body: &str) -> Bytes {
-    let mut bytes = Vec::with_capacity(BODY_HEADER_BYTES + body.len());
-    bytes.extend_from_slice(&[BODY_KIND, BODY_VERSION]);
-    bytes.extend_from_slice(body.as_bytes());
-    bytes.into()
+pub(super) fn encode_body(text: &str) -> Bytes {
+    escape::string_after(&BODY_HEADER, text)
 }
 
 /// The body in a row.
-pub(super) fn decode_body(row: &[u8]) -> Result<&str, CodecError> {
-    match row {
-        [BODY_KIND, BODY_VERSION, text @ ..] => {
-            std::str::from_utf8(text).map_err(|error| CodecError::Malformed(error.to_string()))
+pub(super) fn decode_body(row: &Bytes) -> Result<Body, CodecError> {
+    let malformed = |what: &dyn std::fmt::Display| CodecError::Malformed(what.to_string());
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|error| malformed(&error));
+    match &row[..] {
+        [BODY_KIND, BODY_VERSION, json @ ..] => {
+            text(json)?;
+            let body = Body::of_json(row.slice(BODY_HEADER.len()..));
+            body.ok_or_else(|| malformed(&"a body that is no string"))
         }
+        [BODY_KIND, BODY_TEXT_VERSION, bytes @ ..] => Ok(Body::of_text(text(bytes)?)),
         [BODY_KIND, found, ..] => Err(CodecError::Version { kind: BODY_KIND, found: *found }),
         _ => Err(CodecError::Kind { expected: BODY_KIND }),
     }
+}
+
+/// The text of a body.
+pub(super) fn text_of(body: &Body) -> Result<String, StoreError> {
+    body.text().ok_or_else(|| damaged("a body is no text"))
 }
 
 /// Somebody favors a post.

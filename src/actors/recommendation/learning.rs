@@ -18,9 +18,9 @@ use crate::ids::{PostId, Stamp, UserId};
 
 /// Between two proposals of weights.
 const PROPOSAL_PERIOD_MS: u64 = 1_000;
-/// Lessons a second, at most: on a site of 50,000 posts about a thirtieth of a core. Under load, a
+/// Lessons a second, at most: on a site of 50,000 posts about a sixtieth of a core. Under load, a
 /// sample is learned.
-const LESSONS_PER_S: u64 = 200;
+const LESSONS_PER_S: u64 = 100;
 /// Lessons from one reader in one minute, at most: the weights are everybody's.
 const LESSONS_PER_READER: u8 = 4;
 const MINUTE_MS: u64 = 60_000;

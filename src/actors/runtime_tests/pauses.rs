@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Mutex;
 
 use super::*;
+use crate::actors::answers::Answers;
 use crate::actors::shard::{FULL_ENOUGH_COMMANDS, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES};
 use crate::seams::tasks::Inline;
 use crate::seams::time::{self, Instant};
@@ -78,6 +79,23 @@ fn a_write_among_many_reads_waits_for_others() {
         ask(&world, RARE_WRITES_QUERIES).await;
         time::sleep(RARE_WRITES_PAUSE).await;
         assert!(at_once(add(&world, 1).await));
+        world.end().await;
+    });
+}
+
+#[test]
+fn answers_that_readers_have_already_are_reads_too() {
+    on_paused_time(async |storage| {
+        let (world, proposed) = just_proposed(&storage).await;
+        let (answers, bucket) = (Answers::new(1_000), Bucket::new(9));
+        let version = world.router.reuse(&answers, bucket, 9).unwrap_err();
+        answers.keep(9, version, 0, 16);
+        for _ in 0..RARE_WRITES_QUERIES {
+            world.router.reuse(&answers, bucket, 9).unwrap();
+        }
+        add(&world, 1).await;
+        assert!(paused_since(proposed), "{:?}", proposed.elapsed());
+        assert!(at_once(add(&world, 1).await), "they count once");
         world.end().await;
     });
 }

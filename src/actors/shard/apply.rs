@@ -187,6 +187,7 @@ impl<S: StateMachine> State<S> {
                 // Only a damaged or foreign log holds this; every replica sees the same.
                 break;
             };
+            self.cell.versions.moved(S::changes(&command)); // A1
             let mut staged = shard.take_staged();
             let service = &mut self.service;
             let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -74,6 +74,11 @@ impl StateMachine for Service {
         command.bucket()
     }
 
+    /// Nothing of a user is with another user.
+    fn changes(command: &Command) -> Option<Bucket> {
+        Some(command.bucket())
+    }
+
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             viewers: Generations::new(VIEWERS_BYTES),
@@ -90,7 +95,10 @@ impl StateMachine for Service {
         command: Command,
     ) -> Result<Outcome<Reply, Event>, Stop<Error>> {
         self.touched.clear();
-        self.apply_command(tables, stamp, command)
+        let bucket = command.bucket();
+        let applied = self.apply_command(tables, stamp, command);
+        debug_assert!(self.touched.iter().all(|user| user.bucket() == bucket), "see changes");
+        applied
     }
 
     fn committed(&mut self) {

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::actors::rendered::escaped_bytes;
 use crate::actors::state_machine::{ReadTables, Rows, Step, Stop, Table, end_of_prefix, refuse};
 use crate::actors::user::Service;
 use crate::actors::user::apply::{claim_row, row};
@@ -86,7 +85,7 @@ impl Service {
             mutes: edges(tables, MUTES, user)?,
             blocked_by: edges(tables, BLOCKED_BY, user)?,
         });
-        self.viewers.insert(user, viewer.clone(), viewer_bytes(&viewer));
+        self.viewers.insert(user, viewer.clone(), viewer.bytes());
         Ok(viewer)
     }
 
@@ -101,7 +100,7 @@ impl Service {
             tags: tags.into_iter().map(|tag| tag.normal).collect(),
             posts: choices::hidden_posts(tables, user)?,
         });
-        self.hidden.insert(user, hidden.clone(), hidden_bytes(&hidden));
+        self.hidden.insert(user, hidden.clone(), hidden.bytes());
         Ok(hidden)
     }
 
@@ -120,29 +119,9 @@ impl Service {
             image: row.image,
             rendered: OnceLock::new(),
         });
-        self.cards.insert(user, card.clone(), card_bytes(&card));
+        self.cards.insert(user, card.clone(), card.bytes());
         Ok(Some(card))
     }
-}
-
-/// What a viewer takes in memory, its place in the cache included.
-fn viewer_bytes(viewer: &Viewer) -> usize {
-    let edges = [&viewer.follows, &viewer.mutes, &viewer.blocked_by];
-    200 + edges.iter().map(|edges| edges.capacity() * size_of::<UserId>()).sum::<usize>()
-}
-
-/// The same of what a reader hides.
-fn hidden_bytes(hidden: &Hidden) -> usize {
-    let Hidden { blocks, tags, posts } = hidden;
-    let texts: usize = tags.iter().map(String::capacity).sum();
-    200 + size_of_val(&blocks[..]) + size_of_val(&tags[..]) + size_of_val(&posts[..]) + texts
-}
-
-/// The same of a card, as long as it becomes once it is rendered.
-fn card_bytes(card: &Card) -> usize {
-    let texts = [Some(&card.username), card.bio.as_ref(), card.image.as_ref()];
-    let kept = |text: &String| text.len() + escaped_bytes(text.as_bytes());
-    300 + texts.into_iter().flatten().map(kept).sum::<usize>()
 }
 
 fn found(tables: &ReadTables<'_>, user: UserId) -> Result<UserRow, Stop<Error>> {
@@ -258,29 +237,4 @@ fn export(
         }
     }
     Ok(users)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::PostId;
-
-    #[test]
-    fn large_viewers_and_cards_weigh_more() {
-        let many = vec![UserId(1); 10_000];
-        let viewer = Viewer {
-            id: UserId(1),
-            token_generation: 0,
-            follows: many.clone(),
-            mutes: many.clone(),
-            blocked_by: many,
-        };
-        assert!(viewer_bytes(&viewer) > 240_000);
-        let tags = vec!["x".repeat(160); 500];
-        let hidden = Hidden { blocks: viewer.follows, tags, posts: vec![PostId(1); 1_000] };
-        assert!(hidden_bytes(&hidden) > 80_000 + 80_000 + 8_000);
-        let card = |bio: &str| Card { bio: Some(bio.repeat(2_000)), ..Card::default() };
-        assert!(card_bytes(&card("\u{1}")) >= 7 * 2_000);
-        assert!(card_bytes(&card("x")) >= 2 * 2_000);
-    }
 }

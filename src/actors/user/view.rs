@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::actors::rendered::Rendered;
+use crate::actors::rendered::{Rendered, escaped_bytes};
 use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::seams::Random;
 
@@ -96,6 +96,12 @@ impl Viewer {
     pub fn is_blocked_by(&self, user: UserId) -> bool {
         self.blocked_by.binary_search(&user).is_ok()
     }
+
+    /// What it takes in memory, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        let edges = [&self.follows, &self.mutes, &self.blocked_by];
+        200 + edges.iter().map(|edges| edges.capacity() * size_of::<UserId>()).sum::<usize>()
+    }
 }
 
 /// What a reader wants in no list that recommends, beside the posts of muted authors, which
@@ -126,6 +132,13 @@ impl Hidden {
     pub fn hides(&self, post: PostId) -> bool {
         self.posts.binary_search(&post).is_ok()
     }
+
+    /// What it takes in memory, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        let Self { blocks, tags, posts } = self;
+        let texts: usize = tags.iter().map(String::capacity).sum();
+        200 + size_of_val(&blocks[..]) + size_of_val(&tags[..]) + size_of_val(&posts[..]) + texts
+    }
 }
 
 /// The public face of a user.
@@ -139,6 +152,15 @@ pub struct Card {
     pub image: Option<String>,
     /// The card as the edge renders it: what the user tells of himself; his face.
     pub rendered: OnceLock<Rendered<2>>,
+}
+
+impl Card {
+    /// What it takes in memory once it is rendered, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = [Some(&self.username), self.bio.as_ref(), self.image.as_ref()];
+        let kept = |text: &String| text.len() + escaped_bytes(text.as_bytes());
+        300 + texts.into_iter().flatten().map(kept).sum::<usize>()
+    }
 }
 
 /// One user with what belongs to it, for export. What was not asked for is empty.
@@ -292,5 +314,29 @@ impl<K> Place<K> {
             Self::After(place) => Place::After(key(place)),
             Self::Before(place) => Place::Before(key(place)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_viewers_and_cards_weigh_more() {
+        let many = vec![UserId(1); 10_000];
+        let viewer = Viewer {
+            id: UserId(1),
+            token_generation: 0,
+            follows: many.clone(),
+            mutes: many.clone(),
+            blocked_by: many,
+        };
+        assert!(viewer.bytes() > 240_000);
+        let tags = vec!["x".repeat(160); 500];
+        let hidden = Hidden { blocks: viewer.follows, tags, posts: vec![PostId(1); 1_000] };
+        assert!(hidden.bytes() > 80_000 + 80_000 + 8_000);
+        let card = |bio: &str| Card { bio: Some(bio.repeat(2_000)), ..Card::default() };
+        assert!(card("\u{1}").bytes() >= 7 * 2_000);
+        assert!(card("x").bytes() >= 2 * 2_000);
     }
 }

@@ -39,19 +39,19 @@ static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME);
 /// 503 when too many large ones are being rendered; 500 for what cannot be shown as HTML.
 pub async fn html(body: &Body) -> Answered<(String, String)> {
     if body.json().len() <= AT_ONCE_BYTES {
-        return Ok(rendered(body));
+        return rendered(body);
     }
     let place = time::timeout(WAIT, PLACES.acquire()).await;
     let Ok(Ok(_place)) = place else { return Err(Failure::new(ErrorCode::Overloaded)) };
     let body = body.clone();
     let rendered = tasks::blocking(move || rendered(&body)).await;
-    rendered.map_err(|error| Failure::internal(format!("a body was not rendered: {error}")))
+    rendered.map_err(|error| Failure::internal(format!("a body was not rendered: {error}")))?
 }
 
-fn rendered(body: &Body) -> (String, String) {
-    let text = body.text();
+fn rendered(body: &Body) -> Answered<(String, String)> {
+    let text = body.text().ok_or_else(|| Failure::internal("a body is no text"))?;
     let html = render(&text);
-    (text, html)
+    Ok((text, html))
 }
 
 fn render(text: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::support::*;
@@ -37,8 +38,17 @@ fn golden_bytes_of_rows() {
     let head = [36, 1, 1, 1, b'T', 0, 1, 2, 195, 169, 3, 251, 44, 1, 5, 0, 1, 9];
     golden(&row, &[&head[..], &TOKEN, &[2, 1], &[3; 16]].concat());
     let body = encode_body("é");
-    assert_eq!(body, [37, 1, 195, 169][..]);
-    assert_eq!(decode_body(&body).unwrap(), "é");
+    assert_eq!(body, [37, 2, b'"', 195, 169, b'"'][..]);
+    let of_an_earlier_program = Bytes::from_static(&[37, 1, 195, 169]);
+    for row in [body, of_an_earlier_program] {
+        let body = decode_body(&row).unwrap();
+        assert_eq!((&body.json()[..], body.text().as_deref()), ("\"é\"".as_bytes(), Some("é")));
+    }
+    for damaged in
+        [&[37, 2][..], &[37, 2, b'"'], &[37, 2, b'"', 195, b'"'], &[37, 1, 195], &[37, 3]]
+    {
+        decode_body(&Bytes::from_static(damaged)).unwrap_err();
+    }
     golden(&FavoriteRow { at: Stamp(5) }, &[38, 1, 5]);
     golden(&Count(300), &[39, 1, 251, 44, 1]);
     golden(&ListRow { author: BOB }, &[40, 1, 2]);
@@ -127,8 +137,11 @@ proptest! {
         decodes_or_refuses::<Reply>(&bytes);
         decodes_or_refuses::<Error>(&bytes);
         decodes_or_refuses::<Event>(&bytes);
-        let _ = decode_body(&[&[37, 1], &bytes[..]].concat());
-        let _ = decode_body(&bytes);
+        for head in [&[][..], &[37, 1], &[37, 2], &[37, 2, b'"']] {
+            if let Ok(body) = decode_body(&[head, &bytes, b"\""].concat().into()) {
+                let _ = body.text();
+            }
+        }
     }
 
     #[test]

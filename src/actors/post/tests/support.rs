@@ -204,7 +204,7 @@ impl Shard {
         link_token: Option<[u8; 16]>,
     ) -> Result<(PostView, String), Error> {
         match self.query(Query::GetPost { post, viewer: viewer.cloned(), link_token })? {
-            Answer::Post(view, body) => Ok((view, body.text())),
+            Answer::Post(view, body) => Ok((view, body.text().unwrap())),
             other => panic!("{other:?}"),
         }
     }
