@@ -90,7 +90,7 @@ pub struct Metrics {
     pub(crate) calls_overloaded: Family<ShardLabels, Counter>,
     pub(crate) calls_expired: Family<ShardLabels, Counter>,
     pub(crate) calls_resent: Family<ShardLabels, Counter>,
-    pub(crate) answers_reused: Family<ShardLabels, Counter>,
+    pub(crate) queries_spared: Family<ShardLabels, Counter>,
     pub(crate) poisoned: Family<ShardLabels, Counter>,
     pub(crate) applied_index: Family<ShardLabels, Gauge>,
     pub(crate) unwritten_bytes: Family<ShardLabels, Gauge>,
@@ -132,7 +132,7 @@ impl Metrics {
             calls_overloaded: Family::default(),
             calls_expired: Family::default(),
             calls_resent: Family::default(),
-            answers_reused: Family::default(),
+            queries_spared: Family::default(),
             poisoned: Family::default(),
             applied_index: Family::default(),
             unwritten_bytes: Family::default(),
@@ -191,9 +191,9 @@ impl Metrics {
         r.register("calls_expired", "commands past their deadline", self.calls_expired.clone());
         r.register("calls_resent", "calls sent again to a successor", self.calls_resent.clone());
         r.register(
-            "answers_reused",
-            "answers that callers had kept and used again",
-            self.answers_reused.clone(),
+            "queries_spared",
+            "queries whose answers callers had kept, still exact",
+            self.queries_spared.clone(),
         );
         r.register("poisoned", "commands and queries that panicked", self.poisoned.clone());
         r.register("applied_index", "the last applied entry", self.applied_index.clone());

@@ -16,9 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use crate::generations::Generations;
 use crate::ids::{BUCKETS, Bucket};
 
-/// How many changes there were of what an answer was made from.
+/// How many changes there were of what an answer was made from: of its bucket, and of any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version(u64);
+pub struct Version(u64, u64);
 
 /// The versions of a shard's buckets. Outlives the shard's actor.
 pub(crate) struct Versions {
@@ -33,10 +33,10 @@ impl Versions {
         Self { all: AtomicU64::new(0), buckets }
     }
 
-    /// The version of a bucket now. As neither count ever falls, their sum stays only if both do.
+    /// The version of a bucket now.
     pub(crate) fn of(&self, bucket: Bucket) -> Version {
         let own = self.buckets[usize::from(bucket.number())].load(Ordering::Acquire);
-        Version(own + self.all.load(Ordering::Acquire))
+        Version(own, self.all.load(Ordering::Acquire))
     }
 
     /// Something in this bucket changes, or may be found changed; anything, if none is named.

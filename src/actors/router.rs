@@ -172,8 +172,7 @@ impl<S: StateMachine> Router<S> {
         Err(CallError::Unavailable)
     }
 
-    /// The answer about `key`, which is in `bucket`, if it is kept and still exact; or the version to keep
-    /// a new one with.
+    /// The whole answer to a query, about `key`, which is in `bucket`: see [`Self::kept`].
     ///
     /// # Errors
     /// The shard is to be asked.
@@ -183,15 +182,28 @@ impl<S: StateMachine> Router<S> {
         bucket: Bucket,
         key: K,
     ) -> Result<A, Version> {
+        self.kept(answers, bucket, key).inspect(|_| self.spared(self.shard_of(bucket)))
+    }
+
+    /// The answer about `key`, which is in `bucket`, if it is kept and still exact; or the version to keep
+    /// a new one with. Part of the answer to a query: who need not send it says so ([`Self::spared`]).
+    ///
+    /// # Errors
+    /// The shard is to be asked.
+    pub fn kept<K: Copy + Eq + Hash, A: Clone>(
+        &self,
+        answers: &Answers<K, A>,
+        bucket: Bucket,
+        key: K,
+    ) -> Result<A, Version> {
         let cell = &self.shards[usize::from(self.shard_of(bucket))];
         let version = cell.versions.of(bucket);
-        match answers.of(key, version) {
-            Some(answer) => {
-                cell.metrics.reused();
-                Ok(answer)
-            }
-            None => Err(version),
-        }
+        answers.of(key, version).ok_or(version)
+    }
+
+    /// Counts a query that this shard was spared, as all of its answer was kept.
+    pub fn spared(&self, shard: u16) {
+        self.shards[usize::from(shard)].metrics.spared();
     }
 
     /// What callers find the shard by.

@@ -107,8 +107,8 @@ pub(crate) struct State<S: StateMachine> {
     last_proposed: Instant,
     /// Queries that were answered since then.
     queries: usize,
-    /// How many answers callers had used again by then: so many queries the shard was spared.
-    reused: usize,
+    /// How many queries the shard had been spared by then: their readers count as well.
+    spared: usize,
     in_flight: Option<InFlight<S>>,
     batches: u64,
     wake: wake::Wake,
@@ -152,7 +152,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             }
         };
         let replica = cell.current_replica();
-        let reused = cell.metrics.times_reused();
+        let spared = cell.metrics.times_spared();
         let mut state = State {
             cell,
             heartbeat,
@@ -167,7 +167,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             flush_timer: None,
             last_proposed: time::now(),
             queries: 0,
-            reused,
+            spared,
             in_flight: None,
             batches: 0,
             wake: wake::Wake::default(),
@@ -240,7 +240,7 @@ impl<S: StateMachine> State<S> {
             return;
         }
         let waiting = self.pending.len();
-        let read = self.queries + (self.cell.metrics.times_reused() - self.reused);
+        let read = self.queries + (self.cell.metrics.times_spared() - self.spared);
         let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
         let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
         let pause = pause.saturating_sub(self.last_proposed.elapsed());
@@ -360,7 +360,7 @@ impl<S: StateMachine> State<S> {
         self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
         self.last_proposed = time::now();
         self.queries = 0;
-        self.reused = self.cell.metrics.times_reused();
+        self.spared = self.cell.metrics.times_spared();
         let myself = myself.clone();
         replica.propose(
             bytes,

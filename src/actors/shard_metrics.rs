@@ -24,7 +24,7 @@ pub(crate) struct ShardMetrics {
     expired: Counter,
     poisoned: Counter,
     resent: Counter,
-    reused: Counter,
+    spared: Counter,
     applied: Gauge,
     unwritten: Gauge,
     checkpoint: Histogram,
@@ -58,7 +58,7 @@ impl ShardMetrics {
             expired: metrics.calls_expired.get_or_create_owned(&labels),
             poisoned: metrics.poisoned.get_or_create_owned(&labels),
             resent: metrics.calls_resent.get_or_create_owned(&labels),
-            reused: metrics.answers_reused.get_or_create_owned(&labels),
+            spared: metrics.queries_spared.get_or_create_owned(&labels),
             applied: metrics.applied_index.get_or_create_owned(&labels),
             unwritten: metrics.unwritten_bytes.get_or_create_owned(&labels),
             checkpoint: metrics.checkpoint.get_or_create_owned(&labels),
@@ -77,14 +77,14 @@ impl ShardMetrics {
         self.resent.inc();
     }
 
-    /// A caller had the answer already.
-    pub(crate) fn reused(&self) {
-        self.reused.inc();
+    /// A caller had the whole answer to a query already.
+    pub(crate) fn spared(&self) {
+        self.spared.inc();
     }
 
     /// How often that was.
-    pub(crate) fn times_reused(&self) -> usize {
-        self.reused.get() as usize
+    pub(crate) fn times_spared(&self) -> usize {
+        self.spared.get() as usize
     }
 
     pub(crate) fn received(&self, sent: Instant, now: Instant) {

@@ -1,5 +1,6 @@
 //! Users as pages show them: cards by id, and users by name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -25,21 +26,25 @@ impl Cards {
         users.sort_unstable();
         users.dedup();
         let mut cards = Vec::with_capacity(users.len());
-        let mut shards: Vec<Vec<(UserId, Version)>> = Vec::new();
+        // By shard: whom to ask it about. It is not asked about anybody if all of its users are kept.
+        let mut shards: BTreeMap<u16, Vec<(UserId, Version)>> = BTreeMap::new();
         for user in users {
-            match app.users.reuse(&app.shared().cards, user.bucket(), user) {
+            let asked = shards.entry(app.users.shard_of(user.bucket())).or_default();
+            match app.users.kept(&app.shared().cards, user.bucket(), user) {
                 Ok(card) => cards.push((user, Some(card))),
-                Err(version) => {
-                    shards.resize_with(usize::from(app.users.shards()), Vec::new);
-                    shards[usize::from(app.users.shard_of(user.bucket()))].push((user, version));
-                }
+                Err(version) => asked.push((user, version)),
             }
         }
+        shards.retain(|shard, asked| {
+            if asked.is_empty() {
+                app.users.spared(*shard);
+            }
+            !asked.is_empty()
+        });
         if shards.is_empty() {
             return Ok(Self(cards));
         }
-        let asked = shards.into_iter().enumerate().filter(|(_, users)| !users.is_empty());
-        let fetched = asked.map(|(shard, users)| fetch_shard(app, shard as u16, users));
+        let fetched = shards.into_iter().map(|(shard, users)| fetch_shard(app, shard, users));
         cards.extend(try_join_all(fetched).await?.into_iter().flatten());
         cards.sort_unstable_by_key(|(user, _)| *user);
         Ok(Self(cards))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::actors::post::cache::{PostChange, Stash};
 use crate::actors::post::event::Event;
 use crate::actors::post::lists::Standing;
-use crate::actors::post::message::{Body, Error, Reader, Reply, Visibility};
+use crate::actors::post::message::{Error, Reader, Reply, Visibility};
 use crate::actors::post::tables::{self, ImportRow, ScheduleRow, SummaryRow, TombstoneRow};
 use crate::actors::post::visibility::{Relation, Surface, is_listed, may_see};
 use crate::actors::signature::Signature;
@@ -62,9 +62,11 @@ impl Change<'_, '_> {
     ) -> Result<(), StoreError> {
         let key = tables::post_key(post);
         self.tables.put(tables::SUMMARIES, key, codec::encode(&row));
-        if let Some(text) = text {
-            self.tables.put(tables::BODIES, key, tables::encode_body(text));
-        }
+        let body = text.map(|text| {
+            let (row, body) = tables::encode_body(text);
+            self.tables.put(tables::BODIES, key, row);
+            body
+        });
         let old = before.map(|before| Standing::of(post, before));
         let new = Standing::of(post, &row);
         let favored_by = match &old {
@@ -86,7 +88,6 @@ impl Change<'_, '_> {
             signature,
         });
         let summary = Arc::new(row.into_summary(post));
-        let body = text.map(Body::of_text);
         self.stash.posts.push(match before {
             None => PostChange::Created(summary, body.expect("a new post comes with its body")),
             Some(_) => PostChange::Changed(summary, body),

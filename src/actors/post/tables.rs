@@ -111,9 +111,11 @@ const BODY_VERSION: u8 = 2;
 const BODY_TEXT_VERSION: u8 = 1;
 const BODY_HEADER: [u8; 2] = [BODY_KIND, BODY_VERSION];
 
-/// The row of a body.
-pub(super) fn encode_body(text: &str) -> Bytes {
-    escape::string_after(&BODY_HEADER, text)
+/// The row of a body, and the body, which shares its memory.
+pub(super) fn encode_body(text: &str) -> (Bytes, Body) {
+    let row = escape::string_after(&BODY_HEADER, text);
+    let body = Body::of_json(row.slice(BODY_HEADER.len()..)).expect("a string was written");
+    (row, body)
 }
 
 /// The body in a row.

@@ -22,7 +22,8 @@ impl Body {
         Self(escape::string_after(&[], text))
     }
 
-    /// The body whose JSON this is, if it looks like a string.
+    /// The body whose JSON this is, if it has quotes around it: a row that is damaged within them is sent as it
+    /// is, and has no text.
     pub(super) fn of_json(json: Bytes) -> Option<Self> {
         let is_quoted = json.len() >= 2 && json.starts_with(b"\"") && json.ends_with(b"\"");
         is_quoted.then_some(Self(json))
