@@ -74,7 +74,7 @@ pub struct Config {
     pub checkpoint_bytes: usize,
     /// Age of unwritten state, in seconds, at which a checkpoint is written.
     pub checkpoint_age_s: u64,
-    /// Page cache of each shard file, in bytes. 0: chosen when the node starts, a 64th of the file, at
+    /// Page cache of each shard file, in bytes. 0: chosen when the node starts, a 128th of the file, at
     /// least 4 MiB, and at most 512 MiB for all shards of a service. Files that are read only when an actor
     /// starts get 4 MiB.
     pub cache_bytes: usize,

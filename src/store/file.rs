@@ -10,7 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::shard_state::Kept;
 
 /// Part of a shard file that its page cache may take.
-const PAGE_CACHE_SHARE: u64 = 64;
+const PAGE_CACHE_SHARE: u64 = 128;
 /// Page cache of a file that is small, or that is read only when its actor starts.
 const PAGE_CACHE_MIN: usize = 4 * 1024 * 1024;
 /// More than that for all files of a service is the operator's to allow.
@@ -248,8 +248,8 @@ mod tests {
         const MIB: usize = 1024 * 1024;
         for (set, kept, mib, shards, cache) in [
             (0, Kept::Tables, 0, 1, 4 * MIB),
-            (0, Kept::Tables, 256, 1, 4 * MIB),
-            (0, Kept::Tables, 1024, 1, 16 * MIB),
+            (0, Kept::Tables, 512, 1, 4 * MIB),
+            (0, Kept::Tables, 1024, 1, 8 * MIB),
             (0, Kept::Memory, 1024, 1, 4 * MIB),
             (0, Kept::Tables, 65_536, 1, 512 * MIB),
             (0, Kept::Tables, u64::MAX >> 20, 1, 512 * MIB),

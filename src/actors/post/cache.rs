@@ -57,7 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             posts_bytes: 46 << 20,
-            bodies_bytes: 26 << 20,
+            bodies_bytes: 32 << 20,
             post_share: 512,
             body_share: 640,
             shared_posts: 2_000_000,
