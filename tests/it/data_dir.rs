@@ -118,7 +118,7 @@ async fn a_file_that_is_damaged_while_the_node_runs_ends_it() {
     let mut jake = register(&node, "jake").await;
     let mut slugs = Vec::new();
     // More than the caches hold.
-    for number in 0..250 {
+    for number in 0..350 {
         let answer = jake.send("POST", "/api/articles", Some(&big_article(number))).await.unwrap();
         slugs.push(slug_of(&answer.expect(201)));
     }
@@ -132,7 +132,7 @@ async fn a_file_that_is_damaged_while_the_node_runs_ends_it() {
     .await;
     let file = node.data_dir().join("post-0.redb");
     let length = std::fs::metadata(&file).unwrap().len();
-    assert!(length > 250 * 128 * 1024);
+    assert!(length > 350 * 128 * 1024);
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 8).unwrap();
     // Readers meet what is in memory, or the damage; that a reader alone ends nothing is shown by
     // `a_query_that_panics_or_meets_damage_is_an_internal_error_and_restarts_nothing`. A checkpoint

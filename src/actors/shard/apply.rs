@@ -88,7 +88,7 @@ impl<S: StateMachine> State<S> {
         }
         let verdicts = match self.apply_batch(&mut guard, entry) {
             Ok(verdicts) => verdicts,
-            Err(Halt::Store(error)) => return Err(error.into()),
+            Err(Halt::Store(error)) => return Err(cell.named(error).into()),
             Err(Halt::Unwound) => {
                 drop(guard);
                 self.load_afresh()?;

@@ -18,7 +18,8 @@ impl<S: StateMachine> State<S> {
     pub(super) fn read_feed(&mut self, request: FeedRequest) -> Result<(), ActorProcessingErr> {
         if self.leads() {
             let guard = self.cell.store.owned(self.generation)?;
-            let feed = Feed::read(&guard.read(), &request.source)?;
+            let feed = Feed::read(&guard.read(), &request.source);
+            let feed = feed.map_err(|error| self.cell.named(error))?;
             let _ = request.answer.send(feed);
         }
         Ok(())

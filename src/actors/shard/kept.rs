@@ -98,7 +98,8 @@ impl<S: StateMachine> State<S> {
                     "a service has lost its memory: it is applied again from the last checkpoint"
                 );
                 self.service = self.load(&guard)?;
-                self.outgoing.reload(&guard.read())?;
+                let reloaded = self.outgoing.reload(&guard.read());
+                reloaded.map_err(|error| self.cell.named(error))?;
                 self.has_caught_up = false;
                 self.memory.is_saving = false;
                 self.memory.has_gone_back = true;

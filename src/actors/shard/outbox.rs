@@ -92,7 +92,8 @@ impl<S: StateMachine> State<S> {
         let guard = self.cell.store.owned(self.generation)?;
         let events = match request.after {
             Some(after) => {
-                outbox.page(&guard.read(), after, INGEST_EVENTS_MAX, INGEST_BYTES_MAX)?
+                let page = outbox.page(&guard.read(), after, INGEST_EVENTS_MAX, INGEST_BYTES_MAX);
+                page.map_err(|error| self.cell.named(error))?
             }
             None => Vec::new(),
         };
