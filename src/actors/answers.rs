@@ -1,49 +1,89 @@
 //! Answers that callers keep and use again for as long as they are exact.
 //!
-//! A shard counts, by bucket, the commands that it applies. Who keeps an answer about what is in one
-//! bucket keeps the bucket's version with it, and uses the answer again while that has not moved: a
-//! look at a counter instead of a message to the shard and back.
+//! A shard counts, by slot, the changes of what its service answers about. Who keeps an answer keeps
+//! the versions of the slots that it stands on with it, and uses it again while none has moved: a look
+//! at some counters instead of a message to the shard and back.
 //!
 //! **Invariants**: A1 a version moves before anything changes that it stands for, and before the shard
-//! answers whoever comes after; A2 an answer is kept with the version from before the question; A3 what
-//! a command may change is in the bucket that the service names, or it names none and all versions
-//! move. So whoever was told of a change, or has seen it, finds no answer from before it.
+//! answers whoever comes after; A2 an answer is kept with the version from before the question; A3 a
+//! service names every slot of what a command changes the answers about, or all slots move. So whoever
+//! was told of a change, or has seen it, finds no answer from before it.
 
-use std::hash::Hash;
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+use std::iter::Sum;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustc_hash::FxBuildHasher;
+
 use crate::generations::Generations;
-use crate::ids::{BUCKETS, Bucket};
 
-/// How many changes there were of what an answer was made from: of its bucket, and of any.
+/// Slots of a shard: 128 KiB of counters.
+const SLOTS: u64 = 16_384;
+
+/// Where changes of one thing that answers are about are counted. Several things share one, so it may move
+/// without a change of the thing, never the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version(u64, u64);
+pub struct Slot(u16);
 
-/// The versions of a shard's buckets. Outlives the shard's actor.
+impl Slot {
+    /// The slot of a thing, which is told from others by its hash.
+    pub fn of(thing: &impl Hash) -> Self {
+        Self((FxBuildHasher.hash_one(thing) % SLOTS) as u16)
+    }
+}
+
+/// What a command changes the answers about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Perhaps anything.
+    Anything,
+    /// What is in these slots; one may stand there twice.
+    Slots(Vec<Slot>),
+}
+
+/// How many changes there were of what an answer stands on. Counts only grow, so a sum of some is the same
+/// only if each of them is: versions of several slots, of several shards too, add up to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(u64);
+
+impl Sum for Version {
+    fn sum<I: Iterator<Item = Self>>(versions: I) -> Self {
+        Self(versions.fold(0, |sum, version| sum.wrapping_add(version.0)))
+    }
+}
+
+/// The versions of a shard's slots. Outlives the shard's actor.
 pub(crate) struct Versions {
-    /// Changes that may be of any bucket.
-    all: AtomicU64,
-    buckets: Box<[AtomicU64]>,
+    /// Changes that may be of any slot.
+    any: AtomicU64,
+    slots: Box<[AtomicU64]>,
 }
 
 impl Versions {
     pub(crate) fn new() -> Self {
-        let buckets = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self { all: AtomicU64::new(0), buckets }
+        Self { any: AtomicU64::new(0), slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// The version of a bucket now.
-    pub(crate) fn of(&self, bucket: Bucket) -> Version {
-        let own = self.buckets[usize::from(bucket.number())].load(Ordering::Acquire);
-        Version(own, self.all.load(Ordering::Acquire))
+    /// The version of a slot now.
+    pub(crate) fn of(&self, slot: Slot) -> Version {
+        let own = self.slots[usize::from(slot.0)].load(Ordering::Acquire);
+        Version(own.wrapping_add(self.any.load(Ordering::Acquire)))
     }
 
-    /// Something in this bucket changes, or may be found changed; anything, if none is named.
-    pub(crate) fn moved(&self, bucket: Option<Bucket>) {
-        let counted =
-            bucket.map_or(&self.all, |bucket| &self.buckets[usize::from(bucket.number())]);
-        counted.fetch_add(1, Ordering::AcqRel);
+    /// This changes now, or may be found changed.
+    pub(crate) fn moved(&self, changed: &Changed) {
+        match changed {
+            Changed::Anything => {
+                self.any.fetch_add(1, Ordering::AcqRel);
+            }
+            Changed::Slots(slots) => {
+                for Slot(place) in slots {
+                    self.slots[usize::from(*place)].fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        }
     }
 }
 
@@ -52,7 +92,7 @@ pub struct Answers<K, A> {
     kept: Mutex<Generations<K, (Version, A)>>,
 }
 
-impl<K: Copy + Eq + Hash, A: Clone> Answers<K, A> {
+impl<K: Eq + Hash, A: Clone> Answers<K, A> {
     /// Keeps at most so many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self { kept: Mutex::new(Generations::new(bytes_max)) }
@@ -64,9 +104,19 @@ impl<K: Copy + Eq + Hash, A: Clone> Answers<K, A> {
     }
 
     /// The answer, if it is of this version.
-    pub(crate) fn of(&self, key: K, version: Version) -> Option<A> {
-        let (kept, answer) = self.lock().get(&key)?;
-        (kept == version).then_some(answer)
+    pub fn of<Q: Eq + Hash + ?Sized>(&self, key: &Q, version: Version) -> Option<A>
+    where
+        K: Borrow<Q>,
+    {
+        self.last(key).filter(|(kept, _)| *kept == version).map(|(_, answer)| answer)
+    }
+
+    /// The answer that was kept last, with its version.
+    pub fn last<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<(Version, A)>
+    where
+        K: Borrow<Q>,
+    {
+        self.lock().get(key)
     }
 
     /// Sound whoever panics while holding it: entries are only ever whole.
@@ -79,39 +129,71 @@ impl<K: Copy + Eq + Hash, A: Clone> Answers<K, A> {
 mod tests {
     use super::*;
 
+    fn moved(versions: &Versions, slot: Slot) {
+        versions.moved(&Changed::Slots(vec![slot]));
+    }
+
     #[test]
-    fn an_answer_is_good_until_its_bucket_moves() {
+    fn an_answer_is_good_until_its_slot_moves() {
         let (versions, answers) = (Versions::new(), Answers::new(1_000));
-        let (one, other) = (Bucket::new(1), Bucket::new(2));
+        let (one, other) = (Slot(1), Slot(2));
         answers.keep(7, versions.of(one), "seven", 10);
-        versions.moved(Some(other));
-        assert_eq!(answers.of(7, versions.of(one)), Some("seven"));
-        assert_eq!(answers.of(8, versions.of(one)), None);
-        versions.moved(Some(one));
-        assert_eq!(answers.of(7, versions.of(one)), None);
+        moved(&versions, other);
+        assert_eq!(answers.of(&7, versions.of(one)), Some("seven"));
+        assert_eq!(answers.of(&8, versions.of(one)), None);
+        moved(&versions, one);
+        assert_eq!(answers.of(&7, versions.of(one)), None);
         answers.keep(7, versions.of(one), "again", 10);
-        versions.moved(None);
-        assert_eq!(answers.of(7, versions.of(one)), None);
+        versions.moved(&Changed::Anything);
+        assert_eq!(answers.of(&7, versions.of(one)), None);
+    }
+
+    #[test]
+    fn an_answer_on_several_slots_is_good_until_one_of_them_moves() {
+        let shards = [Versions::new(), Versions::new()];
+        let version = || -> Version {
+            let slots =
+                shards.iter().flat_map(|shard| [Slot(1), Slot(2)].map(|slot| shard.of(slot)));
+            slots.sum()
+        };
+        let unmoved = version();
+        moved(&shards[0], Slot(3));
+        assert_eq!(version(), unmoved);
+        for (shard, slot) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+            let before = version();
+            moved(&shards[shard], Slot(slot));
+            assert_ne!(version(), before);
+        }
+        let before = version();
+        shards[1].moved(&Changed::Anything);
+        assert_ne!(version(), before);
     }
 
     #[test]
     fn an_answer_that_was_overtaken_is_not_used() {
         let (versions, answers) = (Versions::new(), Answers::new(1_000));
-        let bucket = Bucket::new(1);
-        let asked = versions.of(bucket);
-        versions.moved(Some(bucket));
+        let asked = versions.of(Slot(1));
+        moved(&versions, Slot(1));
         answers.keep(7, asked, "from before", 10);
-        assert_eq!(answers.of(7, versions.of(bucket)), None);
+        assert_eq!(answers.of(&7, versions.of(Slot(1))), None);
+        assert_eq!(answers.last(&7), Some((asked, "from before")));
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let (versions, answers) = (Versions::new(), Answers::new(1_000));
-        let version = versions.of(Bucket::new(0));
+        let version = versions.of(Slot(0));
         for key in 0..1_000 {
             answers.keep(key, version, (), 10);
         }
-        let kept = (0..1_000).filter(|key| answers.of(*key, version).is_some()).count();
+        let kept = (0..1_000).filter(|key| answers.of(key, version).is_some()).count();
         assert!((1..=100).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn things_are_spread_over_the_slots() {
+        let slots: std::collections::BTreeSet<u16> =
+            (0_u64..1_000).map(|thing| Slot::of(&thing).0).collect();
+        assert!(slots.len() > 900, "{}", slots.len());
     }
 }

@@ -4,14 +4,13 @@
 //! time only: the same command id is sent to its successor until the deadline, and the effect
 //! happens once. It holds no product state, so it is a handle and not an actor.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-use crate::actors::answers::{Answers, Version};
+use crate::actors::answers::{Slot, Version};
 use crate::actors::call::{CallError, IdempotencyKey, Outcome};
 use crate::actors::relay::Feed;
 use crate::actors::relay::message::Keyed;
@@ -172,38 +171,24 @@ impl<S: StateMachine> Router<S> {
         Err(CallError::Unavailable)
     }
 
-    /// The whole answer to a query, about `key`, which is in `bucket`: see [`Self::kept`].
-    ///
-    /// # Errors
-    /// The shard is to be asked.
-    pub fn reuse<K: Copy + Eq + Hash, A: Clone>(
-        &self,
-        answers: &Answers<K, A>,
-        bucket: Bucket,
-        key: K,
-    ) -> Result<A, Version> {
-        self.kept(answers, bucket, key).inspect(|_| self.spared(self.shard_of(bucket)))
+    /// The version of a shard's slot now.
+    pub fn version(&self, shard: u16, slot: Slot) -> Version {
+        self.shards[usize::from(shard)].versions.of(slot)
     }
 
-    /// The answer about `key`, which is in `bucket`, if it is kept and still exact; or the version to keep
-    /// a new one with. Part of the answer to a query: who need not send it says so ([`Self::spared`]).
-    ///
-    /// # Errors
-    /// The shard is to be asked.
-    pub fn kept<K: Copy + Eq + Hash, A: Clone>(
-        &self,
-        answers: &Answers<K, A>,
-        bucket: Bucket,
-        key: K,
-    ) -> Result<A, Version> {
-        let cell = &self.shards[usize::from(self.shard_of(bucket))];
-        let version = cell.versions.of(bucket);
-        answers.of(key, version).ok_or(version)
+    /// That of each of these slots in every shard.
+    pub fn version_everywhere(&self, slots: &[Slot]) -> Version {
+        self.shards.iter().flat_map(|cell| slots.iter().map(|slot| cell.versions.of(*slot))).sum()
     }
 
-    /// Counts a query that this shard was spared, as all of its answer was kept.
+    /// Counts a query that this shard was spared, as its answer was kept.
     pub fn spared(&self, shard: u16) {
         self.shards[usize::from(shard)].metrics.spared();
+    }
+
+    /// The same of every shard.
+    pub fn spared_everywhere(&self) {
+        self.shards.iter().for_each(|cell| cell.metrics.spared());
     }
 
     /// What callers find the shard by.

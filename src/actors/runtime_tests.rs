@@ -24,7 +24,8 @@ use crate::actors::relay::OutboxLimits;
 use crate::actors::replica::actor::ReplicaStatus;
 use crate::actors::router::{Call, Router};
 use crate::actors::state_machine::{
-    Kept, Outcome, ReadTables, Refusal, StateMachine, Step, Stop, Table, Tables, refuse,
+    Changed, Kept, Outcome, ReadTables, Refusal, Slot, StateMachine, Step, Stop, Table, Tables,
+    refuse,
 };
 use crate::actors::supervisor::{
     ChildSpec, RestartBudget, RestartCause, RootHandle, Strategy, SupervisorSpec, Tree, TreeOptions,
@@ -43,6 +44,8 @@ use crate::telemetry::Metrics;
 struct Counter {
     crash: bool,
     attempts: u32,
+    /// The key of the last command that was applied.
+    added: u64,
 }
 
 const COUNTS: Table = Table(0);
@@ -131,18 +134,8 @@ impl StateMachine for Counter {
         Bucket::new(0)
     }
 
-    fn changes(command: &Command) -> Option<Bucket> {
-        match command {
-            Command::Add { key }
-            | Command::Poison { key }
-            | Command::PanicOnce { key }
-            | Command::Crash { key } => Some(Bucket::new(*key)),
-            Command::Refuse => None,
-        }
-    }
-
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
-        PANICS_SEEN.with(|seen| Ok(Self { crash: false, attempts: seen.get() }))
+        PANICS_SEEN.with(|seen| Ok(Self { crash: false, attempts: seen.get(), added: 0 }))
     }
 
     fn apply(
@@ -160,6 +153,7 @@ impl StateMachine for Counter {
         };
         let next = count(&tables.view(), key)? + 1;
         put_count(tables, key, next);
+        self.added = key;
         match command {
             Command::Poison { .. } => panic!("poison, on purpose"),
             Command::PanicOnce { .. } if self.attempts == 0 => {
@@ -170,6 +164,13 @@ impl StateMachine for Counter {
             _ => {}
         }
         Ok(Outcome::reply(Count(next)))
+    }
+
+    fn changed(&self, _bucket: Bucket) -> Changed {
+        match self.crash {
+            true => Changed::Anything,
+            false => Changed::Slots(vec![Slot::of(&self.added)]),
+        }
     }
 
     fn committed(&mut self) {

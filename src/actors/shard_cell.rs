@@ -13,7 +13,7 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
-use crate::actors::answers::Versions;
+use crate::actors::answers::{Changed, Versions};
 use crate::actors::lane::Disk;
 use crate::actors::relay::Declared;
 use crate::actors::relay::message::OutboxSeen;
@@ -169,7 +169,7 @@ impl<S: StateMachine> ShardCell<S> {
     /// Makes the actor the one that callers find (L1).
     pub(crate) fn publish(&self, generation: u64, actor: ActorRef<ShardMessage<S>>) {
         // Its state may have come another way than by commands.
-        self.versions.moved(None);
+        self.versions.moved(&Changed::Anything);
         self.actor.send_if_modified(|published| {
             let newer = published.as_ref().is_none_or(|old| old.generation < generation);
             if newer {

@@ -9,6 +9,7 @@
 
 use std::fmt::Debug;
 
+pub use crate::actors::answers::{Changed, Slot};
 use crate::error::ErrorCode;
 use crate::ids::{Bucket, Stamp};
 use crate::store::codec::Record;
@@ -113,14 +114,6 @@ pub trait StateMachine: Sized + Send + 'static {
     /// The bucket whose shard applies a command.
     fn bucket(command: &Self::Command) -> Bucket;
 
-    /// The bucket to which everything belongs that a command may change the answer of a query about; none
-    /// if that may be several. Callers may keep answers about single buckets
-    /// ([`crate::actors::answers`]), which this makes void.
-    fn changes(command: &Self::Command) -> Option<Bucket> {
-        let _ = command;
-        None
-    }
-
     /// Loads the service. O(1) for a table-kept service: it holds only bounded caches. A memory-kept
     /// one reads what [`Self::checkpoint`] wrote; what was applied since is applied again after it.
     ///
@@ -141,6 +134,14 @@ pub trait StateMachine: Sized + Send + 'static {
         stamp: Stamp,
         command: Self::Command,
     ) -> Applied<Self>;
+
+    /// What the command of this bucket that was just applied changes the answers of queries about; asked
+    /// before [`Self::committed`]. Callers may keep answers ([`crate::actors::answers`]), which this makes
+    /// void.
+    fn changed(&self, bucket: Bucket) -> Changed {
+        let _ = bucket;
+        Changed::Anything
+    }
 
     /// Called after a command's rows were merged: the moment to bring caches up to date. A command
     /// that was refused is not reported.

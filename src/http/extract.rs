@@ -16,6 +16,7 @@ use crate::error::ErrorCode;
 use crate::http::App;
 use crate::http::error::{Answered, Failure};
 use crate::http::limits::{OFFSET_MAX, PAGE_DEFAULT, PAGE_MAX};
+use crate::http::people;
 use crate::http::query::{Query, hex};
 use crate::http::tokens::Bearer;
 
@@ -133,7 +134,7 @@ fn invalid() -> Failure {
 /// The user of a token, if there is such a user and the token was not withdrawn.
 async fn viewer(app: &App, bearer: Bearer) -> Answered<Arc<Viewer>> {
     let (user, viewers) = (bearer.user, &app.shared().viewers);
-    let viewer = match app.users.reuse(viewers, user.bucket(), user) {
+    let viewer = match people::reuse(app, viewers, user) {
         Ok(viewer) => viewer,
         Err(version) => match ask(app, bearer, UserQuery::GetViewer { user }).await? {
             Answer::Viewer(viewer) => {
@@ -152,7 +153,7 @@ async fn viewer(app: &App, bearer: Bearer) -> Answered<Arc<Viewer>> {
 /// The same, with what the user hides from himself.
 async fn reader(app: &App, bearer: Bearer) -> Answered<(Arc<Viewer>, Arc<Hidden>)> {
     let (user, readers) = (bearer.user, &app.shared().readers);
-    let (viewer, hidden) = match app.users.reuse(readers, user.bucket(), user) {
+    let (viewer, hidden) = match people::reuse(app, readers, user) {
         Ok(reader) => reader,
         Err(version) => match ask(app, bearer, UserQuery::GetReader { user }).await? {
             Answer::Reader(viewer, hidden) => {
@@ -191,7 +192,7 @@ pub(crate) fn wrong_answer() -> Failure {
 }
 
 /// A page by offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Page {
     /// How many to pass over.
     pub offset: usize,

@@ -1,5 +1,6 @@
-//! Lists of posts: in one step where one shard holds everything, otherwise by merging keys.
+//! Lists of posts: the keys of every shard, merged, and then the posts.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -23,33 +24,21 @@ pub enum Source {
 }
 
 impl Source {
-    fn viewer(&self) -> Option<Arc<Viewer>> {
+    /// For whom; none is a stranger.
+    pub fn viewer(&self) -> Option<&Arc<Viewer>> {
         match self {
-            Self::Filtered(_, viewer) => viewer.clone(),
-            Self::Feed(viewer) => Some(viewer.clone()),
+            Self::Filtered(_, viewer) => viewer.as_ref(),
+            Self::Feed(viewer) => Some(viewer),
         }
     }
 
-    fn page(self, page: Page) -> Query {
-        let Page { offset, limit } = page;
+    fn keys(&self, window: Range<usize>) -> Query {
         let progress = Progress::default();
-        match self {
+        match self.clone() {
             Self::Filtered(filters, viewer) => {
-                Query::ListPage { filters, viewer, offset, limit, progress }
+                Query::ListKeys { filters, viewer, window, progress }
             }
-            Self::Feed(viewer) => Query::FeedPage { viewer, offset, limit, progress },
-        }
-    }
-
-    /// Every key up to the end of the page: which ones lie before it is known only together.
-    fn keys(self, page: Page) -> Query {
-        let Page { offset, limit } = page;
-        let progress = Progress::default();
-        match self {
-            Self::Filtered(filters, viewer) => {
-                Query::ListKeys { filters, viewer, offset, limit, progress }
-            }
-            Self::Feed(viewer) => Query::FeedKeys { viewer, offset, limit, progress },
+            Self::Feed(viewer) => Query::FeedKeys { viewer, window, progress },
         }
     }
 }
@@ -58,16 +47,23 @@ impl Source {
 ///
 /// # Errors
 /// When a shard has no answer.
-pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostView>, u64)> {
-    if app.posts.shards() == 1 {
-        return match app.posts.query_shard(Call::new(), 0, source.page(page)).await? {
-            Answer::Page { posts, total } => Ok((posts, total)),
-            _ => Err(wrong_answer()),
-        };
-    }
-    let viewer = source.viewer();
-    let shards = try_join_all((0..app.posts.shards()).map(|shard| {
-        let query = source.clone().keys(page);
+pub async fn fetch(app: &App, source: &Source, page: Page) -> Answered<(Vec<PostView>, u64)> {
+    let (order, total) = fetch_order(app, source, page).await?;
+    let posts = fetch_posts(app, &order, source.viewer().cloned()).await?;
+    Ok((posts, total))
+}
+
+/// Which posts make a page, newest first, and how many there are in all.
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn fetch_order(app: &App, source: &Source, page: Page) -> Answered<(Vec<PostId>, u64)> {
+    let count = app.posts.shards();
+    // Which keys of several shards lie before the page is known only together.
+    let start = if count == 1 { page.offset } else { 0 };
+    let query = source.keys(start..page.offset + page.limit);
+    let shards = try_join_all((0..count).map(|shard| {
+        let query = query.clone();
         async move {
             match app.posts.query_shard(Call::new(), shard, query).await? {
                 Answer::Keys { keys, total } => Ok((keys, total)),
@@ -76,9 +72,11 @@ pub async fn fetch(app: &App, source: Source, page: Page) -> Answered<(Vec<PostV
         }
     }));
     let (keys, totals): (Vec<Vec<SortKey>>, Vec<u64>) = shards.await?.into_iter().unzip();
-    let winners = winners(&keys, page);
-    let posts = fetch_posts(app, &winners, viewer).await?;
-    Ok((posts, totals.iter().sum()))
+    let order = match &keys[..] {
+        [only] => only.iter().map(|key| key.post).collect(),
+        several => winners(several, page),
+    };
+    Ok((order, totals.iter().sum()))
 }
 
 /// What lies beyond a place of a list, newest first whichever way it was read.

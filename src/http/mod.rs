@@ -47,11 +47,12 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::actors::answers::Answers;
+use crate::actors::post::message::{Body, Personal, PostView};
 use crate::actors::router::Router;
 use crate::actors::user::message::{Card, Hidden, Viewer};
 use crate::actors::{post, recommendation, user};
 use crate::http::afterwards::Afterwards;
-use crate::http::conduit::{articles, comments, profiles, tags, users};
+use crate::http::conduit::{articles, comments, pages, profiles, tags, users};
 use crate::http::edge::Edge;
 use crate::http::error::Failure;
 use crate::http::failure_limit::FailureLimit;
@@ -62,7 +63,7 @@ use crate::http::rate_limit::RateLimit;
 use crate::http::tokens::Tokens;
 use crate::http::v1::once::Running;
 use crate::http::v1::people::BlockLocks;
-use crate::ids::UserId;
+use crate::ids::{PostId, UserId};
 use crate::seams::Seams;
 use crate::telemetry::Metrics;
 
@@ -70,6 +71,12 @@ use crate::telemetry::Metrics;
 const CARDS_BYTES: usize = 8 * 1024 * 1024;
 /// Readers kept, in bytes; a usual one takes 300.
 const READERS_BYTES: usize = 4 * 1024 * 1024;
+/// Articles kept, in bytes; one of the benchmark takes 6,500.
+const ARTICLES_BYTES: usize = 24 * 1024 * 1024;
+/// Pages kept, in bytes; one of 20 takes up to 40,000.
+const PAGES_BYTES: usize = 24 * 1024 * 1024;
+/// What readers favor, in bytes; 50 favorites take 1,200.
+const PERSONALS_BYTES: usize = 8 * 1024 * 1024;
 /// How long a failed sign-in counts.
 const SIGNIN_WINDOW_S: u64 = 15 * 60;
 
@@ -100,12 +107,16 @@ pub struct App(Arc<Shared>);
 /// The parts, and what the edge itself keeps.
 pub struct Shared {
     parts: Parts,
-    pub(crate) tag_page: tags::TagPage,
     /// What was asked of users, mostly the same values as their shards have in memory.
     pub(crate) cards: Answers<UserId, Arc<Card>>,
     pub(crate) viewers: Answers<UserId, Arc<Viewer>>,
     /// With what they hide, for lists that recommend.
     pub(crate) readers: Answers<UserId, (Arc<Viewer>, Arc<Hidden>)>,
+    /// What was asked of posts, likewise: as strangers see them, and with what one reader has of his own.
+    pub(crate) articles: Answers<PostId, (PostView, Body)>,
+    pub(crate) personals: Answers<(UserId, u16), Personal>,
+    pub(crate) pages: Answers<pages::Key, Arc<pages::Kept>>,
+    pub(crate) tags: tags::KeptTags,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
     /// Requests with an idempotency key that are at work.
@@ -122,7 +133,6 @@ impl App {
         let signin_limit =
             FailureLimit::new(parts.limits.signin_failures, SIGNIN_WINDOW_S, clock());
         let fault_limit = FailureLimit::new(FAULTS_MAX, FAULTS_WINDOW_S, clock());
-        let tag_page = tags::TagPage::default();
         let running = Running::default();
         let block_locks = BlockLocks::default();
         let Limits { user_requests, anonymous_requests, .. } = parts.limits;
@@ -130,10 +140,13 @@ impl App {
         let afterwards = Afterwards::new(&parts);
         Self(Arc::new(Shared {
             parts,
-            tag_page,
             cards: Answers::new(CARDS_BYTES),
             viewers: Answers::new(READERS_BYTES),
             readers: Answers::new(READERS_BYTES),
+            articles: Answers::new(ARTICLES_BYTES),
+            personals: Answers::new(PERSONALS_BYTES),
+            pages: Answers::new(PAGES_BYTES),
+            tags: tags::KeptTags::default(),
             signin_limit,
             fault_limit,
             running,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use crate::actors::answers::Version;
+use crate::actors::answers::{Answers, Slot, Version};
 use crate::actors::router::Call;
 use crate::actors::user::message::{Answer, Card, ClaimKind, Query, claim_bucket};
 use crate::http::App;
@@ -30,9 +30,10 @@ impl Cards {
         let mut shards: BTreeMap<u16, Vec<(UserId, Version)>> = BTreeMap::new();
         for user in users {
             let asked = shards.entry(app.users.shard_of(user.bucket())).or_default();
-            match app.users.kept(&app.shared().cards, user.bucket(), user) {
-                Ok(card) => cards.push((user, Some(card))),
-                Err(version) => asked.push((user, version)),
+            let version = version(app, user);
+            match app.shared().cards.of(&user, version) {
+                Some(card) => cards.push((user, Some(card))),
+                None => asked.push((user, version)),
             }
         }
         shards.retain(|shard, asked| {
@@ -67,13 +68,29 @@ impl Cards {
 /// # Errors
 /// When the user's shard has no answer.
 pub async fn card(app: &App, user: UserId) -> Answered<Option<Arc<Card>>> {
-    let version = match app.users.reuse(&app.shared().cards, user.bucket(), user) {
+    let version = match reuse(app, &app.shared().cards, user) {
         Ok(card) => return Ok(Some(card)),
         Err(version) => version,
     };
     let shard = app.users.shard_of(user.bucket());
     let fetched = fetch_shard(app, shard, vec![(user, version)]).await?;
     Ok(fetched.into_iter().next().and_then(|(_, card)| card))
+}
+
+/// The version now of what is kept of a user.
+pub fn version(app: &App, user: UserId) -> Version {
+    app.users.version(app.users.shard_of(user.bucket()), Slot::of(&user))
+}
+
+/// What is kept of a user, if it is the whole answer to a query; or the version to keep a new one with.
+///
+/// # Errors
+/// His shard is to be asked.
+pub fn reuse<A: Clone>(app: &App, kept: &Answers<UserId, A>, user: UserId) -> Result<A, Version> {
+    let version = version(app, user);
+    let answer = kept.of(&user, version).ok_or(version)?;
+    app.users.spared(app.users.shard_of(user.bucket()));
+    Ok(answer)
 }
 
 /// The cards of users of one shard, kept from now on.

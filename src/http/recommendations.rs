@@ -203,7 +203,7 @@ async fn latest(app: &App, asked: &Asked) -> Answered<Recommendations> {
         }
     };
     let limit = LIMIT_MAX.min(crate::config::PAGE_MAX);
-    let (views, _) = lists::fetch(app, source, Page { offset: 0, limit }).await?;
+    let (views, _) = lists::fetch(app, &source, Page { offset: 0, limit }).await?;
     let own = reader.viewer().map(|viewer| viewer.id);
     let wanted = views.into_iter().filter(|view| {
         let id = view.summary.id;

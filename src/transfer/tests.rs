@@ -225,7 +225,7 @@ async fn what_is_imported_twice_is_there_once_and_in_the_order_of_its_times() {
     let mut keys: Vec<SortKey> = Vec::new();
     for shard in 0..fixture.node.app.posts.shards() {
         let (filters, progress) = (Vec::new(), Default::default());
-        let query = Query::ListKeys { filters, viewer: None, offset: 0, limit: 10, progress };
+        let query = Query::ListKeys { filters, viewer: None, window: 0..10, progress };
         match fixture.node.app.posts.query_shard(Call::new(), shard, query).await.unwrap() {
             Answer::Keys { keys: found, .. } => keys.extend(found),
             other => panic!("{other:?}"),

@@ -15,7 +15,6 @@ use crate::actors::post::change::Due;
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{Body, SortKey, Summary};
 use crate::actors::post::s3_fifo::{Key, S3Fifo, Weigh};
-use crate::actors::rendered::escaped_bytes;
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -93,18 +92,14 @@ pub(super) struct CachedPost {
 
 impl CachedPost {
     pub(super) fn new(summary: Arc<Summary>, favorites: u64) -> Self {
-        // The edge keeps its rendering of the summary in the same place.
-        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
-        let tags: usize = summary.tags.iter().map(|tag| 24 + kept(tag)).sum();
-        // The title stands in the slug, too.
-        let text = 2 * kept(&summary.title) + kept(&summary.description) + tags;
-        Self { summary, favorites, weight: 600 + text }
+        let weight = summary.bytes();
+        Self { summary, favorites, weight }
     }
 }
 
 impl Weigh for Body {
     fn weight(&self) -> usize {
-        100 + self.json().len()
+        self.bytes()
     }
 }
 
@@ -161,7 +156,8 @@ impl Weigh for CachedList {
 /// What a user favors.
 #[derive(Default)]
 pub(super) struct Favored {
-    pub(super) posts: FxHashSet<PostId>,
+    /// Shared with callers that keep it; copied when it changes while they do.
+    pub(super) posts: Arc<FxHashSet<PostId>>,
     pub(super) read: ReadTo,
 }
 
@@ -390,10 +386,11 @@ impl Caches {
             if favored.read == ReadTo::TooMany {
                 return;
             }
+            let posts = Arc::make_mut(&mut favored.posts);
             if on {
-                favored.posts.insert(post);
+                posts.insert(post);
             } else {
-                favored.posts.remove(&post);
+                posts.remove(&post);
             }
             favored.check(posts_max);
         });
@@ -404,7 +401,7 @@ impl Favored {
     /// Gives up when there are too many.
     pub(super) fn check(&mut self, posts_max: usize) {
         if self.posts.len() > posts_max {
-            *self = Self { posts: FxHashSet::default(), read: ReadTo::TooMany };
+            *self = Self { posts: Arc::default(), read: ReadTo::TooMany };
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The contract of the post service: what it is told and asked, and what it answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::actors::post::progress::Progress;
 pub use crate::actors::post::view::{
-    Body, Comment, CopiedPost, ExportedPost, Origin, PostView, Summary,
+    Body, Comment, CopiedPost, ExportedPost, Origin, Personal, PostView, Summary,
 };
-pub use crate::actors::post::visibility::{Reader, is_listed};
+pub use crate::actors::post::visibility::{Reader, is_listed, lists_as_stranger, sees_as_stranger};
 use crate::actors::state_machine::Refusal;
 use crate::actors::user::message::Viewer;
 use crate::error::ErrorCode;
@@ -261,33 +262,16 @@ pub enum Query {
         /// Secret part of the link, if the address carried one.
         link_token: Option<[u8; 16]>,
     },
-    /// The newest `offset + limit` keys of a filter and the true total, of this shard. For lists
-    /// over several shards: the edge merges the keys and fetches the winners with `GetPosts`.
-    /// [`Answer::Keys`].
+    /// The keys at a window of a list, newest first, and the true total, of this shard. Where several
+    /// shards hold the list, which keys lie before the window is known only together: the edge asks for
+    /// them too, merges, and fetches the winners with [`Self::GetPosts`]. [`Answer::Keys`].
     ListKeys {
         /// All filters that must hold; empty is every post.
         filters: Vec<Filter>,
         /// For whom.
         viewer: Option<Arc<Viewer>>,
-        /// How many keys the edge will pass over once it has merged the shards' keys; at most
-        /// [`crate::config::OFFSET_MAX`].
-        offset: usize,
-        /// How many keys after those; at most [`crate::config::PAGE_MAX`].
-        limit: usize,
-        /// How far the answer has come.
-        progress: Progress,
-    },
-    /// The same in one step where one shard holds everything: the page itself and the true total.
-    /// [`Answer::Page`].
-    ListPage {
-        /// All filters that must hold; empty is every post.
-        filters: Vec<Filter>,
-        /// For whom.
-        viewer: Option<Arc<Viewer>>,
-        /// How many to pass over; at most [`crate::config::OFFSET_MAX`].
-        offset: usize,
-        /// How many; at most [`crate::config::PAGE_MAX`].
-        limit: usize,
+        /// Which: ends at most [`crate::config::PAGE_MAX`] after [`crate::config::OFFSET_MAX`].
+        window: Range<usize>,
         /// How far the answer has come.
         progress: Progress,
     },
@@ -305,27 +289,19 @@ pub enum Query {
         /// How far the answer has come.
         progress: Progress,
     },
-    /// The newest `offset + limit` keys of the posts of followed authors (without muted ones) and
-    /// the true total of this shard. [`Answer::Keys`].
+    /// The same of the feed: the posts of followed authors, without muted ones. [`Answer::Keys`].
     FeedKeys {
         /// For whom.
         viewer: Arc<Viewer>,
-        /// How many keys the edge will pass over once it has merged the shards' keys; at most
-        /// [`crate::config::OFFSET_MAX`].
-        offset: usize,
-        /// How many keys after those; at most [`crate::config::PAGE_MAX`].
-        limit: usize,
+        /// As in [`Self::ListKeys`].
+        window: Range<usize>,
         /// How far the answer has come.
         progress: Progress,
     },
-    /// The feed in one step where one shard holds everything. [`Answer::Page`].
-    FeedPage {
-        /// For whom.
-        viewer: Arc<Viewer>,
-        /// How many to pass over; at most [`crate::config::OFFSET_MAX`].
-        offset: usize,
-        /// How many; at most [`crate::config::PAGE_MAX`].
-        limit: usize,
+    /// What in this shard is one reader's own. [`Answer::Personal`].
+    GetPersonal {
+        /// Who.
+        user: UserId,
         /// How far the answer has come.
         progress: Progress,
     },
@@ -390,20 +366,15 @@ pub enum Answer {
     Post(PostView, Body),
     /// See [`Query::ListKeys`] and [`Query::FeedKeys`].
     Keys {
-        /// The keys, newest first, from the first on: the offset is not skipped.
+        /// The keys, newest first.
         keys: Vec<SortKey>,
         /// All that match, in this shard.
         total: u64,
     },
     /// See [`Query::ListKeysFrom`]: in the order of reading, away from the place.
     KeysFrom(Vec<SortKey>),
-    /// See [`Query::ListPage`].
-    Page {
-        /// Newest first.
-        posts: Vec<PostView>,
-        /// All that match.
-        total: u64,
-    },
+    /// See [`Query::GetPersonal`].
+    Personal(Personal),
     /// See [`Query::GetPosts`].
     Posts(Vec<PostView>),
     /// See [`Query::ListComments`].

@@ -13,6 +13,7 @@
 
 pub mod event;
 pub mod message;
+pub mod slots;
 mod view;
 
 mod service;

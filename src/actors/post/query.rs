@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::actors::post::cache::CachedTags;
 use crate::actors::post::change::signature;
 use crate::actors::post::message::{
-    Answer, Comment, CopiedPost, Error, ExportedPost, Origin, PostView, Query, SortKey, Summary,
+    Answer, Comment, CopiedPost, Error, ExportedPost, Origin, Query, Summary,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::reads::Reads;
@@ -39,41 +39,27 @@ impl Reads<'_> {
             Query::GetPost { post, viewer, link_token } => {
                 self.get_post(*post, viewer.as_deref(), link_token.as_ref()).map(Step::Done)
             }
-            Query::ListKeys { filters, viewer, offset, limit, progress } => {
-                let window = 0..window(*offset, *limit).end;
+            Query::ListKeys { filters, viewer, window, progress } => {
+                let window = checked(window);
                 let selection = self.select(filters, viewer.as_deref(), window, progress)?;
                 Ok(selection.map_or(Step::Again, |found| {
                     Step::Done(Answer::Keys { keys: found.keys, total: found.total })
                 }))
-            }
-            Query::ListPage { filters, viewer, offset, limit, progress } => {
-                let window = window(*offset, *limit);
-                let viewer = viewer.as_deref();
-                let Some(found) = self.select(filters, viewer, window, progress)? else {
-                    return Ok(Step::Again);
-                };
-                let posts = self.page(&found.keys, viewer, Surface::List)?;
-                Ok(Step::Done(Answer::Page { posts, total: found.total }))
             }
             Query::ListKeysFrom { filters, viewer, place, limit, progress } => {
                 let limit = (*limit).min(PAGE_MAX + 1);
                 let keys = self.scan(filters, viewer.as_deref(), *place, limit, progress)?;
                 Ok(keys.map_or(Step::Again, |keys| Step::Done(Answer::KeysFrom(keys))))
             }
-            Query::FeedKeys { viewer, offset, limit, progress } => {
-                let window = 0..window(*offset, *limit).end;
-                let selection = self.select_feed(viewer, window, progress)?;
+            Query::FeedKeys { viewer, window, progress } => {
+                let selection = self.select_feed(viewer, checked(window), progress)?;
                 Ok(selection.map_or(Step::Again, |found| {
                     Step::Done(Answer::Keys { keys: found.keys, total: found.total })
                 }))
             }
-            Query::FeedPage { viewer, offset, limit, progress } => {
-                let window = window(*offset, *limit);
-                let Some(found) = self.select_feed(viewer, window, progress)? else {
-                    return Ok(Step::Again);
-                };
-                let posts = self.page(&found.keys, Some(&**viewer), Surface::Feed)?;
-                Ok(Step::Done(Answer::Page { posts, total: found.total }))
+            Query::GetPersonal { user, progress } => {
+                let personal = self.personal(*user, progress)?;
+                Ok(personal.map_or(Step::Again, |found| Step::Done(Answer::Personal(found))))
             }
             Query::GetPosts { posts, viewer } => {
                 self.get_posts(posts, viewer.as_deref()).map(Step::Done)
@@ -103,30 +89,12 @@ impl Reads<'_> {
     ) -> Outcome<Answer> {
         let found = self.seen(post, viewer, link_token)?;
         let body = self.body(post)?;
-        self.read_favored(viewer)?;
+        self.read_favored(viewer.map(|viewer| viewer.id))?;
         Ok(Answer::Post(self.view(found, viewer)?, body))
     }
 
-    /// The posts of a list's keys.
-    fn page(
-        &mut self,
-        keys: &[SortKey],
-        viewer: Option<&Viewer>,
-        surface: Surface<'_>,
-    ) -> Result<Vec<PostView>, StoreError> {
-        self.read_favored(viewer)?;
-        let mut posts = Vec::with_capacity(keys.len());
-        for key in keys {
-            let post = self.post(key.post)?;
-            let post = post.ok_or_else(|| tables::damaged("a list names a post that is gone"))?;
-            debug_assert!(is_seen(&post.0, viewer, surface), "V1");
-            posts.push(self.view(post, viewer)?);
-        }
-        Ok(posts)
-    }
-
     fn get_posts(&mut self, posts: &[PostId], viewer: Option<&Viewer>) -> Outcome<Answer> {
-        self.read_favored(viewer)?;
+        self.read_favored(viewer.map(|viewer| viewer.id))?;
         let mut views = Vec::with_capacity(posts.len());
         for post in posts {
             match self.seen(*post, viewer, None) {
@@ -317,7 +285,7 @@ fn comment_cost(comment: &Comment) -> usize {
     1 + comment.body.len() / COMMENT_ROW_BYTES
 }
 
-fn window(offset: usize, limit: usize) -> Range<usize> {
-    debug_assert!(offset <= OFFSET_MAX && limit <= PAGE_MAX, "the edge cuts these");
-    offset..offset.saturating_add(limit)
+fn checked(window: &Range<usize>) -> Range<usize> {
+    debug_assert!(window.end <= OFFSET_MAX + PAGE_MAX, "the edge cuts it");
+    window.clone()
 }

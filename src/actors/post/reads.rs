@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::actors::post::cache::{CachedList, CachedPost, Caches, Favored, ReadTo};
-use crate::actors::post::lists::{Entry, ListId, Shelf, shelf_prefix, sort_key_of};
-use crate::actors::post::message::{Body, PostView, Summary};
+use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, shelf_prefix, sort_key_of};
+use crate::actors::post::message::{Body, Personal, PostView, Summary};
 use crate::actors::post::progress::Progress;
 use crate::actors::post::tables::{self, ListRow, SummaryRow};
 use crate::actors::state_machine::ReadTables;
@@ -108,22 +108,41 @@ impl<'a> Reads<'a> {
         Ok(self.tables.get(tables::FAVORITES, &key)?.is_some())
     }
 
-    /// Reads a part of what the viewer favors, unless all of it was read. Until then favorites are
+    /// Reads a part of what a user favors, unless all of it was read. Until then favorites are
     /// looked up one by one, so this never makes a query wait.
-    pub(super) fn read_favored(&mut self, viewer: Option<&Viewer>) -> Result<(), StoreError> {
-        let Some(viewer) = viewer else { return Ok(()) };
-        match self.caches.favored.get(&viewer.id).map(|favored| &favored.read) {
+    pub(super) fn read_favored(&mut self, user: Option<UserId>) -> Result<(), StoreError> {
+        let Some(user) = user else { return Ok(()) };
+        match self.caches.favored.get(&user).map(|favored| &favored.read) {
             Some(ReadTo::End | ReadTo::TooMany) => return Ok(()),
             Some(ReadTo::Start | ReadTo::Key(_)) => {}
-            None => self.caches.favored.insert(viewer.id, Favored::default()),
+            None => self.caches.favored.insert(user, Favored::default()),
         }
         let (tables, limits) = (self.tables, self.caches.limits);
         let read = |favored: &mut Favored| {
-            read_favored_on(favored, &tables, viewer.id, limits.step_rows)?;
+            read_favored_on(favored, &tables, user, limits.step_rows)?;
             favored.check(limits.favored_posts);
             Ok(())
         };
-        self.caches.favored.update(&viewer.id, read).unwrap_or(Ok(()))
+        self.caches.favored.update(&user, read).unwrap_or(Ok(()))
+    }
+
+    /// What is a reader's own. Nothing: this step has done enough.
+    pub(super) fn personal(
+        &mut self,
+        user: UserId,
+        progress: &mut Progress,
+    ) -> Result<Option<Personal>, StoreError> {
+        progress.steps += 1;
+        self.read_favored(Some(user))?;
+        let favored = match self.caches.favored.get(&user) {
+            Some(Favored { posts, read: ReadTo::End }) => Some(posts.clone()),
+            Some(Favored { read: ReadTo::TooMany, .. }) => None,
+            // It may be thrown out each time before it is read to the end.
+            _ if progress.steps > STEPS_MAX => None,
+            _ => return Ok(None),
+        };
+        let hidden = ListId::new(Shelf::All, Scope::Own(user));
+        Ok(Some(Personal { favored, has_hidden: self.total(&hidden)? > 0 }))
     }
 
     /// How many posts stand in a list.
@@ -167,12 +186,13 @@ fn read_favored_on(
         ReadTo::Start | ReadTo::End | ReadTo::TooMany => prefix.clone(),
     };
     let mut rows = tables.prefix(tables::LISTS, &prefix, &start)?;
+    let posts = Arc::make_mut(&mut favored.posts);
     for _ in 0..rows_max {
         let Some((key, _)) = rows.next().transpose()? else {
             favored.read = ReadTo::End;
             return Ok(());
         };
-        favored.posts.insert(sort_key_of(&key)?.post);
+        posts.insert(sort_key_of(&key)?.post);
         favored.read = ReadTo::Key(key);
     }
     Ok(())

@@ -6,8 +6,11 @@ use crate::actors::post::event::Event;
 use crate::actors::post::lists::{ListId, Scope, Shelf};
 use crate::actors::post::message::{Answer, Command, Error, Query, Reply};
 use crate::actors::post::reads::Reads;
+use crate::actors::post::slots;
 use crate::actors::post::tables::{self, TagsVersionRow};
-use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::actors::state_machine::{
+    Changed, Outcome, ReadTables, StateMachine, Step, Stop, Tables,
+};
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
 
@@ -67,6 +70,10 @@ impl StateMachine for Service {
         let (events, due) = (change.events, change.due);
         self.stash.due = due;
         Ok(Outcome { reply, events })
+    }
+
+    fn changed(&self, _bucket: Bucket) -> Changed {
+        slots::changed(&self.stash)
     }
 
     fn committed(&mut self) {

@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use rustc_hash::FxHashSet;
 
 use crate::actors::escape;
 use crate::actors::post::message::{ImportKey, Visibility};
-use crate::actors::rendered::Rendered;
+use crate::actors::rendered::{Rendered, escaped_bytes};
 use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
@@ -32,6 +33,11 @@ impl Body {
     /// As JSON, quotes included.
     pub fn json(&self) -> &Bytes {
         &self.0
+    }
+
+    /// What it takes in memory, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        100 + self.0.len()
     }
 
     /// The text; none if its row is damaged.
@@ -72,6 +78,16 @@ pub struct Summary {
     pub rendered: OnceLock<Rendered<3>>,
 }
 
+impl Summary {
+    /// What it takes in memory once it is rendered, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
+        let tags: usize = self.tags.iter().map(|tag| 24 + kept(tag)).sum();
+        // The title stands in the slug, too.
+        600 + 2 * kept(&self.title) + kept(&self.description) + tags
+    }
+}
+
 /// A post as one viewer sees it.
 #[derive(Debug, Clone)]
 pub struct PostView {
@@ -81,6 +97,22 @@ pub struct PostView {
     pub favorites: u64,
     /// Whether the viewer does.
     pub favorited: bool,
+}
+
+/// What in a shard one reader sees otherwise than strangers do.
+#[derive(Debug, Clone)]
+pub struct Personal {
+    /// What he favors; none if that is too much to be told.
+    pub favored: Option<Arc<FxHashSet<PostId>>>,
+    /// Whether he has posts that lists show to nobody else.
+    pub has_hidden: bool,
+}
+
+impl Personal {
+    /// What it takes in memory, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        200 + self.favored.as_ref().map_or(0, |favored| favored.capacity() * 9)
+    }
 }
 
 /// A comment.

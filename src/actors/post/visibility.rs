@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::actors::post::message::Visibility;
+use crate::actors::post::message::{Personal, Visibility};
 use crate::actors::user::message::Viewer;
 use crate::ids::UserId;
 
@@ -119,6 +119,19 @@ pub(super) fn may_see(
 /// Whether lists show such a post to everybody, and not to its author alone.
 pub fn is_listed(visibility: Visibility) -> bool {
     may_see(visibility, &[0; 16], Relation::default(), Surface::List)
+}
+
+/// Whether a viewer sees whatever strangers see of this author's posts, each at its address. Then what was
+/// answered to a stranger holds for him, but for whether he favors it.
+pub fn sees_as_stranger(viewer: &Viewer, author: UserId) -> bool {
+    let relation = Relation::of_viewer(Some(viewer), author);
+    may_see(Visibility::Public, &[0; 16], relation, Surface::Direct { link_token: None })
+}
+
+/// Whether lists show a viewer just what they show to strangers: nobody's posts are kept from him, and he has
+/// none that only he is shown.
+pub fn lists_as_stranger(viewer: &Viewer, personal: &Personal) -> bool {
+    viewer.blocked_by.is_empty() && !personal.has_hidden
 }
 
 /// Whether such a post is in the feeds of its author's followers.

@@ -1,11 +1,20 @@
 //! Answers that callers keep, while the shard that gave them changes and crashes.
 
 use super::*;
-use crate::actors::answers::Answers;
+use crate::actors::answers::{Answers, Version};
+
+type Kept = Answers<u64, u64>;
+
+fn reuse(router: &Router<Counter>, answers: &Kept, key: u64) -> Result<u64, Version> {
+    let version = router.version(0, Slot::of(&key));
+    let count = answers.of(&key, version).ok_or(version)?;
+    router.spared(0);
+    Ok(count)
+}
 
 /// What a caller who keeps answers finds.
-async fn look(router: &Router<Counter>, answers: &Answers<u64, u64>, key: u64) -> u64 {
-    let version = match router.reuse(answers, Bucket::new(key), key) {
+async fn look(router: &Router<Counter>, answers: &Kept, key: u64) -> u64 {
+    let version = match reuse(router, answers, key) {
         Ok(count) => return count,
         Err(version) => version,
     };
@@ -15,7 +24,7 @@ async fn look(router: &Router<Counter>, answers: &Answers<u64, u64>, key: u64) -
 }
 
 #[tokio::test]
-async fn an_answer_is_used_again_until_a_command_of_its_bucket() {
+async fn an_answer_is_used_again_until_a_command_changes_it() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
     let answers = Answers::new(10_000);
@@ -29,19 +38,16 @@ async fn an_answer_is_used_again_until_a_command_of_its_bucket() {
         assert_eq!(metrics.times_spared(), reused);
     }
     world.send(Command::Add { key: 8 }).await.unwrap();
-    assert!(router.reuse(&answers, Bucket::new(7), 7).is_ok(), "another bucket");
+    assert!(reuse(router, &answers, 7).is_ok(), "another slot");
     world.send(Command::Refuse).await.unwrap_err();
-    assert!(router.reuse(&answers, Bucket::new(7), 7).is_err(), "a command that names no bucket");
-    assert_eq!(look(router, &answers, 7).await, 1);
     world.send(Command::Poison { key: 7 }).await.unwrap_err();
-    assert!(router.reuse(&answers, Bucket::new(7), 7).is_err(), "it may have changed something");
+    assert!(reuse(router, &answers, 7).is_ok(), "nothing was changed");
+    world.send(Command::Crash { key: 8 }).await.unwrap();
+    assert!(reuse(router, &answers, 7).is_err(), "the command may have changed anything");
     assert_eq!(look(router, &answers, 7).await, 1);
-    assert!(router.reuse(&answers, Bucket::new(7), 7).is_ok());
+    assert!(reuse(router, &answers, 7).is_ok());
     world.router.crash(0);
-    eventually("the successor serves", || async {
-        router.reuse(&answers, Bucket::new(7), 7).is_err()
-    })
-    .await;
+    eventually("the successor serves", || async { reuse(router, &answers, 7).is_err() }).await;
     world.end().await;
 }
 
@@ -52,7 +58,7 @@ async fn nobody_finds_an_answer_from_before_what_he_knows() {
     const ADDS: u64 = 100;
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path()).await;
-    let answers = Arc::new(Answers::new(10_000));
+    let answers = Arc::new(Kept::new(10_000));
     let (stop, stopped) = watch::channel(false);
     let readers: Vec<_> = (0..4)
         .map(|_| {

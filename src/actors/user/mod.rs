@@ -27,7 +27,9 @@ use event::Event;
 pub use history::HISTORY_MAX;
 use message::{Answer, Card, Command, Error, Hidden, Query, Reply, Viewer};
 
-use crate::actors::state_machine::{Outcome, ReadTables, StateMachine, Step, Stop, Tables};
+use crate::actors::state_machine::{
+    Changed, Outcome, ReadTables, Slot, StateMachine, Step, Stop, Tables,
+};
 use crate::generations::Generations;
 use crate::ids::{Bucket, Stamp, UserId};
 use crate::store::error::StoreError;
@@ -74,11 +76,6 @@ impl StateMachine for Service {
         command.bucket()
     }
 
-    /// Nothing of a user is with another user.
-    fn changes(command: &Command) -> Option<Bucket> {
-        Some(command.bucket())
-    }
-
     fn load(_tables: &ReadTables<'_>) -> Result<Self, StoreError> {
         Ok(Self {
             viewers: Generations::new(VIEWERS_BYTES),
@@ -95,10 +92,12 @@ impl StateMachine for Service {
         command: Command,
     ) -> Result<Outcome<Reply, Event>, Stop<Error>> {
         self.touched.clear();
-        let bucket = command.bucket();
-        let applied = self.apply_command(tables, stamp, command);
-        debug_assert!(self.touched.iter().all(|user| user.bucket() == bucket), "see changes");
-        applied
+        self.apply_command(tables, stamp, command)
+    }
+
+    /// What may be kept are cards, viewers and what readers hide.
+    fn changed(&self, _bucket: Bucket) -> Changed {
+        Changed::Slots(self.touched.iter().map(Slot::of).collect())
     }
 
     fn committed(&mut self) {

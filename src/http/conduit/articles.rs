@@ -2,22 +2,21 @@
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 
 use crate::actors::post::message::{Command, Filter, PostView, Reply, Visibility};
 use crate::actors::router::Call;
-use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::checks::Checks;
-use crate::http::conduit::render;
 use crate::http::conduit::seen::{Seen, seen};
+use crate::http::conduit::{pages, render};
 use crate::http::error::Answered;
 use crate::http::extract::{Page, Reader, SignedIn, link_token, wrong_answer};
 use crate::http::fields;
 use crate::http::json::{Field, Json, Object};
-use crate::http::lists::{self, Source};
-use crate::http::people::{self, Cards};
+use crate::http::lists::Source;
+use crate::http::people;
 use crate::http::posts::{fetch, fetch_written, named};
 use crate::http::query::Query;
 use crate::ids::{Bucket, UserId};
@@ -63,8 +62,7 @@ pub async fn list(
         let Some(reader) = user_named(&app, &name).await? else { return Ok(render::no_articles()) };
         filters.push(Filter::FavoritedBy(reader));
     }
-    let source = Source::Filtered(filters, viewer.clone());
-    show_page(&app, source, page, viewer.as_deref()).await
+    pages::show(&app, Source::Filtered(filters, viewer), page).await
 }
 
 /// `GET /api/articles/feed`
@@ -74,7 +72,7 @@ pub async fn feed(
     RawQuery(raw): RawQuery,
 ) -> Answered {
     let page = Page::of(Query::new(raw.as_deref()))?;
-    show_page(&app, Source::Feed(viewer.clone()), page, Some(&viewer)).await
+    pages::show(&app, Source::Feed(viewer), page).await
 }
 
 /// `GET /api/articles/{slug}`
@@ -205,16 +203,4 @@ async fn set_favorite(
 
 async fn user_named(app: &App, name: &str) -> Answered<Option<UserId>> {
     Ok(people::by_name(app, name).await?.map(|(user, _)| user))
-}
-
-async fn show_page(
-    app: &App,
-    source: Source,
-    page: Page,
-    viewer: Option<&Viewer>,
-) -> Answered<Response> {
-    let (posts, total) = lists::fetch(app, source, page).await?;
-    let authors = posts.iter().map(|view| view.summary.author).collect();
-    let cards = Cards::fetch(app, authors).await?;
-    Ok(render::articles(&posts, total, &cards, viewer))
 }

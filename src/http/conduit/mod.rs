@@ -6,6 +6,7 @@
 
 pub mod articles;
 pub mod comments;
+pub mod pages;
 pub mod profiles;
 pub mod render;
 mod seen;

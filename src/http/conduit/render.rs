@@ -93,14 +93,8 @@ pub fn article(
 }
 
 /// `articles`, without bodies, and how many there are in all.
-pub fn articles(
-    posts: &[PostView],
-    total: u64,
-    cards: &Cards,
-    viewer: Option<&Viewer>,
-) -> Response {
-    let sizes = posts.iter().map(|view| article_size(view, cards.get(view.summary.author)));
-    let mut out = scratch::buffer(sizes.sum::<usize>() + AROUND_BYTES);
+pub fn articles(posts: &[PostView], total: u64, cards: &Cards, viewer: Option<&Viewer>) -> Bytes {
+    let mut out = scratch::buffer(articles_size(posts, cards));
     put(&mut out, r#"{"articles":["#);
     for (place, view) in posts.iter().enumerate() {
         if place > 0 {
@@ -114,7 +108,13 @@ pub fn articles(
     put(&mut out, r#"],"articlesCount":"#);
     put_number(&mut out, total);
     put(&mut out, "}");
-    json(scratch::into_bytes(out))
+    scratch::into_bytes(out)
+}
+
+/// How many bytes that is at most.
+pub fn articles_size(posts: &[PostView], cards: &Cards) -> usize {
+    let sizes = posts.iter().map(|view| article_size(view, cards.get(view.summary.author)));
+    sizes.sum::<usize>() + AROUND_BYTES
 }
 
 /// `articles`: none.

@@ -1,14 +1,17 @@
-//! Tags in use. The rendered page is kept for as long as the shards give the very same answers.
+//! Tags in use. What the shards answered is kept for as long as it is exact, and so is the page.
 
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::response::Response;
 use futures_util::future::try_join_all;
 use rustc_hash::FxHashMap;
 
+use crate::actors::answers::Answers;
 use crate::actors::post::message::{Answer, Query};
+use crate::actors::post::slots;
 use crate::actors::router::Call;
 use crate::http::App;
 use crate::http::conduit::render;
@@ -18,31 +21,30 @@ use crate::http::limits::TAGS_MAX;
 
 type ShardTags = Arc<Vec<(String, u64)>>;
 
-/// The last rendered page and what it was made from. While the page holds those lists, no other
-/// list can have their addresses: the same address is the same list.
-#[derive(Default)]
-pub struct TagPage(Mutex<Option<(Vec<ShardTags>, Bytes)>>);
+/// There are no more answers than shards, and one page.
+const KEPT_BYTES: usize = usize::MAX;
 
-impl TagPage {
-    fn made_from(&self, tags: &[ShardTags]) -> Option<Bytes> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (from, page) = kept.as_ref()?;
-        let same = from.len() == tags.len()
-            && from.iter().zip(tags).all(|(left, right)| Arc::ptr_eq(left, right));
-        same.then(|| page.clone())
-    }
+/// What is kept.
+pub struct KeptTags {
+    shards: Answers<u16, ShardTags>,
+    page: Answers<(), Bytes>,
+}
 
-    fn keep(&self, tags: Vec<ShardTags>, page: Bytes) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((tags, page));
+impl Default for KeptTags {
+    fn default() -> Self {
+        Self { shards: Answers::new(KEPT_BYTES), page: Answers::new(KEPT_BYTES) }
     }
 }
 
 /// `GET /api/tags`
-pub async fn list(State(app): State<App>) -> Answered {
-    let tags = try_join_all((0..app.posts.shards()).map(|shard| fetch(&app, shard))).await?;
-    if let Some(page) = app.shared().tag_page.made_from(&tags) {
+pub async fn list(State(app): State<App>) -> Answered<Response> {
+    let kept = &app.shared().tags;
+    let version = app.posts.version_everywhere(&[slots::of_tags()]);
+    if let Some(page) = kept.page.of(&(), version) {
+        app.posts.spared_everywhere();
         return Ok(render::json(page));
     }
+    let tags = try_join_all((0..app.posts.shards()).map(|shard| fetch(&app, shard))).await?;
     let page = match tags.as_slice() {
         [only] => render::tags(only.iter().map(|(tag, _)| tag.as_str())),
         several => {
@@ -50,16 +52,23 @@ pub async fn list(State(app): State<App>) -> Answered {
             render::tags(merged.iter().map(|(tag, _)| *tag))
         }
     };
-    app.shared().tag_page.keep(tags, page.clone());
+    kept.page.keep((), version, page.clone(), 0);
     Ok(render::json(page))
 }
 
 async fn fetch(app: &App, shard: u16) -> Answered<ShardTags> {
-    let query = Query::ListTags { limit: TAGS_MAX };
-    match app.posts.query_shard(Call::new(), shard, query).await? {
-        Answer::Tags { tags, .. } => Ok(tags),
-        _ => Err(wrong_answer()),
+    let kept = &app.shared().tags.shards;
+    let version = app.posts.version(shard, slots::of_tags());
+    if let Some(tags) = kept.of(&shard, version) {
+        app.posts.spared(shard);
+        return Ok(tags);
     }
+    let query = Query::ListTags { limit: TAGS_MAX };
+    let Answer::Tags { tags, .. } = app.posts.query_shard(Call::new(), shard, query).await? else {
+        return Err(wrong_answer());
+    };
+    kept.keep(shard, version, tags.clone(), 0);
+    Ok(tags)
 }
 
 /// Most used first, then by name; the same tag in another case is the same tag.
@@ -91,16 +100,5 @@ mod tests {
     fn shards_are_summed() {
         let shards = [shard(&[("Rust", 2), ("b", 2)]), shard(&[("rust", 1), ("a", 2)])];
         assert_eq!(merge(&shards), [("Rust", 3), ("a", 2), ("b", 2)]);
-    }
-
-    #[test]
-    fn a_page_is_reused_only_for_the_very_same_lists() {
-        let page = TagPage::default();
-        let tags = vec![shard(&[("a", 1)])];
-        assert!(page.made_from(&tags).is_none());
-        page.keep(tags.clone(), Bytes::from_static(b"x"));
-        assert!(page.made_from(&tags).is_some());
-        assert!(page.made_from(&[shard(&[("a", 1)])]).is_none());
-        assert!(page.made_from(&[]).is_none());
     }
 }

@@ -47,7 +47,7 @@ fn a_walk_goes_on_where_it_stopped_and_starts_anew_when_its_lists_change() {
     let filters = vec![Filter::Author(ANN), Filter::Tag("X".into())];
     let ask = || {
         let (filters, progress) = (filters.clone(), Progress::default());
-        Query::ListPage { filters, viewer: None, offset: 0, limit: 100, progress }
+        Query::ListKeys { filters, viewer: None, window: 0..100, progress }
     };
     let mut query = ask();
     assert!(matches!(shard.step(&mut query), Ok(Step::Again)));
@@ -60,8 +60,8 @@ fn a_walk_goes_on_where_it_stopped_and_starts_anew_when_its_lists_change() {
             break answer;
         }
     };
-    let Answer::Page { posts, total } = answer else { panic!("{answer:?}") };
-    assert_eq!((posts.len(), total), (48, 48));
+    let Answer::Keys { keys, total } = answer else { panic!("{answer:?}") };
+    assert_eq!((keys.len(), total), (48, 48));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_busy_list_does_not_keep_a_walk_from_its_end() {
     let (mut shard, _) = filled(Limits { step_rows: 16, ..Limits::default() }, 100);
     let filters = vec![Filter::Author(ANN), Filter::Tag("X".into())];
     let progress = Progress::default();
-    let mut query = Query::ListPage { filters, viewer: None, offset: 0, limit: 1, progress };
+    let mut query = Query::ListKeys { filters, viewer: None, window: 0..1, progress };
     let mut steps = 0;
     while let Step::Again = shard.step(&mut query).unwrap() {
         shard.post(create(ANN, Visibility::Public, &["x"]));

@@ -4,13 +4,13 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::check::{NOBODY, USERS, check, cut, every_filter, ids};
+use super::check::{NOBODY, USERS, check, cut, every_filter, kept_answers};
 use super::model::Model;
 use super::support::*;
 use crate::actors::post::cache::Limits;
 use crate::actors::post::message::{Answer, Command, Filter, Query, Reader, Visibility};
 use crate::actors::post::progress::Progress;
-use crate::actors::state_machine::{StateMachine, Step};
+use crate::actors::state_machine::{Changed, StateMachine, Step};
 use crate::actors::user::message::Viewer;
 use crate::ids::{Stamp, UserId};
 
@@ -260,13 +260,13 @@ impl World {
 
     fn ask(&self, filters: Option<&[Filter]>, user: UserId, offset: usize) -> Option<Query> {
         let viewer = (user != NOBODY).then(|| self.model.viewer(user));
-        let progress = Progress::default();
+        let (window, progress) = (offset..offset + 3, Progress::default());
         Some(match filters {
             Some(filters) => {
                 let filters = filters.to_vec();
-                Query::ListPage { filters, viewer, offset, limit: 3, progress }
+                Query::ListKeys { filters, viewer, window, progress }
             }
-            None => Query::FeedPage { viewer: viewer?, offset, limit: 3, progress },
+            None => Query::FeedKeys { viewer: viewer?, window, progress },
         })
     }
 
@@ -276,8 +276,8 @@ impl World {
         // The edges are those of when the query was asked.
         let mut model = self.model.clone();
         let viewer = match &query {
-            Query::ListPage { viewer, .. } => viewer.clone(),
-            Query::FeedPage { viewer, .. } => Some(viewer.clone()),
+            Query::ListKeys { viewer, .. } => viewer.clone(),
+            Query::FeedKeys { viewer, .. } => Some(viewer.clone()),
             _ => None,
         };
         if let Some(viewer) = viewer {
@@ -285,14 +285,15 @@ impl World {
         }
         match self.shard.step(&mut query).unwrap() {
             Step::Again => self.asked = Some((query, filters, user, offset)),
-            Step::Done(Answer::Page { posts, total }) => {
+            Step::Done(Answer::Keys { keys, total }) => {
                 let expected = match &filters {
                     Some(filters) => model.list(filters, user),
                     None => model.feed(user),
                 };
                 assert_eq!(total, expected.len() as u64);
                 let expected: Vec<_> = expected.iter().map(|post| post.id).collect();
-                assert_eq!(ids(&posts), cut(&expected, offset, 3));
+                let found: Vec<_> = keys.iter().map(|key| key.post).collect();
+                assert_eq!(found, cut(&expected, offset, 3));
             }
             Step::Done(other) => panic!("{other:?}"),
         }
@@ -318,6 +319,22 @@ fn set(
         edges.insert((from, to));
     } else {
         edges.remove(&(from, to));
+    }
+}
+
+/// Lives through actions with somebody who keeps every answer: what a command changes, it names.
+fn keep_through(actions: &[Action], limits: Limits) {
+    let mut world = World { shard: Shard::with(limits), model: Model::default(), asked: None };
+    for action in actions.iter().filter(|action| !matches!(action, Action::Check)) {
+        let kept = kept_answers(&mut world.shard, &world.model);
+        world.shard.changed = Changed::Slots(Vec::new());
+        world.act(action);
+        let Changed::Slots(changed) = world.shard.changed.clone() else { panic!("anything") };
+        for (slot, answer) in kept_answers(&mut world.shard, &world.model) {
+            let is_new = !kept.contains(&(slot, answer.clone()));
+            let was_asked = kept.iter().any(|(kept, _)| *kept == slot);
+            assert!(!(is_new && was_asked) || changed.contains(&slot), "{action:?}: {answer}");
+        }
     }
 }
 
@@ -355,6 +372,11 @@ proptest! {
     #[test]
     fn every_answer_is_the_models(actions in prop::collection::vec(action(), 1..80)) {
         live_through(&actions, Limits::default());
+    }
+
+    #[test]
+    fn what_a_command_changes_it_names(actions in prop::collection::vec(action(), 1..60)) {
+        keep_through(&actions, Limits::default());
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! A shard without its runtime, and short ways to say what tests say often.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::actors::post::cache::Limits;
 use crate::actors::post::event::Event;
 use crate::actors::post::message::{
-    Answer, Command, Error, Filter, Place, PostView, Query, Reader, Reply, SortKey, Visibility,
+    Answer, Command, Error, Filter, Personal, Place, PostView, Query, Reader, Reply, SortKey,
+    Visibility,
 };
 use crate::actors::post::progress::Progress;
 use crate::actors::post::service::Service;
 use crate::actors::post::tables;
-use crate::actors::state_machine::{StateMachine, Step, Stop};
+use crate::actors::state_machine::{Changed, StateMachine, Step, Stop};
 use crate::actors::user::message::Viewer;
 use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::store::tables::TestTables;
@@ -51,6 +53,8 @@ pub(super) struct Shard {
     pub(super) now: Stamp,
     /// Steps of the last query.
     pub(super) steps: usize,
+    /// What the last command changed the answers about.
+    pub(super) changed: Changed,
 }
 
 impl Shard {
@@ -61,7 +65,7 @@ impl Shard {
     pub(super) fn with(limits: Limits) -> Self {
         let tables = TestTables::new(tables::NAMES);
         let service = tables.read(|tables| Service::load_with(tables, limits)).unwrap();
-        Self { tables, service, limits, now: START, steps: 0 }
+        Self { tables, service, limits, now: START, steps: 0, changed: Changed::Anything }
     }
 
     /// What happens after a crash: a new service over the same tables.
@@ -73,8 +77,10 @@ impl Shard {
         self.now = Stamp(self.now.0 + 1);
         let (service, now) = (&mut self.service, self.now);
         let outcome = self.tables.apply(|tables| service.apply(tables, now, command));
+        self.changed = Changed::Slots(Vec::new());
         match outcome {
             Ok(outcome) => {
+                self.changed = self.service.changed(Bucket::new(5));
                 self.service.committed();
                 Ok((outcome.reply, outcome.events))
             }
@@ -137,12 +143,22 @@ impl Shard {
         offset: usize,
         limit: usize,
     ) -> (Vec<PostView>, u64) {
-        let (filters, viewer) = (filters.to_vec(), viewer.cloned());
-        let progress = Progress::default();
-        match self.query(Query::ListPage { filters, viewer, offset, limit, progress }) {
-            Ok(Answer::Page { posts, total }) => (posts, total),
+        let (keys, total) = self.keys(filters, viewer, offset..offset + limit);
+        (self.posts(&keys, viewer), total)
+    }
+
+    /// The posts of a list's keys, every one of which the viewer sees.
+    fn posts(&mut self, keys: &[SortKey], viewer: Option<&Arc<Viewer>>) -> Vec<PostView> {
+        let posts = keys.iter().map(|key| key.post).collect();
+        // What is counted are the steps of the list.
+        let steps = self.steps;
+        let found = match self.query(Query::GetPosts { posts, viewer: viewer.cloned() }) {
+            Ok(Answer::Posts(found)) => found,
             other => panic!("{other:?}"),
-        }
+        };
+        self.steps = steps;
+        assert!(keys.iter().map(|key| key.post).eq(found.iter().map(|view| view.summary.id)), "V1");
+        found
     }
 
     pub(super) fn keys_from(
@@ -171,12 +187,11 @@ impl Shard {
         &mut self,
         filters: &[Filter],
         viewer: Option<&Arc<Viewer>>,
-        offset: usize,
-        limit: usize,
+        window: Range<usize>,
     ) -> (Vec<SortKey>, u64) {
         let (filters, viewer) = (filters.to_vec(), viewer.cloned());
         let progress = Progress::default();
-        match self.query(Query::ListKeys { filters, viewer, offset, limit, progress }) {
+        match self.query(Query::ListKeys { filters, viewer, window, progress }) {
             Ok(Answer::Keys { keys, total }) => (keys, total),
             other => panic!("{other:?}"),
         }
@@ -188,9 +203,10 @@ impl Shard {
         offset: usize,
         limit: usize,
     ) -> (Vec<PostId>, u64) {
-        let progress = Progress::default();
-        match self.query(Query::FeedPage { viewer: viewer.clone(), offset, limit, progress }) {
-            Ok(Answer::Page { posts, total }) => {
+        let (progress, window) = (Progress::default(), offset..offset + limit);
+        match self.query(Query::FeedKeys { viewer: viewer.clone(), window, progress }) {
+            Ok(Answer::Keys { keys, total }) => {
+                let posts = self.posts(&keys, Some(viewer));
                 (posts.iter().map(|view| view.summary.id).collect(), total)
             }
             other => panic!("{other:?}"),
@@ -205,6 +221,13 @@ impl Shard {
     ) -> Result<(PostView, String), Error> {
         match self.query(Query::GetPost { post, viewer: viewer.cloned(), link_token })? {
             Answer::Post(view, body) => Ok((view, body.text().unwrap())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn personal(&mut self, user: UserId) -> Personal {
+        match self.query(Query::GetPersonal { user, progress: Progress::default() }) {
+            Ok(Answer::Personal(personal)) => personal,
             other => panic!("{other:?}"),
         }
     }
