@@ -33,6 +33,7 @@ pub mod http;
 pub mod ids;
 pub mod memory;
 pub mod node;
+mod s3_fifo;
 pub mod seams;
 pub mod store;
 pub mod telemetry;

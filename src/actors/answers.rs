@@ -9,7 +9,6 @@
 //! service names every slot of what a command changes the answers about, or all slots move. So whoever
 //! was told of a change, or has seen it, finds no answer from before it.
 
-use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::iter::Sum;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxBuildHasher;
 
-use crate::generations::Generations;
+use crate::s3_fifo::{Key, S3Fifo, Weigh};
 
 /// Slots of a shard: 128 KiB of counters.
 const SLOTS: u64 = 16_384;
@@ -87,40 +86,49 @@ impl Versions {
     }
 }
 
-/// Answers of one kind, by what they are about; bounded in bytes.
-pub struct Answers<K, A> {
-    kept: Mutex<Generations<K, (Version, A)>>,
+/// Answers of one kind, by what they are about; bounded in bytes. What is asked for often stays.
+pub(crate) struct Answers<K, A> {
+    kept: Mutex<S3Fifo<K, Kept<A>>>,
 }
 
-impl<K: Eq + Hash, A: Clone> Answers<K, A> {
+struct Kept<A> {
+    version: Version,
+    answer: A,
+    bytes: usize,
+}
+
+impl<A> Weigh for Kept<A> {
+    fn weight(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<K: Key, A: Clone> Answers<K, A> {
     /// Keeps at most so many bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { kept: Mutex::new(Generations::new(bytes_max)) }
+        Self { kept: Mutex::new(S3Fifo::new(bytes_max)) }
     }
 
     /// Keeps an answer with the version that its question found (A2), and how much it takes, in bytes.
     pub fn keep(&self, key: K, version: Version, answer: A, bytes: usize) {
-        self.lock().insert(key, (version, answer), bytes);
+        let mut kept = self.lock();
+        kept.insert(key, Kept { version, answer, bytes });
+        kept.trim();
     }
 
     /// The answer, if it is of this version.
-    pub fn of<Q: Eq + Hash + ?Sized>(&self, key: &Q, version: Version) -> Option<A>
-    where
-        K: Borrow<Q>,
-    {
-        self.last(key).filter(|(kept, _)| *kept == version).map(|(_, answer)| answer)
+    pub fn of(&self, key: &K, version: Version) -> Option<A> {
+        let kept = self.lock();
+        kept.get(key).filter(|kept| kept.version == version).map(|kept| kept.answer.clone())
     }
 
     /// The answer that was kept last, with its version.
-    pub fn last<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<(Version, A)>
-    where
-        K: Borrow<Q>,
-    {
-        self.lock().get(key)
+    pub fn last(&self, key: &K) -> Option<(Version, A)> {
+        self.lock().get(key).map(|kept| (kept.version, kept.answer.clone()))
     }
 
     /// Sound whoever panics while holding it: entries are only ever whole.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Generations<K, (Version, A)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, S3Fifo<K, Kept<A>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,6 +136,7 @@ impl<K: Eq + Hash, A: Clone> Answers<K, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::UserId;
 
     fn moved(versions: &Versions, slot: Slot) {
         versions.moved(&Changed::Slots(vec![slot]));
@@ -137,15 +146,15 @@ mod tests {
     fn an_answer_is_good_until_its_slot_moves() {
         let (versions, answers) = (Versions::new(), Answers::new(1_000));
         let (one, other) = (Slot(1), Slot(2));
-        answers.keep(7, versions.of(one), "seven", 10);
+        answers.keep(UserId(7), versions.of(one), "seven", 10);
         moved(&versions, other);
-        assert_eq!(answers.of(&7, versions.of(one)), Some("seven"));
-        assert_eq!(answers.of(&8, versions.of(one)), None);
+        assert_eq!(answers.of(&UserId(7), versions.of(one)), Some("seven"));
+        assert_eq!(answers.of(&UserId(8), versions.of(one)), None);
         moved(&versions, one);
-        assert_eq!(answers.of(&7, versions.of(one)), None);
-        answers.keep(7, versions.of(one), "again", 10);
+        assert_eq!(answers.of(&UserId(7), versions.of(one)), None);
+        answers.keep(UserId(7), versions.of(one), "again", 10);
         versions.moved(&Changed::Anything);
-        assert_eq!(answers.of(&7, versions.of(one)), None);
+        assert_eq!(answers.of(&UserId(7), versions.of(one)), None);
     }
 
     #[test]
@@ -174,9 +183,9 @@ mod tests {
         let (versions, answers) = (Versions::new(), Answers::new(1_000));
         let asked = versions.of(Slot(1));
         moved(&versions, Slot(1));
-        answers.keep(7, asked, "from before", 10);
-        assert_eq!(answers.of(&7, versions.of(Slot(1))), None);
-        assert_eq!(answers.last(&7), Some((asked, "from before")));
+        answers.keep(UserId(7), asked, "from before", 10);
+        assert_eq!(answers.of(&UserId(7), versions.of(Slot(1))), None);
+        assert_eq!(answers.last(&UserId(7)), Some((asked, "from before")));
     }
 
     #[test]
@@ -184,9 +193,9 @@ mod tests {
         let (versions, answers) = (Versions::new(), Answers::new(1_000));
         let version = versions.of(Slot(0));
         for key in 0..1_000 {
-            answers.keep(key, version, (), 10);
+            answers.keep(UserId(key), version, (), 10);
         }
-        let kept = (0..1_000).filter(|key| answers.of(key, version).is_some()).count();
+        let kept = (0..1_000).filter(|key| answers.of(&UserId(*key), version).is_some()).count();
         assert!((1..=100).contains(&kept), "{kept}");
     }
 

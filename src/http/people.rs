@@ -86,7 +86,11 @@ pub fn version(app: &App, user: UserId) -> Version {
 ///
 /// # Errors
 /// His shard is to be asked.
-pub fn reuse<A: Clone>(app: &App, kept: &Answers<UserId, A>, user: UserId) -> Result<A, Version> {
+pub(crate) fn reuse<A: Clone>(
+    app: &App,
+    kept: &Answers<UserId, A>,
+    user: UserId,
+) -> Result<A, Version> {
     let version = version(app, user);
     let answer = kept.of(&user, version).ok_or(version)?;
     app.users.spared(app.users.shard_of(user.bucket()));

@@ -12,6 +12,7 @@ use crate::actors::post::{Progress, slots};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
+use crate::http::conduit::render::summary_bytes;
 use crate::http::error::{Answered, Failure};
 use crate::http::extract::wrong_answer;
 use crate::http::slug;
@@ -45,7 +46,7 @@ pub async fn fetch(
     }
     let (view, body) = ask(app, post, viewer, link_token).await?;
     if is_listed(view.summary.visibility) {
-        let bytes = view.summary.bytes() + body.bytes();
+        let bytes = summary_bytes(&view.summary) + body.bytes();
         let seen_by_strangers = PostView { favorited: false, ..view.clone() };
         articles.keep(post, version, (seen_by_strangers, body.clone()), bytes);
     }

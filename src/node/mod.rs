@@ -9,6 +9,8 @@ pub use run::{Node, NodeError};
 #[cfg(test)]
 mod block_tests;
 #[cfg(test)]
+mod kept_tests;
+#[cfg(test)]
 mod recommendation_tests;
 #[cfg(test)]
 mod recovery_tests;

@@ -1,6 +1,6 @@
 //! Recommendations of a whole node: nothing hidden ever shows, whoever crashes.
 
-mod site;
+pub(super) mod site;
 
 use std::collections::BTreeSet;
 

@@ -32,7 +32,6 @@ mod walk;
 
 mod cache;
 mod progress;
-mod s3_fifo;
 mod tables;
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::actors::answers::{Answers, Version};
+use crate::ids::UserId;
 
-type Kept = Answers<u64, u64>;
+type Kept = Answers<UserId, u64>;
 
 fn reuse(router: &Router<Counter>, answers: &Kept, key: u64) -> Result<u64, Version> {
     let version = router.version(0, Slot::of(&key));
-    let count = answers.of(&key, version).ok_or(version)?;
+    let count = answers.of(&UserId(key), version).ok_or(version)?;
     router.spared(0);
     Ok(count)
 }
@@ -19,7 +20,7 @@ async fn look(router: &Router<Counter>, answers: &Kept, key: u64) -> u64 {
         Err(version) => version,
     };
     let count = router.query_shard(Call::new(), 0, Query::Get { key }).await.unwrap();
-    answers.keep(key, version, count, 16);
+    answers.keep(UserId(key), version, count, 16);
     count
 }
 

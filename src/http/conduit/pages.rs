@@ -18,15 +18,25 @@ use crate::http::lists::{self, Source};
 use crate::http::people::{self, Cards};
 use crate::http::posts;
 use crate::ids::{PostId, UserId};
+use crate::s3_fifo::Key;
 
 /// Most authors that a feed may be made from to be kept: as many slots are looked at in each shard.
 const KEPT_FOLLOWS_MAX: usize = 256;
 
 /// What a page is kept as.
-#[derive(PartialEq, Eq, Hash)]
-pub struct Key(List, Page);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PageKey(List, Page);
 
-#[derive(PartialEq, Eq, Hash)]
+impl Key for PageKey {
+    fn outside(&self) -> usize {
+        match &self.0 {
+            List::Of(Filter::Tag(tag)) => tag.len(),
+            List::Of(_) | List::Feed(_) => 0,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum List {
     /// As strangers see it.
     Of(Filter),
@@ -72,19 +82,21 @@ impl Kept {
 
     fn rendered_for_strangers(&self) -> &Bytes {
         self.rendered.get_or_init(|| {
+            let Self { posts, total, cards, .. } = self;
             // A copy has no more room than it needs.
-            Bytes::copy_from_slice(&render::articles(&self.posts, self.total, &self.cards, None))
+            Bytes::copy_from_slice(&render::articles(posts, |_| false, *total, cards, None))
         })
     }
 
-    /// What it takes in memory, once it is rendered.
+    /// What it takes in memory, once it is rendered. Most posts are in the cache of their shard too, and in
+    /// other pages: of four in memory, one is counted.
     fn bytes(&self) -> usize {
-        let posts = self.posts.iter().map(|view| 100 + view.summary.bytes()).sum::<usize>();
+        let posts = self.posts.iter().map(|view| 60 + render::summary_bytes(&view.summary) / 4);
         let rendered = match self.viewer {
             Some(_) => 0,
             None => render::articles_size(&self.posts, &self.cards),
         };
-        500 + posts + rendered
+        500 + posts.sum::<usize>() + rendered
     }
 }
 
@@ -100,17 +112,16 @@ pub async fn show(app: &App, source: Source, page: Page) -> Answered<Response> {
     let Some((list, slots)) = kept_as(&source, &own) else {
         return show_anew(app, source, page).await;
     };
-    let kept = find(app, Key(list, page), &slots, &source).await?;
+    let kept = find(app, PageKey(list, page), &slots, &source).await?;
     let rendered = match source.viewer() {
         Some(viewer) => {
-            let seen = kept.posts.iter().map(|view| {
+            let is_favorited = |view: &PostView| {
                 let post = view.summary.id;
                 let favored = &own[usize::from(app.posts.shard_of(post.bucket()))].favored;
-                let favorited = favored.as_ref().is_some_and(|favored| favored.contains(&post));
-                PostView { favorited, ..view.clone() }
-            });
-            let seen: Vec<PostView> = seen.collect();
-            render::articles(&seen, kept.total, &kept.cards, Some(viewer))
+                favored.as_ref().is_some_and(|favored| favored.contains(&post))
+            };
+            let Kept { posts, total, cards, .. } = &*kept;
+            render::articles(posts, is_favorited, *total, cards, Some(viewer))
         }
         None => kept.rendered_for_strangers().clone(),
     };
@@ -146,14 +157,14 @@ fn kept_as(source: &Source, own: &[Personal]) -> Option<(List, Vec<Slot>)> {
 }
 
 /// The page, of which only what has moved is asked for.
-async fn find(app: &App, key: Key, slots: &[Slot], source: &Source) -> Answered<Arc<Kept>> {
+async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answered<Arc<Kept>> {
     let (pages, page) = (&app.shared().pages, key.1);
-    let source = match source {
-        Source::Filtered(filters, _) => Source::Filtered(filters.clone(), None),
-        feed @ Source::Feed(_) => feed.clone(),
+    let viewer = match source {
+        Source::Filtered(..) => None,
+        Source::Feed(viewer) => Some(viewer),
     };
     let version = app.posts.version_everywhere(slots);
-    let last = pages.last(&key).filter(|(_, kept)| kept.is_for(source.viewer()));
+    let last = pages.last(&key).filter(|(_, kept)| kept.is_for(viewer));
     let same = last.as_ref().filter(|(of, _)| *of == version).map(|(_, kept)| kept);
     if let Some(kept) = same
         && kept.is_exact(app)
@@ -164,21 +175,26 @@ async fn find(app: &App, key: Key, slots: &[Slot], source: &Source) -> Answered<
     }
     let (order, total) = match same {
         Some(kept) => (kept.posts.iter().map(|view| view.summary.id).collect(), kept.total),
-        None => lists::fetch_order(app, &source, page).await?,
+        None => {
+            let source = match source {
+                Source::Filtered(filters, _) => Source::Filtered(filters.clone(), None),
+                feed @ Source::Feed(_) => feed.clone(),
+            };
+            lists::fetch_order(app, &source, page).await?
+        }
     };
     let versions: Vec<Version> = order.iter().map(|post| posts::version(app, *post)).collect();
     let unmoved = |(post, version): (&PostId, &Version)| last.as_ref()?.1.post(*post, *version);
     let mut posts: Vec<PostView> = order.iter().zip(&versions).filter_map(unmoved).collect();
     let is_known = |post: &PostId| posts.iter().any(|view| view.summary.id == *post);
     let moved: Vec<PostId> = order.iter().copied().filter(|post| !is_known(post)).collect();
-    posts.extend(lists::fetch_posts(app, &moved, source.viewer().cloned()).await?);
+    posts.extend(lists::fetch_posts(app, &moved, viewer.cloned()).await?);
     posts.sort_by_cached_key(|view| order.iter().position(|post| *post == view.summary.id));
     let people = people_of(app, &posts);
     let cards = Cards::fetch(app, authors_of(&posts)).await?;
     // A post that went away since the list was asked for is left out, this time.
     let is_whole = posts.len() == order.len();
-    let viewer = source.viewer().cloned();
-    let rendered = OnceLock::new();
+    let (viewer, rendered) = (viewer.cloned(), OnceLock::new());
     let kept = Arc::new(Kept { posts, total, cards, versions, people, viewer, rendered });
     if is_whole {
         pages.keep(key, version, kept.clone(), kept.bytes());
@@ -190,7 +206,8 @@ async fn show_anew(app: &App, source: Source, page: Page) -> Answered<Response> 
     let (posts, total) = lists::fetch(app, &source, page).await?;
     let cards = Cards::fetch(app, authors_of(&posts)).await?;
     let viewer = source.viewer().map(|viewer| &**viewer);
-    Ok(render::json(render::articles(&posts, total, &cards, viewer)))
+    let is_favorited = |view: &PostView| view.favorited;
+    Ok(render::json(render::articles(&posts, is_favorited, total, &cards, viewer)))
 }
 
 fn authors_of(posts: &[PostView]) -> Vec<UserId> {

@@ -84,7 +84,7 @@ pub fn article(
     let following = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
     let mut out = scratch::buffer(article_size(view, author));
     put(&mut out, r#"{"article":"#);
-    put_article(&mut out, view, author, following);
+    put_article(&mut out, view, view.favorited, author, following);
     put(&mut out, r#","body":"#);
     let pieces = [scratch::into_bytes(out), body.json().clone(), Bytes::from_static(b"}}")];
     let mut response = json_of(in_pieces(pieces));
@@ -93,7 +93,13 @@ pub fn article(
 }
 
 /// `articles`, without bodies, and how many there are in all.
-pub fn articles(posts: &[PostView], total: u64, cards: &Cards, viewer: Option<&Viewer>) -> Bytes {
+pub fn articles(
+    posts: &[PostView],
+    is_favorited: impl Fn(&PostView) -> bool,
+    total: u64,
+    cards: &Cards,
+    viewer: Option<&Viewer>,
+) -> Bytes {
     let mut out = scratch::buffer(articles_size(posts, cards));
     put(&mut out, r#"{"articles":["#);
     for (place, view) in posts.iter().enumerate() {
@@ -102,7 +108,7 @@ pub fn articles(posts: &[PostView], total: u64, cards: &Cards, viewer: Option<&V
         }
         let author = view.summary.author;
         let following = viewer.is_some_and(|viewer| viewer.follows(author));
-        put_article(&mut out, view, cards.get(author), following);
+        put_article(&mut out, view, is_favorited(view), cards.get(author), following);
         put(&mut out, "}");
     }
     put(&mut out, r#"],"articlesCount":"#);
@@ -161,11 +167,17 @@ pub fn tags<'a>(tags: impl Iterator<Item = &'a str>) -> Bytes {
 }
 
 /// An article without its body and without the closing brace.
-fn put_article(out: &mut Vec<u8>, view: &PostView, author: Option<&Card>, following: bool) {
+fn put_article(
+    out: &mut Vec<u8>,
+    view: &PostView,
+    is_favorited: bool,
+    author: Option<&Card>,
+    following: bool,
+) {
     put(out, "{");
     put(out, rendered(&view.summary).all());
     put(out, r#","favorited":"#);
-    put(out, if view.favorited { "true" } else { "false" });
+    put(out, if is_favorited { "true" } else { "false" });
     put(out, r#","favoritesCount":"#);
     put_number(out, view.favorites);
     put(out, r#","author":"#);
@@ -228,6 +240,11 @@ fn rendered(summary: &Summary) -> &Rendered<3> {
         put_time(&mut times, summary.updated_at);
         Rendered::new([as_text(&text), as_text(&tags), as_text(&times)])
     })
+}
+
+/// What a post without its body takes in memory, about: its text, and as much rendered.
+pub fn summary_bytes(summary: &Summary) -> usize {
+    500 + 2 * rendered(summary).all().len()
 }
 
 /// Slug, title and description of a post as members of an object, from the place where they are rendered.

@@ -31,8 +31,8 @@ const SERVICES: &str = "quire/node/services";
 
 /// What is hidden from whom, as the answers to writes say.
 #[derive(Default)]
-pub(super) struct Model {
-    pub(super) posts: BTreeMap<PostId, Kept>,
+pub(in crate::node) struct Model {
+    pub(in crate::node) posts: BTreeMap<PostId, Kept>,
     pub(super) deleted: BTreeSet<PostId>,
     /// Who follows, blocks, or mutes, whom.
     follows: BTreeSet<(UserId, UserId)>,
@@ -44,7 +44,7 @@ pub(super) struct Model {
 }
 
 /// A post of the model.
-pub(super) struct Kept {
+pub(in crate::node) struct Kept {
     pub(super) author: UserId,
     pub(super) visibility: Visibility,
     tags: Vec<&'static str>,
@@ -86,7 +86,7 @@ impl Model {
 /// What a run has seen: that it could have seen something.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    pub(super) posts: usize,
+    pub(in crate::node) posts: usize,
     /// Of those, on further pages.
     pub(super) continued: usize,
     /// Of those who asked what to read next of a node that has a ranker: how many it answered.
@@ -102,11 +102,11 @@ struct Shelved {
     cursor: String,
 }
 
-pub(super) struct Site {
-    pub(super) node: Node,
+pub(in crate::node) struct Site {
+    pub(in crate::node) node: Node,
     random: Random,
     pub(super) users: Vec<UserId>,
-    pub(super) model: Model,
+    pub(in crate::node) model: Model,
     pub(super) shown: Shown,
     pages: Vec<Shelved>,
     /// While the copy that ranks hears of nothing: what it would hear through.
@@ -116,7 +116,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) async fn start(folder: &tempfile::TempDir, shards: u16, seed: u64) -> Self {
+    pub(in crate::node) async fn start(folder: &tempfile::TempDir, shards: u16, seed: u64) -> Self {
         let data_dir = folder.path().join("data");
         let config = Config { data_dir, shards, ..Config::default() };
         let node = Node::start_offline(&config, Seams::system()).await.unwrap();
@@ -153,7 +153,7 @@ impl Site {
         site
     }
 
-    pub(super) async fn tell_users(&self, command: UserCommand) {
+    pub(in crate::node) async fn tell_users(&self, command: UserCommand) {
         self.node.app.users.command(Call::new(), command).await.unwrap();
     }
 
@@ -161,15 +161,15 @@ impl Site {
         self.node.app.posts.command(Call::new(), command).await.unwrap()
     }
 
-    pub(super) fn below(&self, number: usize) -> usize {
+    pub(in crate::node) fn below(&self, number: usize) -> usize {
         (self.random.any::<u64>() % number as u64) as usize
     }
 
-    pub(super) fn any_user(&self) -> UserId {
+    pub(in crate::node) fn any_user(&self) -> UserId {
         self.users[self.below(self.users.len())]
     }
 
-    pub(super) fn any_post(&self) -> Option<(PostId, UserId)> {
+    pub(in crate::node) fn any_post(&self) -> Option<(PostId, UserId)> {
         let living: Vec<_> = self.model.posts.iter().collect();
         let living: Vec<_> =
             living.into_iter().filter(|(post, _)| !self.model.deleted.contains(post)).collect();
@@ -254,7 +254,7 @@ impl Site {
     }
 
     /// One write, of any kind, or a disturbance, and what it means.
-    pub(super) async fn change(&mut self) {
+    pub(in crate::node) async fn change(&mut self) {
         let (user, other) = (self.any_user(), self.any_user());
         let (on, mostly) = (self.below(2) == 0, self.below(3) > 0);
         match (self.below(22), self.any_post()) {

@@ -7,10 +7,10 @@ use crate::actors::post::cache::{CachedPost, Caches, Limits, Stash};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf};
 use crate::actors::post::message::{Answer, Body, Command, Filter, Query, SortKey, Visibility};
 use crate::actors::post::progress::Progress;
-use crate::actors::post::s3_fifo::Weigh;
 use crate::actors::state_machine::Step;
 use crate::actors::user::message::Viewer;
 use crate::ids::{PostId, Stamp, UserId};
+use crate::s3_fifo::Weigh;
 
 fn filled(limits: Limits, posts: usize) -> (Shard, Vec<PostId>) {
     let mut shard = Shard::with(limits);

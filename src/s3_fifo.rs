@@ -16,6 +16,8 @@ use std::hash::{BuildHasher, Hash};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
+use crate::ids::{PostId, UserId};
+
 /// One part in so many is for what has just come in.
 const SMALL_SHARE: usize = 10;
 /// A value that was used so often counts as no more.
@@ -24,20 +26,26 @@ const USES_MAX: u8 = 3;
 const STALE_MAX: usize = 64;
 
 /// What something in a cache weighs, roughly, in bytes.
-pub(super) trait Weigh {
+pub(crate) trait Weigh {
     fn weight(&self) -> usize;
 }
 
 /// A key of a cache.
-pub(super) trait Key: Clone + Eq + Hash {
+pub(crate) trait Key: Clone + Eq + Hash {
     /// Bytes that it holds outside itself. A client may choose how many.
     fn outside(&self) -> usize {
         0
     }
 }
 
+impl Key for () {}
+impl Key for u16 {}
+impl Key for PostId {}
+impl Key for UserId {}
+impl Key for (UserId, u16) {}
+
 /// Values by key. Nothing leaves before [`S3Fifo::trim`].
-pub(super) struct S3Fifo<K, V> {
+pub(crate) struct S3Fifo<K, V> {
     slots: FxHashMap<K, Slot<V>>,
     /// Keys in the order in which they came, each with the turn of its slot: a key whose slot has
     /// another turn, or none, is passed over.
@@ -60,7 +68,7 @@ struct Slot<V> {
 
 impl<K: Key, V: Weigh> S3Fifo<K, V> {
     /// An empty cache that [`Self::trim`] brings down to `weight_max`.
-    pub(super) fn new(weight_max: usize) -> Self {
+    pub(crate) fn new(weight_max: usize) -> Self {
         Self {
             slots: FxHashMap::default(),
             small: VecDeque::new(),
@@ -74,19 +82,19 @@ impl<K: Key, V: Weigh> S3Fifo<K, V> {
     }
 
     /// From now on, [`Self::trim`] brings it down to `weight_max`.
-    pub(super) fn allow(&mut self, weight_max: usize) {
+    pub(crate) fn allow(&mut self, weight_max: usize) {
         self.weight_max = weight_max;
     }
 
     /// Looks a value up, which is a use of it.
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         let slot = self.slots.get(key)?;
         slot.uses.set((slot.uses.get() + 1).min(USES_MAX));
         Some(&slot.value)
     }
 
     /// Changes a value that is there. That is no use of it.
-    pub(super) fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
+    pub(crate) fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         let slot = self.slots.get_mut(key)?;
         let result = change(&mut slot.value);
         let weight = key.outside() + slot.value.weight();
@@ -99,7 +107,7 @@ impl<K: Key, V: Weigh> S3Fifo<K, V> {
     }
 
     /// Puts a value in, in place of an older one.
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         let known = self.take(&key);
         let is_small = match known {
             Some(slot) => slot.is_small,
@@ -121,12 +129,12 @@ impl<K: Key, V: Weigh> S3Fifo<K, V> {
     }
 
     /// Takes a value out.
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         self.take(key);
     }
 
     /// Drops what is used least, roughly, until the rest is light enough.
-    pub(super) fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         while self.weight > self.weight_max && !self.slots.is_empty() {
             let is_small_full = self.small_weight > self.weight_max / SMALL_SHARE;
             if is_small_full || self.small_weight == self.weight {

@@ -1,0 +1,119 @@
+//! What the edge keeps of posts, users and lists, against an edge that has kept nothing yet.
+
+use axum::Router as Routes;
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::recommendation_tests::site::Site;
+use crate::actors::post::message::{Command, Reader};
+use crate::actors::router::Call;
+use crate::actors::user::message::Command as UserCommand;
+
+use crate::http::tokens::{SigningKey, TOKEN_LIFE, Tokens};
+use crate::http::{App, Parts, routes};
+use crate::seams::Random;
+
+/// What is asked after each change; articles are asked for too.
+const PAGES: [&str; 8] = [
+    "/api/articles",
+    "/api/articles?limit=2&offset=1",
+    "/api/articles?tag=red",
+    "/api/articles?tag=RED&author=user-0",
+    "/api/articles?author=user-1",
+    "/api/articles?favorited=user-2",
+    "/api/articles/feed",
+    "/api/tags",
+];
+const CHANGES: usize = 120;
+
+fn tokens(app: &App) -> Tokens {
+    let key = SigningKey::new(&[1; 32]).unwrap();
+    Tokens::new(key, vec![], TOKEN_LIFE, app.seams.clock.clone())
+}
+
+/// An edge of the same node, of its own.
+fn another_edge(app: &App) -> App {
+    App::new(Parts {
+        users: app.users.clone(),
+        posts: app.posts.clone(),
+        recommendations: app.recommendations.clone(),
+        tokens: tokens(app),
+        passwords: app.passwords.clone(),
+        metrics: app.metrics.clone(),
+        limits: app.limits.clone(),
+        seams: app.seams.clone(),
+    })
+}
+
+async fn answer(edge: &Routes, path: &str, token: Option<&str>) -> (u16, String) {
+    let mut request = Request::builder().uri(path);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Token {token}"));
+    }
+    let response = edge.clone().oneshot(request.body(Body::empty()).unwrap());
+    let (head, body) = response.await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Something that the other changes of a site leave alone.
+async fn change_more(site: &Site) {
+    let Some((post, author)) = site.any_post() else { return };
+    let app = &site.node.app;
+    let on = site.below(3) > 0;
+    let reader = Reader { blocked_by_author: false, ..Reader::as_author(site.any_user()) };
+    let command = match site.below(4) {
+        0 => {
+            let (title, tags) = (Some(format!("Title {}", site.below(9))), None);
+            let (editor, description, body) = (Reader::as_author(author), None, None);
+            Command::EditPost { post, editor, title, description, body, tags, if_version: None }
+        }
+        1 => {
+            let (user, bio) = (site.any_user(), Some(Some(format!("bio {}", site.below(9)))));
+            let (name, email, password_hash, image) = (None, None, None, None);
+            let edit = UserCommand::UpdateUser { user, name, email, password_hash, bio, image };
+            return site.tell_users(edit).await;
+        }
+        _ => Command::Favor { post, reader, on },
+    };
+    // Who may not see the post is refused.
+    let _ = app.posts.command(Call::new(), command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_what_would_be_answered_anew() {
+    let seed = std::env::var("QUIRE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| Random::system().any::<u64>());
+    println!("QUIRE_SEED={seed}");
+    for (shards, seed) in [(1, seed), (3, seed.wrapping_add(1))] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = Site::start(&folder, shards, seed).await;
+        let app = site.node.app.clone();
+        let (edge, tokens) = (another_edge(&app), tokens(&app));
+        let edge = routes(edge);
+        let spared = || {
+            let cells = app.posts.cells().iter();
+            cells.map(|cell| cell.metrics.times_spared()).sum::<usize>()
+        };
+        for _ in 0..CHANGES {
+            match site.below(2) {
+                0 => site.change().await,
+                _ => change_more(&site).await,
+            }
+            let fresh = routes(another_edge(&app));
+            let articles = site.model.posts.keys().map(|post| format!("/api/articles/{post}"));
+            let articles: Vec<String> = articles.collect();
+            let reader = (site.below(4) > 0).then(|| site.any_user());
+            let token = reader.map(|reader| tokens.sign(reader, 1));
+            for path in PAGES.into_iter().chain(articles.iter().map(String::as_str)) {
+                let kept = answer(&edge, path, token.as_deref()).await;
+                let anew = answer(&fresh, path, token.as_deref()).await;
+                assert_eq!(kept, anew, "{path} for {reader:?}");
+            }
+        }
+        assert!(spared() > CHANGES, "{}: nothing is kept", spared());
+        site.node.stop().await.unwrap();
+    }
+}
