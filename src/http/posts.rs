@@ -5,14 +5,11 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use crate::actors::answers::Version;
-use crate::actors::post::message::{
-    Answer, Body, Personal, PostView, Query, is_listed, sees_as_stranger,
-};
+use crate::actors::post::message::{Answer, Body, Personal, PostView, Query};
 use crate::actors::post::{Progress, slots};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
-use crate::http::conduit::render::summary_bytes;
 use crate::http::error::{Answered, Failure};
 use crate::http::extract::wrong_answer;
 use crate::http::slug;
@@ -26,7 +23,7 @@ pub fn named(slug: &str) -> Answered<PostId> {
     slug::post_of(slug).ok_or_else(|| Failure::not_found("article"))
 }
 
-/// A post as its reader sees it. What strangers see is kept.
+/// A post as its reader sees it.
 ///
 /// # Errors
 /// 404 for what this reader may not see, or when the shard has no answer.
@@ -36,21 +33,11 @@ pub async fn fetch(
     viewer: Option<Arc<Viewer>>,
     link_token: Option<[u8; 16]>,
 ) -> Answered<(PostView, Body)> {
-    let (shard, articles) = (app.posts.shard_of(post.bucket()), &app.shared().articles);
-    let version = version(app, post);
-    if let Some((view, body)) = articles.of(&post, version)
-        && let Some(favorited) = is_favorited(app, shard, viewer.as_deref(), &view).await?
-    {
-        app.posts.spared(shard);
-        return Ok((PostView { favorited, ..view }, body));
+    let query = Query::GetPost { post, viewer, link_token };
+    match app.posts.query(Call::new(), post.bucket(), query).await? {
+        Answer::Post(view, body) => Ok((view, body)),
+        _ => Err(wrong_answer()),
     }
-    let (view, body) = ask(app, post, viewer, link_token).await?;
-    if is_listed(view.summary.visibility) {
-        let bytes = summary_bytes(&view.summary) + body.bytes();
-        let seen_by_strangers = PostView { favorited: false, ..view.clone() };
-        articles.keep(post, version, (seen_by_strangers, body.clone()), bytes);
-    }
-    Ok((view, body))
 }
 
 /// The same after a write of this request. What else its answer needs is fetched before the write,
@@ -64,41 +51,10 @@ pub async fn fetch_written(
     viewer: &Arc<Viewer>,
     link_token: Option<[u8; 16]>,
 ) -> Answered<(PostView, Body)> {
-    ask(app, post, Some(viewer.clone()), link_token).await.map_err(Failure::after_write)
+    fetch(app, post, Some(viewer.clone()), link_token).await.map_err(Failure::after_write)
 }
 
-async fn ask(
-    app: &App,
-    post: PostId,
-    viewer: Option<Arc<Viewer>>,
-    link_token: Option<[u8; 16]>,
-) -> Answered<(PostView, Body)> {
-    let query = Query::GetPost { post, viewer, link_token };
-    match app.posts.query(Call::new(), post.bucket(), query).await? {
-        Answer::Post(view, body) => Ok((view, body)),
-        _ => Err(wrong_answer()),
-    }
-}
-
-/// Whether the reader favors a post that a stranger sees so; none if the post is to be asked for instead.
-async fn is_favorited(
-    app: &App,
-    shard: u16,
-    viewer: Option<&Viewer>,
-    view: &PostView,
-) -> Answered<Option<bool>> {
-    let Some(viewer) = viewer else { return Ok(Some(false)) };
-    if !sees_as_stranger(viewer, view.summary.author) {
-        return Ok(None);
-    }
-    if view.favorites == 0 {
-        return Ok(Some(false));
-    }
-    let Personal { favored, .. } = personal(app, shard, viewer.id).await?;
-    Ok(favored.map(|favored| favored.contains(&view.summary.id)))
-}
-
-/// The version now of a post as it is kept.
+/// The version now of a post, and of who it is shown to.
 pub fn version(app: &App, post: PostId) -> Version {
     app.posts.version(app.posts.shard_of(post.bucket()), slots::of_post(post))
 }

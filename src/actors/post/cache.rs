@@ -56,14 +56,14 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 46 << 20,
-            bodies_bytes: 32 << 20,
+            posts_bytes: 38 << 20,
+            bodies_bytes: 16 << 20,
             post_share: 512,
             body_share: 640,
             shared_posts: 2_000_000,
             lists_bytes: 12 << 20,
-            favored_bytes: 10 << 20,
-            feeds_bytes: 10 << 20,
+            favored_bytes: 6 << 20,
+            feeds_bytes: 4 << 20,
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
             favored_posts: 4_096,
             feed_changes: 256,
@@ -158,8 +158,7 @@ impl Weigh for CachedList {
 /// What a user favors.
 #[derive(Default)]
 pub(super) struct Favored {
-    /// Shared with callers that keep it; copied when it changes while they do.
-    pub(super) posts: Arc<FxHashSet<PostId>>,
+    pub(super) posts: FxHashSet<PostId>,
     pub(super) read: ReadTo,
 }
 
@@ -388,11 +387,10 @@ impl Caches {
             if favored.read == ReadTo::TooMany {
                 return;
             }
-            let posts = Arc::make_mut(&mut favored.posts);
             if on {
-                posts.insert(post);
+                favored.posts.insert(post);
             } else {
-                posts.remove(&post);
+                favored.posts.remove(&post);
             }
             favored.check(posts_max);
         });
@@ -403,7 +401,7 @@ impl Favored {
     /// Gives up when there are too many.
     pub(super) fn check(&mut self, posts_max: usize) {
         if self.posts.len() > posts_max {
-            *self = Self { posts: Arc::default(), read: ReadTo::TooMany };
+            *self = Self { posts: FxHashSet::default(), read: ReadTo::TooMany };
         }
     }
 }

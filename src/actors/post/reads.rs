@@ -135,7 +135,11 @@ impl<'a> Reads<'a> {
         progress.steps += 1;
         self.read_favored(Some(user))?;
         let favored = match self.caches.favored.get(&user) {
-            Some(Favored { posts, read: ReadTo::End }) => Some(posts.clone()),
+            Some(Favored { posts, read: ReadTo::End }) => {
+                let mut posts: Vec<PostId> = posts.iter().copied().collect();
+                posts.sort_unstable();
+                Some(posts.into())
+            }
             Some(Favored { read: ReadTo::TooMany, .. }) => None,
             // It may be thrown out each time before it is read to the end.
             _ if progress.steps > STEPS_MAX => None,
@@ -186,13 +190,12 @@ fn read_favored_on(
         ReadTo::Start | ReadTo::End | ReadTo::TooMany => prefix.clone(),
     };
     let mut rows = tables.prefix(tables::LISTS, &prefix, &start)?;
-    let posts = Arc::make_mut(&mut favored.posts);
     for _ in 0..rows_max {
         let Some((key, _)) = rows.next().transpose()? else {
             favored.read = ReadTo::End;
             return Ok(());
         };
-        posts.insert(sort_key_of(&key)?.post);
+        favored.posts.insert(sort_key_of(&key)?.post);
         favored.read = ReadTo::Key(key);
     }
     Ok(())

@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use rustc_hash::FxHashSet;
 
 use crate::actors::escape;
 use crate::actors::post::message::{ImportKey, Visibility};
@@ -92,16 +91,21 @@ pub struct PostView {
 /// What in a shard one reader sees otherwise than strangers do.
 #[derive(Debug, Clone)]
 pub struct Personal {
-    /// What he favors; none if that is too much to be told.
-    pub favored: Option<Arc<FxHashSet<PostId>>>,
+    /// What he favors, ascending by id; none if that is too much to be told.
+    pub favored: Option<Arc<[PostId]>>,
     /// Whether he has posts that lists show to nobody else.
     pub has_hidden: bool,
 }
 
 impl Personal {
+    /// Whether he favors a post of this shard, as far as he can be told.
+    pub fn favors(&self, post: PostId) -> bool {
+        self.favored.as_ref().is_some_and(|favored| favored.binary_search(&post).is_ok())
+    }
+
     /// What it takes in memory, its place in a cache included.
     pub(crate) fn bytes(&self) -> usize {
-        200 + self.favored.as_ref().map_or(0, |favored| favored.capacity() * 9)
+        200 + self.favored.as_ref().map_or(0, |favored| size_of_val(&favored[..]))
     }
 }
 

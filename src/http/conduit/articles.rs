@@ -17,7 +17,7 @@ use crate::http::fields;
 use crate::http::json::{Field, Json, Object};
 use crate::http::lists::Source;
 use crate::http::people;
-use crate::http::posts::{fetch, fetch_written, named};
+use crate::http::posts::{fetch_written, named};
 use crate::http::query::Query;
 use crate::ids::{Bucket, UserId};
 
@@ -62,7 +62,7 @@ pub async fn list(
         let Some(reader) = user_named(&app, &name).await? else { return Ok(render::no_articles()) };
         filters.push(Filter::FavoritedBy(reader));
     }
-    pages::show(&app, Source::Filtered(filters, viewer), page).await
+    pages::page(&app, Source::Filtered(filters, viewer), page).await
 }
 
 /// `GET /api/articles/feed`
@@ -72,7 +72,7 @@ pub async fn feed(
     RawQuery(raw): RawQuery,
 ) -> Answered {
     let page = Page::of(Query::new(raw.as_deref()))?;
-    pages::show(&app, Source::Feed(viewer), page).await
+    pages::page(&app, Source::Feed(viewer), page).await
 }
 
 /// `GET /api/articles/{slug}`
@@ -84,9 +84,7 @@ pub async fn show(
 ) -> Answered {
     let post = named(&slug)?;
     let link = link_token(Query::new(raw.as_deref()));
-    let (view, body) = fetch(&app, post, viewer.clone(), link).await?;
-    let card = people::card(&app, view.summary.author).await?;
-    Ok(render::article(StatusCode::OK, &view, &body, card.as_deref(), viewer.as_deref()))
+    pages::article(&app, post, viewer, link).await
 }
 
 /// `POST /api/articles`

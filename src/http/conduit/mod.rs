@@ -11,4 +11,5 @@ pub mod profiles;
 pub mod render;
 mod seen;
 pub mod tags;
+pub mod template;
 pub mod users;

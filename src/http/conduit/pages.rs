@@ -1,17 +1,19 @@
-//! Pages of articles, kept with the versions of what they show: of the list, of each of its posts, and of
-//! their authors. What has not moved is used again; only the rest is asked for.
+//! Articles and pages of them, kept with the versions of what they show: of the list, of each post, and of
+//! their authors. While none has moved, they are sent again.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::response::Response;
 
 use crate::actors::answers::{Slot, Version};
-use crate::actors::post::message::{Filter, Personal, PostView, lists_as_stranger};
+use crate::actors::post::message::{
+    Body, Filter, Personal, PostView, is_listed, lists_as_stranger, sees_as_stranger,
+};
 use crate::actors::post::slots;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::conduit::render;
+use crate::http::conduit::template::Template;
 use crate::http::error::Answered;
 use crate::http::extract::Page;
 use crate::http::lists::{self, Source};
@@ -43,32 +45,37 @@ enum List {
     Feed(UserId),
 }
 
-/// A page as strangers see it, or the only reader of a feed; but nobody favors anything.
-pub struct Kept {
-    posts: Vec<PostView>,
+/// An article as strangers see it.
+pub struct KeptArticle {
+    head: Template,
+    body: Body,
+    author: UserId,
+    has_favorites: bool,
+    /// Of the author.
+    people: Version,
+}
+
+/// A page as strangers see it, or the posts of a feed as if its only reader were one.
+pub struct KeptPage {
+    template: Template,
     total: u64,
-    cards: Cards,
     /// Of each post.
-    versions: Vec<Version>,
+    posts: Box<[Version]>,
     /// Of all authors.
     people: Version,
     /// The reader of a feed.
     viewer: Option<Arc<Viewer>>,
-    /// As strangers are sent it.
-    rendered: OnceLock<Bytes>,
 }
 
-impl Kept {
+impl KeptPage {
     fn is_exact(&self, app: &App) -> bool {
-        let mut posts = self.posts.iter().zip(&self.versions);
-        posts.all(|(view, version)| posts::version(app, view.summary.id) == *version)
-            && people_of(app, &self.posts) == self.people
+        let mut posts = self.template.places().iter().zip(&self.posts);
+        posts.all(|(place, version)| posts::version(app, place.post) == *version)
+            && people_of(app, self.authors()) == self.people
     }
 
-    /// A post, if it has not moved.
-    fn post(&self, post: PostId, version: Version) -> Option<PostView> {
-        let place = self.posts.iter().position(|view| view.summary.id == post)?;
-        (self.versions[place] == version).then(|| self.posts[place].clone())
+    fn authors(&self) -> impl Iterator<Item = UserId> {
+        self.template.places().iter().map(|place| place.author)
     }
 
     /// Whether it is a page of everybody's, or of this reader of a feed, with the same edges.
@@ -80,52 +87,96 @@ impl Kept {
         }
     }
 
-    fn rendered_for_strangers(&self) -> &Bytes {
-        self.rendered.get_or_init(|| {
-            let Self { posts, total, cards, .. } = self;
-            // A copy has no more room than it needs.
-            Bytes::copy_from_slice(&render::articles(posts, |_| false, *total, cards, None))
-        })
-    }
-
-    /// What it takes in memory, once it is rendered. Most posts are in the cache of their shard too, and in
-    /// other pages: of four in memory, one is counted.
     fn bytes(&self) -> usize {
-        let posts = self.posts.iter().map(|view| 60 + render::summary_bytes(&view.summary) / 4);
-        let rendered = match self.viewer {
-            Some(_) => 0,
-            None => render::articles_size(&self.posts, &self.cards),
-        };
-        500 + posts.sum::<usize>() + rendered
+        300 + self.template.bytes() + size_of_val(&self.posts[..])
     }
+}
+
+/// `article` for its reader.
+///
+/// # Errors
+/// 404 for what this reader may not see, or when a shard has no answer.
+pub async fn article(
+    app: &App,
+    post: PostId,
+    viewer: Option<Arc<Viewer>>,
+    link_token: Option<[u8; 16]>,
+) -> Answered<Response> {
+    let articles = &app.shared().articles;
+    let version = posts::version(app, post);
+    if let Some(kept) = articles.of(&post, version)
+        && people::version(app, kept.author) == kept.people
+        && let Some(is_favorited) = is_favorited(app, post, &kept, viewer.as_deref()).await?
+    {
+        app.posts.spared(app.posts.shard_of(post.bucket()));
+        return Ok(sent(&kept, is_favorited, viewer.as_deref()));
+    }
+    let (view, body) = posts::fetch(app, post, viewer.clone(), link_token).await?;
+    let author = view.summary.author;
+    let people = people::version(app, author);
+    let card = people::card(app, author).await?;
+    let head = render::article_head(&view, card.as_deref());
+    let has_favorites = view.favorites > 0;
+    let kept = Arc::new(KeptArticle { head, body, author, has_favorites, people });
+    if is_listed(view.summary.visibility) {
+        let bytes = 200 + kept.head.bytes() + kept.body.bytes();
+        articles.keep(post, version, kept.clone(), bytes);
+    }
+    Ok(sent(&kept, view.favorited, viewer.as_deref()))
+}
+
+fn sent(kept: &KeptArticle, is_favorited: bool, viewer: Option<&Viewer>) -> Response {
+    let head = match viewer {
+        Some(viewer) => kept.head.for_reader(|_| is_favorited, |author| viewer.follows(author)),
+        None => kept.head.for_strangers(),
+    };
+    render::article_of(head, &kept.body)
+}
+
+/// Whether the reader favors an article that strangers see so; none if it is to be asked for instead.
+async fn is_favorited(
+    app: &App,
+    post: PostId,
+    kept: &KeptArticle,
+    viewer: Option<&Viewer>,
+) -> Answered<Option<bool>> {
+    let Some(viewer) = viewer else { return Ok(Some(false)) };
+    if !sees_as_stranger(viewer, kept.author) {
+        return Ok(None);
+    }
+    if !kept.has_favorites {
+        return Ok(Some(false));
+    }
+    let own = posts::personal(app, app.posts.shard_of(post.bucket()), viewer.id).await?;
+    Ok(own.favored.is_some().then(|| own.favors(post)))
 }
 
 /// `articles`: a page for its reader.
 ///
 /// # Errors
 /// When a shard has no answer.
-pub async fn show(app: &App, source: Source, page: Page) -> Answered<Response> {
+pub async fn page(app: &App, source: Source, page: Page) -> Answered<Response> {
     let own = match source.viewer() {
         Some(viewer) => posts::personals(app, viewer.id).await?,
         None => Vec::new(),
     };
     let Some((list, slots)) = kept_as(&source, &own) else {
-        return show_anew(app, source, page).await;
+        let (posts, total) = lists::fetch(app, &source, page).await?;
+        let cards = Cards::fetch(app, authors_of(&posts)).await?;
+        let favors = |post| posts.iter().any(|view| view.summary.id == post && view.favorited);
+        let follows = |author| source.viewer().is_some_and(|viewer| viewer.follows(author));
+        return Ok(render::json(
+            render::articles(&posts, total, &cards).for_reader(favors, follows),
+        ));
     };
     let kept = find(app, PageKey(list, page), &slots, &source).await?;
-    let rendered = match source.viewer() {
-        Some(viewer) => {
-            let is_favorited = |view: &PostView| {
-                let post = view.summary.id;
-                let favored = &own[usize::from(app.posts.shard_of(post.bucket()))].favored;
-                favored.as_ref().is_some_and(|favored| favored.contains(&post))
-            };
-            let Kept { posts, total, cards, .. } = &*kept;
-            render::articles(posts, is_favorited, *total, cards, Some(viewer))
-        }
-        None => kept.rendered_for_strangers().clone(),
-    };
-    Ok(render::json(rendered))
+    Ok(render::json(match source.viewer() {
+        Some(viewer) => kept.template.for_reader(
+            |post| own[usize::from(app.posts.shard_of(post.bucket()))].favors(post),
+            |author| viewer.follows(author),
+        ),
+        None => kept.template.for_strangers(),
+    }))
 }
 
 /// As what a page of this list is kept, and the slots that its keys stand on; none if it is not kept, or
@@ -156,25 +207,25 @@ fn kept_as(source: &Source, own: &[Personal]) -> Option<(List, Vec<Slot>)> {
     }
 }
 
-/// The page, of which only what has moved is asked for.
-async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answered<Arc<Kept>> {
+/// The page as it is kept; what of it has moved is asked for again.
+async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answered<Arc<KeptPage>> {
     let (pages, page) = (&app.shared().pages, key.1);
     let viewer = match source {
         Source::Filtered(..) => None,
         Source::Feed(viewer) => Some(viewer),
     };
     let version = app.posts.version_everywhere(slots);
-    let last = pages.last(&key).filter(|(_, kept)| kept.is_for(viewer));
-    let same = last.as_ref().filter(|(of, _)| *of == version).map(|(_, kept)| kept);
-    if let Some(kept) = same
-        && kept.is_exact(app)
-    {
-        app.posts.spared_everywhere();
-        app.users.spared_everywhere();
-        return Ok(kept.clone());
-    }
-    let (order, total) = match same {
-        Some(kept) => (kept.posts.iter().map(|view| view.summary.id).collect(), kept.total),
+    let kept = pages.of(&key, version).filter(|kept| kept.is_for(viewer));
+    let (order, total) = match kept {
+        Some(kept) if kept.is_exact(app) => {
+            app.posts.spared_everywhere();
+            app.users.spared_everywhere();
+            return Ok(kept);
+        }
+        Some(kept) => {
+            let posts = kept.template.places().iter().map(|place| place.post);
+            (posts.collect::<Vec<PostId>>(), kept.total)
+        }
         None => {
             let source = match source {
                 Source::Filtered(filters, _) => Source::Filtered(filters.clone(), None),
@@ -184,36 +235,23 @@ async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answe
         }
     };
     let versions: Vec<Version> = order.iter().map(|post| posts::version(app, *post)).collect();
-    let unmoved = |(post, version): (&PostId, &Version)| last.as_ref()?.1.post(*post, *version);
-    let mut posts: Vec<PostView> = order.iter().zip(&versions).filter_map(unmoved).collect();
-    let is_known = |post: &PostId| posts.iter().any(|view| view.summary.id == *post);
-    let moved: Vec<PostId> = order.iter().copied().filter(|post| !is_known(post)).collect();
-    posts.extend(lists::fetch_posts(app, &moved, viewer.cloned()).await?);
-    posts.sort_by_cached_key(|view| order.iter().position(|post| *post == view.summary.id));
-    let people = people_of(app, &posts);
+    let posts = lists::fetch_posts(app, &order, viewer.cloned()).await?;
+    let people = people_of(app, authors_of(&posts).into_iter());
     let cards = Cards::fetch(app, authors_of(&posts)).await?;
+    let template = render::articles(&posts, total, &cards);
+    let (viewer, versions) = (viewer.cloned(), versions.into());
+    let kept = Arc::new(KeptPage { template, total, posts: versions, people, viewer });
     // A post that went away since the list was asked for is left out, this time.
-    let is_whole = posts.len() == order.len();
-    let (viewer, rendered) = (viewer.cloned(), OnceLock::new());
-    let kept = Arc::new(Kept { posts, total, cards, versions, people, viewer, rendered });
-    if is_whole {
+    if posts.len() == order.len() {
         pages.keep(key, version, kept.clone(), kept.bytes());
     }
     Ok(kept)
-}
-
-async fn show_anew(app: &App, source: Source, page: Page) -> Answered<Response> {
-    let (posts, total) = lists::fetch(app, &source, page).await?;
-    let cards = Cards::fetch(app, authors_of(&posts)).await?;
-    let viewer = source.viewer().map(|viewer| &**viewer);
-    let is_favorited = |view: &PostView| view.favorited;
-    Ok(render::json(render::articles(&posts, is_favorited, total, &cards, viewer)))
 }
 
 fn authors_of(posts: &[PostView]) -> Vec<UserId> {
     posts.iter().map(|view| view.summary.author).collect()
 }
 
-fn people_of(app: &App, posts: &[PostView]) -> Version {
-    posts.iter().map(|view| people::version(app, view.summary.author)).sum()
+fn people_of(app: &App, authors: impl Iterator<Item = UserId>) -> Version {
+    authors.map(|author| people::version(app, author)).sum()
 }

@@ -15,6 +15,7 @@ use crate::actors::escape;
 use crate::actors::post::message::{Body, Comment, PostView, Summary};
 use crate::actors::rendered::Rendered;
 use crate::actors::user::message::{Account, Card, Viewer};
+use crate::http::conduit::template::{FALSE, Place, Template};
 use crate::http::people::Cards;
 use crate::http::pieces::in_pieces;
 use crate::http::scratch;
@@ -81,46 +82,44 @@ pub fn article(
     author: Option<&Card>,
     viewer: Option<&Viewer>,
 ) -> Response {
-    let following = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
-    let mut out = scratch::buffer(article_size(view, author));
-    put(&mut out, r#"{"article":"#);
-    put_article(&mut out, view, view.favorited, author, following);
-    put(&mut out, r#","body":"#);
-    let pieces = [scratch::into_bytes(out), body.json().clone(), Bytes::from_static(b"}}")];
-    let mut response = json_of(in_pieces(pieces));
+    let is_followed = viewer.is_some_and(|viewer| viewer.follows(view.summary.author));
+    let head = article_head(view, author).for_reader(|_| view.favorited, |_| is_followed);
+    let mut response = article_of(head, body);
     *response.status_mut() = status;
     response
 }
 
+/// `article` of its head and body.
+pub fn article_of(head: Bytes, body: &Body) -> Response {
+    json_of(in_pieces([head, body.json().clone(), Bytes::from_static(b"}}")]))
+}
+
+/// `article`, up to its body.
+pub fn article_head(view: &PostView, author: Option<&Card>) -> Template {
+    let mut out = scratch::buffer(article_size(view, author));
+    put(&mut out, r#"{"article":"#);
+    let place = put_article(&mut out, view, author);
+    put(&mut out, r#","body":"#);
+    Template::new(out, vec![place])
+}
+
 /// `articles`, without bodies, and how many there are in all.
-pub fn articles(
-    posts: &[PostView],
-    is_favorited: impl Fn(&PostView) -> bool,
-    total: u64,
-    cards: &Cards,
-    viewer: Option<&Viewer>,
-) -> Bytes {
-    let mut out = scratch::buffer(articles_size(posts, cards));
+pub fn articles(posts: &[PostView], total: u64, cards: &Cards) -> Template {
+    let sizes = posts.iter().map(|view| article_size(view, cards.get(view.summary.author)));
+    let mut out = scratch::buffer(sizes.sum::<usize>() + AROUND_BYTES);
     put(&mut out, r#"{"articles":["#);
-    for (place, view) in posts.iter().enumerate() {
-        if place > 0 {
+    let mut places = Vec::with_capacity(posts.len());
+    for (number, view) in posts.iter().enumerate() {
+        if number > 0 {
             put(&mut out, ",");
         }
-        let author = view.summary.author;
-        let following = viewer.is_some_and(|viewer| viewer.follows(author));
-        put_article(&mut out, view, is_favorited(view), cards.get(author), following);
+        places.push(put_article(&mut out, view, cards.get(view.summary.author)));
         put(&mut out, "}");
     }
     put(&mut out, r#"],"articlesCount":"#);
     put_number(&mut out, total);
     put(&mut out, "}");
-    scratch::into_bytes(out)
-}
-
-/// How many bytes that is at most.
-pub fn articles_size(posts: &[PostView], cards: &Cards) -> usize {
-    let sizes = posts.iter().map(|view| article_size(view, cards.get(view.summary.author)));
-    sizes.sum::<usize>() + AROUND_BYTES
+    Template::new(out, places)
 }
 
 /// `articles`: none.
@@ -166,22 +165,22 @@ pub fn tags<'a>(tags: impl Iterator<Item = &'a str>) -> Bytes {
     out.into()
 }
 
-/// An article without its body and without the closing brace.
-fn put_article(
-    out: &mut Vec<u8>,
-    view: &PostView,
-    is_favorited: bool,
-    author: Option<&Card>,
-    following: bool,
-) {
+/// An article without its body and without the closing brace, as strangers see it.
+fn put_article(out: &mut Vec<u8>, view: &PostView, author: Option<&Card>) -> Place {
     put(out, "{");
     put(out, rendered(&view.summary).all());
     put(out, r#","favorited":"#);
-    put(out, if is_favorited { "true" } else { "false" });
+    let favorited = out.len();
+    put(out, FALSE);
     put(out, r#","favoritesCount":"#);
     put_number(out, view.favorites);
-    put(out, r#","author":"#);
-    put_profile(out, author, following);
+    put(out, r#","author":{"#);
+    put(out, author.map_or(DELETED, card_fragment));
+    put(out, r#","following":"#);
+    let following = out.len();
+    put(out, FALSE);
+    put(out, "}");
+    Place { post: view.summary.id, author: view.summary.author, favorited, following }
 }
 
 fn article_size(view: &PostView, author: Option<&Card>) -> usize {
@@ -240,11 +239,6 @@ fn rendered(summary: &Summary) -> &Rendered<3> {
         put_time(&mut times, summary.updated_at);
         Rendered::new([as_text(&text), as_text(&tags), as_text(&times)])
     })
-}
-
-/// What a post without its body takes in memory, about: its text, and as much rendered.
-pub fn summary_bytes(summary: &Summary) -> usize {
-    500 + 2 * rendered(summary).all().len()
 }
 
 /// Slug, title and description of a post as members of an object, from the place where they are rendered.

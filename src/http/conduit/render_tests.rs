@@ -130,13 +130,8 @@ proptest! {
             prop_assert_eq!(profile, json!({"profile": author}));
         }
         let cards = Cards::of(vec![(UserId(9), Some(Arc::new(card)))]);
-        let page = articles(
-            &[view.clone(), view.clone()],
-            |view| view.favorited,
-            2,
-            &cards,
-            Some(&viewer),
-        );
+        let page = articles(&[view.clone(), view.clone()], 2, &cards)
+            .for_reader(|_| view.favorited, |author| viewer.follows(author));
         let expected = naive(&view, &author);
         prop_assert_eq!(
             serde_json::from_slice::<Value>(&page).unwrap(),
