@@ -13,10 +13,13 @@ use std::hash::{BuildHasher, Hash};
 use std::iter::Sum;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
+use tokio::sync::MutexGuard;
 
 use crate::s3_fifo::{Key, S3Fifo, Weigh};
+use crate::seams::time;
 
 /// Slots of a shard: 128 KiB of counters.
 const SLOTS: u64 = 16_384;
@@ -86,10 +89,20 @@ impl Versions {
     }
 }
 
+/// Answers that are made at the same time, by the hash of what they are about.
+const TURNS: u64 = 256;
+/// Longest time that somebody waits for his turn: making an answer takes a thousandth, unless a shard starts
+/// anew, and then everybody asks for himself.
+const TURN_WAIT: Duration = Duration::from_millis(50);
+
 /// Answers of one kind, by what they are about; bounded in bytes. What is asked for often stays.
 pub(crate) struct Answers<K, A> {
     kept: Mutex<S3Fifo<K, Kept<A>>>,
+    turns: Box<[tokio::sync::Mutex<()>]>,
 }
+
+/// Held by who makes an answer, unless the wait for it was too long.
+pub(crate) struct Turn<'a>(#[expect(dead_code, reason = "held")] Option<MutexGuard<'a, ()>>);
 
 struct Kept<A> {
     version: Version,
@@ -106,7 +119,23 @@ impl<A> Weigh for Kept<A> {
 impl<K: Key, A: Clone> Answers<K, A> {
     /// Keeps at most so many bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { kept: Mutex::new(S3Fifo::new(bytes_max)) }
+        let turns = (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect();
+        Self { kept: Mutex::new(S3Fifo::new(bytes_max)), turns }
+    }
+
+    /// What `look` finds; or what it misses, and the turn to make it. What many miss at once, because it has
+    /// just changed, is made once: the others wait, and look again.
+    pub async fn found_or_turn<F, M>(
+        &self,
+        key: &K,
+        look: impl Fn() -> Result<F, M>,
+    ) -> Result<F, (M, Turn<'_>)> {
+        if let Ok(found) = look() {
+            return Ok(found);
+        }
+        let turn = &self.turns[(FxBuildHasher.hash_one(key) % TURNS) as usize];
+        let turn = Turn(time::timeout(TURN_WAIT, turn.lock()).await.ok());
+        look().map_err(|missed| (missed, turn))
     }
 
     /// Keeps an answer with the version that its question found (A2), and how much it takes, in bytes.

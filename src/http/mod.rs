@@ -77,8 +77,10 @@ const READERS_BYTES: usize = 4 * 1024 * 1024;
 const ARTICLES_BYTES: usize = 20 * 1024 * 1024;
 /// Pages kept, in bytes; one of 20 takes 12,000.
 const PAGES_BYTES: usize = 14 * 1024 * 1024;
+/// What pages consist of, in bytes; one of 20 takes 400, that of a feed 800.
+const ORDERS_BYTES: usize = 8 * 1024 * 1024;
 /// What readers favor, in bytes; 50 favorites take 600.
-const PERSONALS_BYTES: usize = 4 * 1024 * 1024;
+const PERSONALS_BYTES: usize = 6 * 1024 * 1024;
 /// How long a failed sign-in counts.
 const SIGNIN_WINDOW_S: u64 = 15 * 60;
 
@@ -118,6 +120,7 @@ pub struct Shared {
     pub(crate) articles: Answers<PostId, Arc<pages::KeptArticle>>,
     pub(crate) personals: Answers<(UserId, u16), Personal>,
     pub(crate) pages: Answers<PageKey, Arc<pages::KeptPage>>,
+    pub(crate) orders: Answers<PageKey, Arc<pages::Order>>,
     pub(crate) tags: tags::KeptTags,
     pub(crate) signin_limit: FailureLimit,
     pub(crate) fault_limit: FailureLimit,
@@ -148,6 +151,7 @@ impl App {
             articles: Answers::new(ARTICLES_BYTES),
             personals: Answers::new(PERSONALS_BYTES),
             pages: Answers::new(PAGES_BYTES),
+            orders: Answers::new(ORDERS_BYTES),
             tags: tags::KeptTags::default(),
             signin_limit,
             fault_limit,

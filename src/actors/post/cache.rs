@@ -56,14 +56,14 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 38 << 20,
-            bodies_bytes: 16 << 20,
+            posts_bytes: 34 << 20,
+            bodies_bytes: 12 << 20,
             post_share: 512,
             body_share: 640,
             shared_posts: 2_000_000,
-            lists_bytes: 12 << 20,
-            favored_bytes: 6 << 20,
-            feeds_bytes: 4 << 20,
+            lists_bytes: 8 << 20,
+            favored_bytes: 4 << 20,
+            feeds_bytes: 3 << 20,
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
             favored_posts: 4_096,
             feed_changes: 256,

@@ -105,7 +105,7 @@ impl Personal {
 
     /// What it takes in memory, its place in a cache included.
     pub(crate) fn bytes(&self) -> usize {
-        200 + self.favored.as_ref().map_or(0, |favored| size_of_val(&favored[..]))
+        150 + self.favored.as_ref().map_or(0, |favored| size_of_val(&favored[..]))
     }
 }
 

@@ -55,10 +55,18 @@ pub struct KeptArticle {
     people: Version,
 }
 
+/// Which posts make a page. Far smaller than the page, so that it is still there for readers who come seldom.
+pub struct Order {
+    posts: Vec<PostId>,
+    /// Of the list.
+    total: u64,
+    /// The reader of a feed.
+    viewer: Option<Arc<Viewer>>,
+}
+
 /// A page as strangers see it, or the posts of a feed as if its only reader were one.
 pub struct KeptPage {
     template: Template,
-    total: u64,
     /// Of each post.
     posts: Box<[Version]>,
     /// Of all authors.
@@ -78,17 +86,9 @@ impl KeptPage {
         self.template.places().iter().map(|place| place.author)
     }
 
-    /// Whether it is a page of everybody's, or of this reader of a feed, with the same edges.
-    fn is_for(&self, viewer: Option<&Arc<Viewer>>) -> bool {
-        match (&self.viewer, viewer) {
-            (Some(kept), Some(viewer)) => Arc::ptr_eq(kept, viewer),
-            (None, None) => true,
-            _ => false,
-        }
-    }
-
     fn bytes(&self) -> usize {
-        300 + self.template.bytes() + size_of_val(&self.posts[..])
+        let viewer = self.viewer.as_ref().map_or(0, |viewer| viewer.bytes());
+        300 + self.template.bytes() + size_of_val(&self.posts[..]) + viewer
     }
 }
 
@@ -209,43 +209,69 @@ fn kept_as(source: &Source, own: &[Personal]) -> Option<(List, Vec<Slot>)> {
 
 /// The page as it is kept; what of it has moved is asked for again.
 async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answered<Arc<KeptPage>> {
-    let (pages, page) = (&app.shared().pages, key.1);
+    let pages = &app.shared().pages;
     let viewer = match source {
         Source::Filtered(..) => None,
         Source::Feed(viewer) => Some(viewer),
     };
-    let version = app.posts.version_everywhere(slots);
-    let kept = pages.of(&key, version).filter(|kept| kept.is_for(viewer));
-    let (order, total) = match kept {
-        Some(kept) if kept.is_exact(app) => {
+    let look = || {
+        let version = app.posts.version_everywhere(slots);
+        let kept = pages.of(&key, version).filter(|kept| is_same(kept.viewer.as_ref(), viewer));
+        kept.filter(|kept| kept.is_exact(app)).ok_or(version)
+    };
+    let (version, _turn) = match pages.found_or_turn(&key, look).await {
+        Ok(kept) => {
             app.posts.spared_everywhere();
             app.users.spared_everywhere();
             return Ok(kept);
         }
-        Some(kept) => {
-            let posts = kept.template.places().iter().map(|place| place.post);
-            (posts.collect::<Vec<PostId>>(), kept.total)
-        }
-        None => {
-            let source = match source {
-                Source::Filtered(filters, _) => Source::Filtered(filters.clone(), None),
-                feed @ Source::Feed(_) => feed.clone(),
-            };
-            lists::fetch_order(app, &source, page).await?
-        }
+        Err(missed) => missed,
     };
-    let versions: Vec<Version> = order.iter().map(|post| posts::version(app, *post)).collect();
-    let posts = lists::fetch_posts(app, &order, viewer.cloned()).await?;
+    let Order { posts: order, total, .. } = &*find_order(app, &key, version, source).await?;
+    let versions = order.iter().map(|post| posts::version(app, *post)).collect();
+    let posts = lists::fetch_posts(app, order, viewer.cloned()).await?;
     let people = people_of(app, authors_of(&posts).into_iter());
     let cards = Cards::fetch(app, authors_of(&posts)).await?;
-    let template = render::articles(&posts, total, &cards);
-    let (viewer, versions) = (viewer.cloned(), versions.into());
-    let kept = Arc::new(KeptPage { template, total, posts: versions, people, viewer });
+    let template = render::articles(&posts, *total, &cards);
+    let viewer = viewer.cloned();
+    let kept = Arc::new(KeptPage { template, posts: versions, people, viewer });
     // A post that went away since the list was asked for is left out, this time.
     if posts.len() == order.len() {
         pages.keep(key, version, kept.clone(), kept.bytes());
     }
     Ok(kept)
+}
+
+/// The posts of a page whose list is of this version.
+async fn find_order(
+    app: &App,
+    key: &PageKey,
+    version: Version,
+    source: &Source,
+) -> Answered<Arc<Order>> {
+    let orders = &app.shared().orders;
+    let (source, viewer) = match source {
+        Source::Filtered(filters, _) => (Source::Filtered(filters.clone(), None), None),
+        Source::Feed(viewer) => (source.clone(), Some(viewer)),
+    };
+    let kept = orders.of(key, version).filter(|kept| is_same(kept.viewer.as_ref(), viewer));
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let (posts, total) = lists::fetch_order(app, &source, key.1).await?;
+    let bytes = 200 + size_of_val(&posts[..]) + viewer.map_or(0, |viewer| viewer.bytes());
+    let order = Arc::new(Order { posts, total, viewer: viewer.cloned() });
+    orders.keep(key.clone(), version, order.clone(), bytes);
+    Ok(order)
+}
+
+/// Whether it is the same reader of a feed, with the same edges, or none.
+fn is_same(left: Option<&Arc<Viewer>>, right: Option<&Arc<Viewer>>) -> bool {
+    match (left, right) {
+        (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 fn authors_of(posts: &[PostView]) -> Vec<UserId> {

@@ -39,11 +39,17 @@ impl Default for KeptTags {
 /// `GET /api/tags`
 pub async fn list(State(app): State<App>) -> Answered<Response> {
     let kept = &app.shared().tags;
-    let version = app.posts.version_everywhere(&[slots::of_tags()]);
-    if let Some(page) = kept.page.of(&(), version) {
-        app.posts.spared_everywhere();
-        return Ok(render::json(page));
-    }
+    let look = || {
+        let version = app.posts.version_everywhere(&[slots::of_tags()]);
+        kept.page.of(&(), version).ok_or(version)
+    };
+    let (version, _turn) = match kept.page.found_or_turn(&(), look).await {
+        Ok(page) => {
+            app.posts.spared_everywhere();
+            return Ok(render::json(page));
+        }
+        Err(missed) => missed,
+    };
     let tags = try_join_all((0..app.posts.shards()).map(|shard| fetch(&app, shard))).await?;
     let page = match tags.as_slice() {
         [only] => render::tags(only.iter().map(|(tag, _)| tag.as_str())),
