@@ -166,7 +166,7 @@ impl StateMachine for Counter {
         Ok(Outcome::reply(Count(next)))
     }
 
-    fn changed(&self, _bucket: Bucket) -> Changed {
+    fn changed(&self) -> Changed {
         match self.crash {
             true => Changed::Anything,
             false => Changed::Slots(vec![Slot::of(&self.added)]),

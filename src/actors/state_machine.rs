@@ -135,11 +135,9 @@ pub trait StateMachine: Sized + Send + 'static {
         command: Self::Command,
     ) -> Applied<Self>;
 
-    /// What the command of this bucket that was just applied changes the answers of queries about; asked
-    /// before [`Self::committed`]. Callers may keep answers ([`crate::actors::answers`]), which this makes
-    /// void.
-    fn changed(&self, bucket: Bucket) -> Changed {
-        let _ = bucket;
+    /// What the command that was just applied changes the answers of queries about; asked before
+    /// [`Self::committed`]. Callers may keep answers ([`crate::actors::answers`]), which this makes void.
+    fn changed(&self) -> Changed {
         Changed::Anything
     }
 

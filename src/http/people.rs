@@ -82,6 +82,14 @@ pub fn version(app: &App, user: UserId) -> Version {
     app.users.version(app.users.shard_of(user.bucket()), Slot::of(&user))
 }
 
+/// Counts, for the shard of each of these users, a query that it was spared.
+pub fn spared(app: &App, users: impl Iterator<Item = UserId>) {
+    let shards = users.map(|user| 1_u64 << (app.users.shard_of(user.bucket()) % 64));
+    let shards = shards.fold(0, |all, one| all | one);
+    let touched = (0..app.users.shards()).filter(|shard| shards & (1 << (shard % 64)) != 0);
+    touched.for_each(|shard| app.users.spared(shard));
+}
+
 /// What is kept of a user, if it is the whole answer to a query; or the version to keep a new one with.
 ///
 /// # Errors

@@ -56,8 +56,8 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 34 << 20,
-            bodies_bytes: 12 << 20,
+            posts_bytes: 30 << 20,
+            bodies_bytes: 10 << 20,
             post_share: 512,
             body_share: 640,
             shared_posts: 2_000_000,
@@ -198,7 +198,7 @@ impl Weigh for CachedFeed {
     }
 }
 
-/// The tags page: the answer for one limit and version.
+/// The tags: the answer for one limit and version.
 pub(super) struct CachedTags {
     pub(super) version: Stamp,
     pub(super) limit: usize,

@@ -6,7 +6,8 @@
 //!
 //! **Invariants**: V1, V2 in `visibility.rs` (who may see what), L1, L2 in `lists.rs` (lists and
 //! their totals follow the posts), A1, A2 in `apply.rs` and K1–K3 in `cache.rs` (caches are exact
-//! and never decide), Q1 in `select.rs` (totals), Q2 in `scan.rs` (cursors).
+//! and never decide), Q1 in `select.rs` (totals), Q2 in `scan.rs` (cursors). What callers may keep, and what
+//! makes it void, is in `slots.rs`.
 //!
 //! **When it fails** nothing is lost but caches: a service that is loaded anew starts with empty
 //! ones.

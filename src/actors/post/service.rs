@@ -72,7 +72,7 @@ impl StateMachine for Service {
         Ok(Outcome { reply, events })
     }
 
-    fn changed(&self, _bucket: Bucket) -> Changed {
+    fn changed(&self) -> Changed {
         slots::changed(&self.stash)
     }
 

@@ -187,16 +187,15 @@ impl<S: StateMachine> State<S> {
                 // Only a damaged or foreign log holds this; every replica sees the same.
                 break;
             };
-            let bucket = S::bucket(&command);
             let mut staged = shard.take_staged();
             let service = &mut self.service;
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let outcome = service.apply(&mut shard.tables(&mut staged), stamp, command)?;
-                Ok((outcome, service.changed(bucket)))
+                Ok((outcome, service.changed()))
             }));
             match outcome {
                 Ok(Ok((outcome, changed))) => {
-                    self.cell.versions.moved(&changed); // A1
+                    self.cell.versions.moved(&changed); // A1 of answers
                     debug_assert!(S::KEPT == Kept::Tables || staged.bytes() == 0, "never a mix");
                     let mut tables = shard.tables(&mut staged);
                     mark(&mut tables, &outcome.reply)?;

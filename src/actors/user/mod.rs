@@ -92,11 +92,14 @@ impl StateMachine for Service {
         command: Command,
     ) -> Result<Outcome<Reply, Event>, Stop<Error>> {
         self.touched.clear();
-        self.apply_command(tables, stamp, command)
+        let bucket = command.bucket();
+        let applied = self.apply_command(tables, stamp, command);
+        debug_assert!(self.touched.iter().all(|user| user.bucket() == bucket), "of this shard");
+        applied
     }
 
     /// What may be kept are cards, viewers and what readers hide.
-    fn changed(&self, _bucket: Bucket) -> Changed {
+    fn changed(&self) -> Changed {
         Changed::Slots(self.touched.iter().map(Slot::of).collect())
     }
 

@@ -2,7 +2,7 @@ mod bytes;
 mod choices;
 mod history;
 
-use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser, Read};
+use super::message::{Attempt, ClaimKind, Claimed, ExportPart, ExportedUser, Feedback, Read, Tag};
 use super::*;
 use crate::ids::PostId;
 use crate::store::codec::{decode, encode};
@@ -15,13 +15,15 @@ struct World {
     tables: TestTables,
     service: Service,
     now: u64,
+    /// What the last command changed the answers about.
+    changed: Changed,
 }
 
 impl World {
     fn new() -> Self {
         let tables = TestTables::new(Service::TABLES);
         let service = tables.read(Service::load).unwrap();
-        Self { tables, service, now: 1_000_000 }
+        Self { tables, service, now: 1_000_000, changed: Changed::Anything }
     }
 
     fn run(&mut self, command: Command) -> Result<Outcome<Reply, Event>, Error> {
@@ -31,6 +33,7 @@ impl World {
         let outcome = self.tables.apply(|tables| service.apply(tables, stamp, command));
         match outcome {
             Ok(outcome) => {
+                self.changed = self.service.changed();
                 self.service.committed();
                 Ok(outcome)
             }
@@ -163,6 +166,55 @@ fn a_new_password_ends_the_tokens_and_a_new_name_does_not() {
         image: None,
     };
     assert_eq!(world.run(missing).unwrap_err(), Error::NotFound);
+}
+
+/// Who keeps answers about users finds each that a command changes named by it, and no other.
+#[test]
+fn what_a_command_changes_it_names() {
+    let mut world = World::new();
+    for (user, name) in [(DAVE, "dave"), (EVE, "eve")] {
+        world.run(create(user, name, user.0)).unwrap();
+    }
+    let kept = |world: &mut World, user: UserId| {
+        let cards = world.ask(Query::GetCards { users: vec![user] });
+        format!("{cards:?} {:?}", world.ask(Query::GetReader { user }))
+    };
+    let (user, target, post) = (DAVE, EVE, PostId(9));
+    let update = |name, password_hash: Option<&str>, bio: Option<&str>| {
+        let (password_hash, bio) = (password_hash.map(str::to_owned), Some(bio.map(str::to_owned)));
+        Command::UpdateUser { user, name, email: None, password_hash, bio, image: None }
+    };
+    let tag = || Tag { shown: "Red".to_owned(), normal: "red".to_owned() };
+    let commands = [
+        update(None, None, Some("bio")),
+        update(Some(claimed("david", 7)), None, None),
+        update(None, Some("hash"), None),
+        Command::SetFollow { user, target, on: true },
+        Command::SetMute { user, target, on: true },
+        Command::SetBlock { user, target, on: true },
+        Command::SetBlockedBy { user, blocker: target, on: true },
+        Command::SetTagFollow { user, tag: tag(), on: true },
+        Command::SetTagMute { user, tag: tag(), on: true },
+        Command::GiveFeedback { user, post, what: Feedback::Hide },
+        Command::WithdrawFeedback { user, post },
+        Command::SetMute { user, target, on: false },
+        Command::SetBlock { user, target, on: false },
+        Command::SetBlockedBy { user, blocker: target, on: false },
+        Command::SetTagMute { user, tag: tag(), on: false },
+        Command::RecordRead { user, post, at: Stamp(5) },
+        Command::ForgetHistory { user },
+    ];
+    let mut changes = 0;
+    for command in commands {
+        let told = format!("{command:?}");
+        let before = kept(&mut world, user);
+        world.run(command).unwrap();
+        let changed = before != kept(&mut world, user);
+        let named = world.changed == Changed::Slots(vec![Slot::of(&user)]);
+        assert!(named || (world.changed == Changed::Slots(vec![]) && !changed), "{told}");
+        changes += usize::from(changed);
+    }
+    assert_eq!(changes, 13);
 }
 
 #[test]

@@ -22,17 +22,21 @@ use crate::http::posts;
 use crate::ids::{PostId, UserId};
 use crate::s3_fifo::Key;
 
-/// Most authors that a feed may be made from to be kept: as many slots are looked at in each shard.
-const KEPT_FOLLOWS_MAX: usize = 256;
+/// Most slots, of authors in shards, that a feed may be made from to be kept: each is looked at each time.
+const KEPT_FOLLOWS_MAX: usize = 512;
 
 /// What a page is kept as.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct PageKey(List, Page);
+pub struct PageKey {
+    list: List,
+    page: Page,
+}
 
 impl Key for PageKey {
     fn outside(&self) -> usize {
-        match &self.0 {
-            List::Of(Filter::Tag(tag)) => tag.len(),
+        match &self.list {
+            // In the map, and in the queue, where older places may stand for a while.
+            List::Of(Filter::Tag(tag)) => 3 * tag.len(),
             List::Of(_) | List::Feed(_) => 0,
         }
     }
@@ -57,7 +61,7 @@ pub struct KeptArticle {
 
 /// Which posts make a page. Far smaller than the page, so that it is still there for readers who come seldom.
 pub struct Order {
-    posts: Vec<PostId>,
+    posts: Box<[PostId]>,
     /// Of the list.
     total: u64,
     /// The reader of a feed.
@@ -105,10 +109,13 @@ pub async fn article(
     let articles = &app.shared().articles;
     let version = posts::version(app, post);
     if let Some(kept) = articles.of(&post, version)
-        && people::version(app, kept.author) == kept.people
         && let Some(is_favorited) = is_favorited(app, post, &kept, viewer.as_deref()).await?
+        // To hear of his favorites may have taken long: all of it is of one moment, or nothing.
+        && posts::version(app, post) == version
+        && people::version(app, kept.author) == kept.people
     {
         app.posts.spared(app.posts.shard_of(post.bucket()));
+        people::spared(app, std::iter::once(kept.author));
         return Ok(sent(&kept, is_favorited, viewer.as_deref()));
     }
     let (view, body) = posts::fetch(app, post, viewer.clone(), link_token).await?;
@@ -156,11 +163,11 @@ async fn is_favorited(
 /// # Errors
 /// When a shard has no answer.
 pub async fn page(app: &App, source: Source, page: Page) -> Answered<Response> {
-    let own = match source.viewer() {
-        Some(viewer) => posts::personals(app, viewer.id).await?,
-        None => Vec::new(),
+    let kept = match kept_as(app, &source) {
+        Some((list, slots)) => find_for(app, PageKey { list, page }, &slots, &source).await?,
+        None => None,
     };
-    let Some((list, slots)) = kept_as(&source, &own) else {
+    let Some((kept, own)) = kept else {
         let (posts, total) = lists::fetch(app, &source, page).await?;
         let cards = Cards::fetch(app, authors_of(&posts)).await?;
         let favors = |post| posts.iter().any(|view| view.summary.id == post && view.favorited);
@@ -169,7 +176,6 @@ pub async fn page(app: &App, source: Source, page: Page) -> Answered<Response> {
             render::articles(&posts, total, &cards).for_reader(favors, follows),
         ));
     };
-    let kept = find(app, PageKey(list, page), &slots, &source).await?;
     Ok(render::json(match source.viewer() {
         Some(viewer) => kept.template.for_reader(
             |post| own[usize::from(app.posts.shard_of(post.bucket()))].favors(post),
@@ -179,12 +185,34 @@ pub async fn page(app: &App, source: Source, page: Page) -> Answered<Response> {
     }))
 }
 
-/// As what a page of this list is kept, and the slots that its keys stand on; none if it is not kept, or
-/// shows this reader other posts than strangers, or nobody says which of them he favors.
-fn kept_as(source: &Source, own: &[Personal]) -> Option<(List, Vec<Slot>)> {
-    if own.iter().any(|own| own.favored.is_none()) {
-        return None;
+/// The page, and what its reader has of his own, of one moment; none if the page shows him other posts than
+/// strangers, or nobody says which of them he favors, or that has just changed.
+async fn find_for(
+    app: &App,
+    key: PageKey,
+    slots: &[Slot],
+    source: &Source,
+) -> Answered<Option<(Arc<KeptPage>, Vec<Personal>)>> {
+    let Some(viewer) = source.viewer() else {
+        return Ok(Some((find(app, key, slots, source).await?, Vec::new())));
+    };
+    let slot = [slots::of_personal(viewer.id)];
+    let version = app.posts.version_everywhere(&slot);
+    let own = posts::personals(app, viewer.id).await?;
+    let sees_other_posts = match source {
+        Source::Filtered(..) => !own.iter().all(|own| lists_as_stranger(viewer, own)),
+        Source::Feed(_) => false,
+    };
+    if sees_other_posts || own.iter().any(|own| own.favored.is_none()) {
+        return Ok(None);
     }
+    let kept = find(app, key, slots, source).await?;
+    Ok((app.posts.version_everywhere(&slot) == version).then_some((kept, own)))
+}
+
+/// As what a page of this list is kept, and the slots that its keys stand on; none if it is not kept, or
+/// surely shows this reader other posts than strangers.
+fn kept_as(app: &App, source: &Source) -> Option<(List, Vec<Slot>)> {
     match source {
         Source::Filtered(filters, viewer) => {
             let filter = match &filters[..] {
@@ -192,14 +220,15 @@ fn kept_as(source: &Source, own: &[Personal]) -> Option<(List, Vec<Slot>)> {
                 [filter] => filter.clone(),
                 _ => return None,
             };
-            let viewer = viewer.as_deref();
-            if viewer.is_some_and(|viewer| !own.iter().all(|own| lists_as_stranger(viewer, own))) {
+            if viewer.as_ref().is_some_and(|viewer| !viewer.blocked_by.is_empty()) {
                 return None;
             }
             let slot = slots::of_list(&filter);
             Some((List::Of(filter), vec![slot]))
         }
-        Source::Feed(viewer) if viewer.follows.len() <= KEPT_FOLLOWS_MAX => {
+        Source::Feed(viewer)
+            if viewer.follows.len() * usize::from(app.posts.shards()) <= KEPT_FOLLOWS_MAX =>
+        {
             let slots = viewer.follows.iter().map(|author| slots::of_feed(*author)).collect();
             Some((List::Feed(viewer.id), slots))
         }
@@ -219,10 +248,17 @@ async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answe
         let kept = pages.of(&key, version).filter(|kept| is_same(kept.viewer.as_ref(), viewer));
         kept.filter(|kept| kept.is_exact(app)).ok_or(version)
     };
-    let (version, _turn) = match pages.found_or_turn(&key, look).await {
+    let found = match viewer {
+        // Nobody else makes it.
+        Some(_) => look().map_err(|version| (version, None)),
+        None => {
+            pages.found_or_turn(&key, look).await.map_err(|(version, turn)| (version, Some(turn)))
+        }
+    };
+    let (version, _turn) = match found {
         Ok(kept) => {
             app.posts.spared_everywhere();
-            app.users.spared_everywhere();
+            people::spared(app, kept.authors());
             return Ok(kept);
         }
         Err(missed) => missed,
@@ -258,9 +294,9 @@ async fn find_order(
     if let Some(kept) = kept {
         return Ok(kept);
     }
-    let (posts, total) = lists::fetch_order(app, &source, key.1).await?;
+    let (posts, total) = lists::fetch_order(app, &source, key.page).await?;
     let bytes = 200 + size_of_val(&posts[..]) + viewer.map_or(0, |viewer| viewer.bytes());
-    let order = Arc::new(Order { posts, total, viewer: viewer.cloned() });
+    let order = Arc::new(Order { posts: posts.into(), total, viewer: viewer.cloned() });
     orders.keep(key.clone(), version, order.clone(), bytes);
     Ok(order)
 }
@@ -270,7 +306,7 @@ fn is_same(left: Option<&Arc<Viewer>>, right: Option<&Arc<Viewer>>) -> bool {
     match (left, right) {
         (Some(left), Some(right)) => Arc::ptr_eq(left, right),
         (None, None) => true,
-        _ => false,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

@@ -148,8 +148,16 @@ fn check_kept_post(shard: &mut Shard, post: PostId, viewer: &Arc<Viewer>, link: 
 pub(super) fn kept_answers(shard: &mut Shard, model: &Model) -> Vec<(Slot, String)> {
     let mut answers = Vec::new();
     let posts = model.posts.iter().map(|post| post.id).chain(model.dead.iter().copied());
+    let posts: Vec<PostId> = posts.collect();
+    let authors: Vec<_> = model.posts.iter().map(|post| (post.id, post.author)).collect();
     for post in posts {
         let found = shard.get(post, None, None).ok();
+        answers.push((slots::of_post(post), format!("{found:?}")));
+    }
+    // Feeds show posts that strangers do not see.
+    for (post, author) in authors {
+        let reader = Arc::new(Viewer { follows: vec![author], ..viewer(UserId(98)) });
+        let found = shard.get(post, Some(&reader), None).ok();
         answers.push((slots::of_post(post), format!("{found:?}")));
     }
     for filters in every_filter() {

@@ -330,6 +330,12 @@ fn keep_through(actions: &[Action], limits: Limits) {
         world.shard.changed = Changed::Slots(Vec::new());
         world.act(action);
         let Changed::Slots(changed) = world.shard.changed.clone() else { panic!("anything") };
+        // What is named without need is made void without need.
+        match action {
+            Action::Favorite { .. } => assert!(changed.len() <= 3, "{action:?}"),
+            Action::Comment { .. } | Action::DeleteComment { .. } => assert!(changed.is_empty()),
+            _ => {}
+        }
         for (slot, answer) in kept_answers(&mut world.shard, &world.model) {
             let is_new = !kept.contains(&(slot, answer.clone()));
             let was_asked = kept.iter().any(|(kept, _)| *kept == slot);

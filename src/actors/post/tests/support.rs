@@ -80,7 +80,7 @@ impl Shard {
         self.changed = Changed::Slots(Vec::new());
         match outcome {
             Ok(outcome) => {
-                self.changed = self.service.changed(Bucket::new(5));
+                self.changed = self.service.changed();
                 self.service.committed();
                 Ok((outcome.reply, outcome.events))
             }
