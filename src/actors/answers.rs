@@ -155,6 +155,11 @@ impl<K: Key, A: Clone> Answers<K, A> {
         kept.get(key).filter(|kept| kept.version == version).map(|kept| kept.answer.clone())
     }
 
+    /// The answer that was kept last, of whatever version.
+    pub fn last(&self, key: &K) -> Option<A> {
+        self.lock().get(key).map(|kept| kept.answer.clone())
+    }
+
     /// Sound whoever panics while holding it: entries are only ever whole.
     fn lock(&self) -> std::sync::MutexGuard<'_, S3Fifo<K, Kept<A>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -213,6 +218,7 @@ mod tests {
         moved(&versions, Slot(1));
         answers.keep(UserId(7), asked, "from before", 10);
         assert_eq!(answers.of(&UserId(7), versions.of(Slot(1))), None);
+        assert_eq!(answers.last(&UserId(7)), Some("from before"));
     }
 
     #[test]

@@ -61,7 +61,12 @@ async fn recovery_from_a_crash_is_quick_whatever_the_shard_holds() {
         healthy_again().await;
         node.app.posts.crash(0);
         let started = Instant::now();
-        let query = Query::GetPost { post: ids[round % ids.len()], viewer: None, link_token: None };
+        let query = Query::GetPost {
+            post: ids[round % ids.len()],
+            viewer: None,
+            link_token: None,
+            known: None,
+        };
         node.app.posts.query_shard(Call::new(), 0, query).await.unwrap();
         reads.push(started.elapsed());
         healthy_again().await;
@@ -82,7 +87,7 @@ async fn recovery_from_a_crash_is_quick_whatever_the_shard_holds() {
         assert!(at(1.0) < Duration::from_secs(5), "callers wait, but not for long");
     }
     for id in ids {
-        let query = Query::GetPost { post: id, viewer: None, link_token: None };
+        let query = Query::GetPost { post: id, viewer: None, link_token: None, known: None };
         node.app.posts.query_shard(Call::new(), 0, query).await.unwrap();
     }
     node.stop().await.unwrap();

@@ -33,7 +33,7 @@ pub(super) struct Limits {
     /// costs the same among many posts as among few only if about the same part of them is in memory; with
     /// room for an eighth, an article among a million took 1.4 times what it takes among 50,000.
     pub(super) post_share: usize,
-    /// The same of bodies: an eighth.
+    /// The same of bodies: a sixteenth. Those that are read most are kept at the edge.
     pub(super) body_share: usize,
     /// Public posts that have a share.
     pub(super) shared_posts: usize,
@@ -57,9 +57,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             posts_bytes: 30 << 20,
-            bodies_bytes: 10 << 20,
+            bodies_bytes: 8 << 20,
             post_share: 512,
-            body_share: 640,
+            body_share: 320,
             shared_posts: 2_000_000,
             lists_bytes: 8 << 20,
             favored_bytes: 4 << 20,

@@ -261,6 +261,8 @@ pub enum Query {
         viewer: Option<Arc<Viewer>>,
         /// Secret part of the link, if the address carried one.
         link_token: Option<[u8; 16]>,
+        /// The version whose body the caller has: it is not answered again.
+        known: Option<u64>,
     },
     /// The keys at a window of a list, newest first, and the true total, of this shard. Where several
     /// shards hold the list, which keys lie before the window is known only together: the edge asks for
@@ -362,8 +364,8 @@ pub enum Query {
 /// Answers to queries. What is shared comes as `Arc` straight from the shard's cache.
 #[derive(Debug)]
 pub enum Answer {
-    /// See [`Query::GetPost`].
-    Post(PostView, Body),
+    /// See [`Query::GetPost`]. No body: it is that of the known version.
+    Post(PostView, Option<Body>),
     /// See [`Query::ListKeys`] and [`Query::FeedKeys`].
     Keys {
         /// The keys, newest first.

@@ -36,8 +36,9 @@ impl Reads<'_> {
     /// Answers a query, or does one step of it.
     pub(super) fn run(&mut self, query: &mut Query) -> Outcome<Step<Answer>> {
         match query {
-            Query::GetPost { post, viewer, link_token } => {
-                self.get_post(*post, viewer.as_deref(), link_token.as_ref()).map(Step::Done)
+            Query::GetPost { post, viewer, link_token, known } => {
+                let viewer = viewer.as_deref();
+                self.get_post(*post, viewer, link_token.as_ref(), *known).map(Step::Done)
             }
             Query::ListKeys { filters, viewer, window, progress } => {
                 let window = checked(window);
@@ -86,9 +87,13 @@ impl Reads<'_> {
         post: PostId,
         viewer: Option<&Viewer>,
         link_token: Option<&[u8; 16]>,
+        known: Option<u64>,
     ) -> Outcome<Answer> {
         let found = self.seen(post, viewer, link_token)?;
-        let body = self.body(post)?;
+        let body = match known == Some(found.0.version) {
+            true => None,
+            false => Some(self.body(post)?),
+        };
         self.read_favored(viewer.map(|viewer| viewer.id))?;
         Ok(Answer::Post(self.view(found, viewer)?, body))
     }

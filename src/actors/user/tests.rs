@@ -214,7 +214,7 @@ fn what_a_command_changes_it_names() {
         assert!(named || (world.changed == Changed::Slots(vec![]) && !changed), "{told}");
         changes += usize::from(changed);
     }
-    assert_eq!(changes, 13);
+    assert_eq!(changes, 14);
 }
 
 #[test]

@@ -52,7 +52,9 @@ enum List {
 /// An article as strangers see it.
 pub struct KeptArticle {
     head: Template,
-    body: Body,
+    /// With the version of the post that it belongs to, it stays good when the rest has moved.
+    pub(in crate::http) body: Body,
+    pub(in crate::http) version: u64,
     author: UserId,
     has_favorites: bool,
     /// Of the author.
@@ -123,8 +125,9 @@ pub async fn article(
     let people = people::version(app, author);
     let card = people::card(app, author).await?;
     let head = render::article_head(&view, card.as_deref());
-    let has_favorites = view.favorites > 0;
-    let kept = Arc::new(KeptArticle { head, body, author, has_favorites, people });
+    let (has_favorites, summary) = (view.favorites > 0, &view.summary);
+    let kept = KeptArticle { head, body, version: summary.version, author, has_favorites, people };
+    let kept = Arc::new(kept);
     if is_listed(view.summary.visibility) {
         let bytes = 200 + kept.head.bytes() + kept.body.bytes();
         articles.keep(post, version, kept.clone(), bytes);
