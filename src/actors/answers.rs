@@ -21,8 +21,8 @@ use tokio::sync::MutexGuard;
 use crate::s3_fifo::{Key, S3Fifo, Weigh};
 use crate::seams::time;
 
-/// Slots of a shard: 512 KiB of counters. With a quarter of them, a feed of a hundred authors would move by
-/// chance every 25 ms under 2,000 favorites a second.
+/// Slots of a shard: 512 KiB of counters. With a quarter of them, by calculation, a feed of a hundred authors
+/// would move by chance every 25 ms under 2,000 favorites a second.
 const SLOTS: u64 = 65_536;
 
 /// Where changes of one thing that answers are about are counted. Several things share one, so it may move

@@ -6,14 +6,13 @@ use axum::http::Request;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use super::recommendation_tests::site::Site;
+use super::recommendation_tests::site::{self, Site};
 use crate::actors::post::message::{Command, Reader};
 use crate::actors::router::Call;
 use crate::actors::user::message::Command as UserCommand;
 
 use crate::http::tokens::{SigningKey, TOKEN_LIFE, Tokens};
 use crate::http::{App, Parts, routes};
-use crate::seams::Random;
 
 /// What is asked after each change; articles are asked for too.
 const PAGES: [&str; 8] = [
@@ -84,9 +83,7 @@ async fn change_more(site: &Site) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_is_what_would_be_answered_anew() {
-    let seed = std::env::var("QUIRE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| Random::system().any::<u64>());
-    println!("QUIRE_SEED={seed}");
+    let seed = site::seed();
     for (shards, seed) in [(1, seed), (3, seed.wrapping_add(1))] {
         let folder = tempfile::tempdir().unwrap();
         let mut site = Site::start(&folder, shards, seed).await;
@@ -97,6 +94,8 @@ async fn what_is_kept_is_what_would_be_answered_anew() {
             let cells = app.posts.cells().iter();
             cells.map(|cell| cell.metrics.times_spared()).sum::<usize>()
         };
+        // How often a page, and an article, that were just asked for asked no shard again.
+        let mut reused = [0; 2];
         for _ in 0..CHANGES {
             match site.below(2) {
                 0 => site.change().await,
@@ -112,8 +111,16 @@ async fn what_is_kept_is_what_would_be_answered_anew() {
                 let anew = answer(&fresh, path, token.as_deref()).await;
                 assert_eq!(kept, anew, "{path} for {reader:?}");
             }
+            let article = articles.last().map_or(PAGES[0], String::as_str);
+            for (times, path) in reused.iter_mut().zip([PAGES[0], article]) {
+                answer(&edge, path, None).await;
+                let before = spared();
+                answer(&edge, path, None).await;
+                *times += usize::from(spared() > before);
+            }
         }
-        assert!(spared() > CHANGES, "{}: nothing is kept", spared());
+        // Some articles are drafts, and an actor that starts again makes all void.
+        assert!(reused.iter().all(|times| *times > CHANGES / 4), "{reused:?}: nothing is kept");
         site.node.stop().await.unwrap();
     }
 }

@@ -20,13 +20,11 @@ use crate::actors::user::message::Command as UserCommand;
 use crate::config::{Config, SHARD_PERMITS};
 use crate::http::recommendations::Question;
 use crate::ids::PostId;
-use crate::seams::{Random, Seams};
+use crate::seams::Seams;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_hidden_shows_after_the_answer_to_the_write_that_hides_it() {
-    let seed = std::env::var("QUIRE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| Random::system().any::<u64>());
-    println!("QUIRE_SEED={seed}");
+    let seed = site::seed();
     for (shards, seed) in [(1, seed), (3, seed.wrapping_add(1))] {
         let folder = tempfile::tempdir().unwrap();
         let mut site = Site::start(&folder, shards, seed).await;

@@ -22,6 +22,14 @@ use crate::ids::{Bucket, PostId, Stamp, UserId};
 use crate::node::Node;
 use crate::seams::{Random, Seams};
 
+/// The seed of a run: `QUIRE_SEED` if that is set. It is printed, to repeat the run with.
+pub(in crate::node) fn seed() -> u64 {
+    let seed = std::env::var("QUIRE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| Random::system().any::<u64>());
+    println!("QUIRE_SEED={seed}");
+    seed
+}
+
 const USERS: u64 = 5;
 /// Tags of posts; two of them are one.
 const TAGS: [&str; 5] = ["Red", "red", "Blue", "tag", "É"];
