@@ -117,7 +117,7 @@ async fn repair(
     post: PostId,
     version: u64,
 ) {
-    let query = Query::GetPosts { posts: vec![post], viewer: None };
+    let query = Query::GetPosts { posts: vec![post], viewer: None, favorited: false };
     let Ok(Answer::Posts(found)) = posts.query(Call::new(), post.bucket(), query).await else {
         return;
     };

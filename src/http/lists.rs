@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use crate::actors::answers::Version;
 use crate::actors::post::Progress;
-use crate::actors::post::message::{Answer, Filter, Place, PostView, Query, SortKey};
+use crate::actors::post::message::{
+    Answer, Filter, Place, PostView, Query, SortKey, is_listed, sees_as_stranger,
+};
 use crate::actors::router::Call;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
@@ -32,6 +35,14 @@ impl Source {
         }
     }
 
+    /// The same list as strangers see it; a feed is that of its reader.
+    pub fn for_strangers(&self) -> Self {
+        match self {
+            Self::Filtered(filters, _) => Self::Filtered(filters.clone(), None),
+            Self::Feed(_) => self.clone(),
+        }
+    }
+
     fn keys(&self, window: Range<usize>) -> Query {
         let progress = Progress::default();
         match self.clone() {
@@ -54,29 +65,42 @@ pub async fn fetch(app: &App, source: &Source, page: Page) -> Answered<(Vec<Post
 }
 
 /// Which posts make a page, newest first, and how many there are in all.
+async fn fetch_order(app: &App, source: &Source, page: Page) -> Answered<(Vec<PostId>, u64)> {
+    let shards = (0..app.posts.shards()).map(|shard| fetch_keys(app, source, page, shard));
+    let shards = try_join_all(shards).await?;
+    Ok(page_of(&shards.iter().collect::<Vec<_>>(), page))
+}
+
+/// What a shard has of a list, down to a page of it.
+#[derive(Debug)]
+pub struct Keys {
+    /// Newest first: those of the page, if there is only one shard, or else all that may come before its end.
+    pub keys: Vec<SortKey>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// The keys that a shard has for a page.
 ///
 /// # Errors
-/// When a shard has no answer.
-pub async fn fetch_order(app: &App, source: &Source, page: Page) -> Answered<(Vec<PostId>, u64)> {
-    let count = app.posts.shards();
+/// When it has no answer.
+pub async fn fetch_keys(app: &App, source: &Source, page: Page, shard: u16) -> Answered<Keys> {
     // Which keys of several shards lie before the page is known only together.
-    let start = if count == 1 { page.offset } else { 0 };
+    let start = if app.posts.shards() == 1 { page.offset } else { 0 };
     let query = source.keys(start..page.offset + page.limit);
-    let shards = try_join_all((0..count).map(|shard| {
-        let query = query.clone();
-        async move {
-            match app.posts.query_shard(Call::new(), shard, query).await? {
-                Answer::Keys { keys, total } => Ok((keys, total)),
-                _ => Err(wrong_answer()),
-            }
-        }
-    }));
-    let (keys, totals): (Vec<Vec<SortKey>>, Vec<u64>) = shards.await?.into_iter().unzip();
-    let order = match &keys[..] {
-        [only] => only.iter().map(|key| key.post).collect(),
+    match app.posts.query_shard(Call::new(), shard, query).await? {
+        Answer::Keys { keys, total } => Ok(Keys { keys, total }),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// The posts of a page, newest first, of the keys of every shard, and how many there are in all.
+pub fn page_of(shards: &[&Keys], page: Page) -> (Vec<PostId>, u64) {
+    let posts = match shards {
+        [only] => only.keys.iter().map(|key| key.post).collect(),
         several => winners(several, page),
     };
-    Ok((order, totals.iter().sum()))
+    (posts, shards.iter().map(|keys| keys.total).sum())
 }
 
 /// What lies beyond a place of a list, newest first whichever way it was read.
@@ -127,9 +151,9 @@ pub async fn fetch_from(
 
 /// The posts of the page, newest first. Few shards and many keys: passing over the offset by
 /// comparing the heads costs less than sorting.
-fn winners(shards: &[Vec<SortKey>], page: Page) -> Vec<PostId> {
+fn winners(shards: &[&Keys], page: Page) -> Vec<PostId> {
     let mut heads: Vec<std::slice::Iter<'_, SortKey>> =
-        shards.iter().map(|keys| keys.iter()).collect();
+        shards.iter().map(|shard| shard.keys.iter()).collect();
     let mut winners = Vec::with_capacity(page.limit);
     for place in 0..page.offset + page.limit {
         let newest = heads.iter_mut().max_by_key(|head| head.as_slice().first().copied());
@@ -150,13 +174,22 @@ pub async fn fetch_posts(
     order: &[PostId],
     viewer: Option<Arc<Viewer>>,
 ) -> Answered<Vec<PostView>> {
+    ask_for_posts(app, order, viewer, true).await
+}
+
+async fn ask_for_posts(
+    app: &App,
+    order: &[PostId],
+    viewer: Option<Arc<Viewer>>,
+    favorited: bool,
+) -> Answered<Vec<PostView>> {
     let mut shards: Vec<Vec<PostId>> = vec![Vec::new(); usize::from(app.posts.shards())];
     for post in order {
         shards[usize::from(app.posts.shard_of(post.bucket()))].push(*post);
     }
     let asked = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
     let fetched = try_join_all(asked.map(|(shard, posts)| {
-        let query = Query::GetPosts { posts, viewer: viewer.clone() };
+        let query = Query::GetPosts { posts, viewer: viewer.clone(), favorited };
         async move {
             match app.posts.query_shard(Call::new(), shard as u16, query).await? {
                 Answer::Posts(posts) => Ok(posts),
@@ -168,6 +201,43 @@ pub async fn fetch_posts(
     let place = |view: &PostView| order.iter().position(|post| *post == view.summary.id);
     posts.sort_by_cached_key(place);
     Ok(posts)
+}
+
+/// The same, where a post that strangers see is used again for as long as it has these versions. Says of none that
+/// the viewer favors it.
+///
+/// # Errors
+/// When a shard has no answer.
+pub async fn find_posts(
+    app: &App,
+    order: &[PostId],
+    versions: &[Version],
+    viewer: Option<&Arc<Viewer>>,
+) -> Answered<Vec<PostView>> {
+    let views = &app.shared().views;
+    let sees =
+        |view: &PostView| viewer.is_none_or(|viewer| sees_as_stranger(viewer, view.summary.author));
+    let kept = order.iter().zip(versions).map(|(post, version)| views.of(post, *version));
+    let mut found: Vec<Option<PostView>> = kept.map(|kept| kept.filter(sees)).collect();
+    let missing = order.iter().zip(&found).filter(|(_, found)| found.is_none());
+    let missing: Vec<PostId> = missing.map(|(post, _)| *post).collect();
+    let touched = |posts: &[PostId], shard| {
+        posts.iter().any(|post| app.posts.shard_of(post.bucket()) == shard)
+    };
+    let shards = 0..app.posts.shards();
+    let spared = shards.filter(|shard| touched(order, *shard) && !touched(&missing, *shard));
+    spared.for_each(|shard| app.posts.spared(shard));
+    if !missing.is_empty() {
+        for view in ask_for_posts(app, &missing, viewer.cloned(), false).await? {
+            let id = view.summary.id;
+            let Some(place) = order.iter().position(|post| *post == id) else { continue };
+            if is_listed(view.summary.visibility) {
+                views.keep(id, versions[place], view.clone(), view.summary.bytes());
+            }
+            found[place] = Some(view);
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
@@ -184,18 +254,22 @@ mod tests {
             limit in 1_usize..30,
         ) {
             let mut all: Vec<SortKey> = Vec::new();
-            let mut shards = vec![Vec::new(); 4];
+            let nothing = || Keys { keys: Vec::new(), total: 0 };
+            let mut shards = [nothing(), nothing(), nothing(), nothing()];
             for (n, time) in times.into_iter().enumerate() {
                 let key = SortKey { at: Stamp(time), post: PostId(n as u64) };
                 all.push(key);
-                shards[n % 4].push(key);
+                shards[n % 4].keys.push(key);
+                shards[n % 4].total += 1;
             }
-            for keys in shards.iter_mut().chain([&mut all]) {
+            for keys in shards.iter_mut().map(|shard| &mut shard.keys).chain([&mut all]) {
                 keys.sort_unstable_by(|left, right| right.cmp(left));
             }
             let expected = all.iter().skip(offset).take(limit).map(|key| key.post);
             let page = Page { offset, limit };
-            prop_assert_eq!(winners(&shards, page), expected.collect::<Vec<_>>());
+            let (found, total) = page_of(&shards.iter().collect::<Vec<_>>(), page);
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+            prop_assert_eq!(total, all.len() as u64);
         }
     }
 }

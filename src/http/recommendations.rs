@@ -245,7 +245,7 @@ async fn authorised(app: &App, items: &[Item], asked: &Asked) -> FxHashMap<PostI
     let touched = shards.into_iter().enumerate().filter(|(_, posts)| !posts.is_empty());
     let answers = join_all(touched.map(|(shard, posts)| {
         let viewer = asked.reader.viewer().cloned();
-        let query = PostQuery::GetPosts { posts: posts.clone(), viewer };
+        let query = PostQuery::GetPosts { posts: posts.clone(), viewer, favorited: true };
         let call = Call::new().within(OWNER_TIME);
         async move { (posts, app.posts.query_shard(call, shard as u16, query).await) }
     }));

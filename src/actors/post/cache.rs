@@ -14,7 +14,6 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use crate::actors::post::change::Due;
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{Body, SortKey, Summary};
-use crate::actors::rendered::escaped_bytes;
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -90,12 +89,8 @@ pub(super) struct CachedPost {
 
 impl CachedPost {
     pub(super) fn new(summary: Arc<Summary>, favorites: u64) -> Self {
-        // The edge keeps its rendering of the summary in the same place.
-        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
-        let tags: usize = summary.tags.iter().map(|tag| 24 + kept(tag)).sum();
-        // The title stands in the slug, too.
-        let text = 2 * kept(&summary.title) + kept(&summary.description) + tags;
-        Self { summary, favorites, weight: 600 + text }
+        let weight = summary.bytes();
+        Self { summary, favorites, weight }
     }
 }
 

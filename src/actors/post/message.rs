@@ -314,6 +314,8 @@ pub enum Query {
         posts: Vec<PostId>,
         /// For whom.
         viewer: Option<Arc<Viewer>>,
+        /// Whether to say which of them the viewer favors; else of none.
+        favorited: bool,
     },
     /// All comments of a post, by number. [`Answer::Comments`]; refuses `NotFound`.
     ListComments {

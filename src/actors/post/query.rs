@@ -62,8 +62,8 @@ impl Reads<'_> {
                 let personal = self.personal(*user, progress)?;
                 Ok(personal.map_or(Step::Again, |found| Step::Done(Answer::Personal(found))))
             }
-            Query::GetPosts { posts, viewer } => {
-                self.get_posts(posts, viewer.as_deref()).map(Step::Done)
+            Query::GetPosts { posts, viewer, favorited } => {
+                self.get_posts(posts, viewer.as_deref(), *favorited).map(Step::Done)
             }
             Query::ListComments { post, viewer, link_token, progress } => {
                 self.list_comments(*post, viewer.as_deref(), link_token.as_ref(), progress)
@@ -94,16 +94,21 @@ impl Reads<'_> {
             true => None,
             false => Some(self.body(post)?),
         };
-        self.read_favored(viewer.map(|viewer| viewer.id))?;
         Ok(Answer::Post(self.view(found, viewer)?, body))
     }
 
-    fn get_posts(&mut self, posts: &[PostId], viewer: Option<&Viewer>) -> Outcome<Answer> {
-        self.read_favored(viewer.map(|viewer| viewer.id))?;
+    fn get_posts(
+        &mut self,
+        posts: &[PostId],
+        viewer: Option<&Viewer>,
+        favorited: bool,
+    ) -> Outcome<Answer> {
+        let reader = viewer.filter(|_| favorited);
+        self.read_favored(reader.map(|reader| reader.id))?;
         let mut views = Vec::with_capacity(posts.len());
         for post in posts {
             match self.seen(*post, viewer, None) {
-                Ok(found) => views.push(self.view(found, viewer)?),
+                Ok(found) => views.push(self.view(found, reader)?),
                 Err(Stop::Refused(_)) => {}
                 Err(stop) => return Err(stop),
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::actors::escape;
 use crate::actors::post::message::{ImportKey, Visibility};
-use crate::actors::rendered::Rendered;
+use crate::actors::rendered::{Rendered, escaped_bytes};
 use crate::actors::signature::Signature;
 use crate::ids::{PostId, Stamp, UserId};
 
@@ -75,6 +75,16 @@ pub struct Summary {
     pub version: u64,
     /// The summary as the edge renders it: slug and text; tags; times.
     pub rendered: OnceLock<Rendered<3>>,
+}
+
+impl Summary {
+    /// What it takes in memory, rendered, its place in a cache included.
+    pub(crate) fn bytes(&self) -> usize {
+        let kept = |text: &str| text.len() + escaped_bytes(text.as_bytes());
+        let tags: usize = self.tags.iter().map(|tag| 24 + kept(tag)).sum();
+        // The title stands in the slug, too.
+        600 + 2 * kept(&self.title) + kept(&self.description) + tags
+    }
 }
 
 /// A post as one viewer sees it.

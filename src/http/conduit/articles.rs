@@ -10,7 +10,7 @@ use crate::actors::router::Call;
 use crate::http::App;
 use crate::http::checks::Checks;
 use crate::http::conduit::seen::{Seen, seen};
-use crate::http::conduit::{pages, render};
+use crate::http::conduit::{article, pages, render};
 use crate::http::error::Answered;
 use crate::http::extract::{Page, Reader, SignedIn, link_token, wrong_answer};
 use crate::http::fields;
@@ -84,7 +84,7 @@ pub async fn show(
 ) -> Answered {
     let post = named(&slug)?;
     let link = link_token(Query::new(raw.as_deref()));
-    pages::article(&app, post, viewer, link).await
+    article::article(&app, post, viewer, link).await
 }
 
 /// `POST /api/articles`

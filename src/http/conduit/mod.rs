@@ -4,8 +4,10 @@
 //! nothing; nobody follows himself (422); a page has at most 100 articles; unknown members are
 //! ignored; malformed JSON is 400, JSON of the wrong shape 422.
 
+pub mod article;
 pub mod articles;
 pub mod comments;
+pub mod orders;
 pub mod pages;
 pub mod profiles;
 pub mod render;

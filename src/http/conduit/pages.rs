@@ -1,19 +1,19 @@
-//! Articles and pages of them, kept with the versions of what they show: of the list, of each post, and of
-//! their authors. While none has moved, they are sent again.
+//! Pages of articles as they are sent, kept with the versions of what they show: of the list, of each post, and
+//! of their authors. While none has moved, they are sent again. A list is kept as strangers see it, a feed as its
+//! reader does.
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::response::Response;
 
 use crate::actors::answers::{Slot, Version};
-use crate::actors::post::message::{
-    Body, Filter, Personal, PostView, is_listed, lists_as_stranger, sees_as_stranger,
-};
+use crate::actors::post::message::{Filter, Personal, PostView, lists_as_stranger};
 use crate::actors::post::slots;
 use crate::actors::user::message::Viewer;
 use crate::http::App;
-use crate::http::conduit::render;
 use crate::http::conduit::template::Template;
+use crate::http::conduit::{orders, render};
 use crate::http::error::Answered;
 use crate::http::extract::Page;
 use crate::http::lists::{self, Source};
@@ -29,7 +29,7 @@ const KEPT_FOLLOWS_MAX: usize = 512;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PageKey {
     list: List,
-    page: Page,
+    pub(super) page: Page,
 }
 
 impl Key for PageKey {
@@ -49,28 +49,8 @@ enum List {
     Feed(UserId),
 }
 
-/// An article as strangers see it.
-pub struct KeptArticle {
-    head: Template,
-    /// With the version of the post that it belongs to, it stays good when the rest has moved.
-    pub(in crate::http) body: Body,
-    pub(in crate::http) version: u64,
-    author: UserId,
-    has_favorites: bool,
-    /// Of the author.
-    people: Version,
-}
-
-/// Which posts make a page. Far smaller than the page, so that it is still there for readers who come seldom.
-pub struct Order {
-    posts: Box<[PostId]>,
-    /// Of the list.
-    total: u64,
-    /// The reader of a feed.
-    viewer: Option<Arc<Viewer>>,
-}
-
-/// A page as strangers see it, or the posts of a feed as if its only reader were one.
+/// A page of a list as strangers are sent it, or of a feed as its reader is: whether he favors one of its posts
+/// moves with the post, where it is counted.
 pub struct KeptPage {
     template: Template,
     /// Of each post.
@@ -98,119 +78,50 @@ impl KeptPage {
     }
 }
 
-/// `article` for its reader.
-///
-/// # Errors
-/// 404 for what this reader may not see, or when a shard has no answer.
-pub async fn article(
-    app: &App,
-    post: PostId,
-    viewer: Option<Arc<Viewer>>,
-    link_token: Option<[u8; 16]>,
-) -> Answered<Response> {
-    let articles = &app.shared().articles;
-    let version = posts::version(app, post);
-    if let Some(kept) = articles.of(&post, version)
-        && let Some(is_favorited) = is_favorited(app, post, &kept, viewer.as_deref()).await?
-        // To hear of his favorites may have taken long: all of it is of one moment, or nothing.
-        && posts::version(app, post) == version
-        && people::version(app, kept.author) == kept.people
-    {
-        app.posts.spared(app.posts.shard_of(post.bucket()));
-        people::spared(app, std::iter::once(kept.author));
-        return Ok(sent(&kept, is_favorited, viewer.as_deref()));
-    }
-    let (view, body) = posts::fetch(app, post, viewer.clone(), link_token).await?;
-    let author = view.summary.author;
-    let people = people::version(app, author);
-    let card = people::card(app, author).await?;
-    let head = render::article_head(&view, card.as_deref());
-    let (has_favorites, summary) = (view.favorites > 0, &view.summary);
-    let kept = KeptArticle { head, body, version: summary.version, author, has_favorites, people };
-    let kept = Arc::new(kept);
-    if is_listed(view.summary.visibility) {
-        let bytes = 200 + kept.head.bytes() + kept.body.bytes();
-        articles.keep(post, version, kept.clone(), bytes);
-    }
-    Ok(sent(&kept, view.favorited, viewer.as_deref()))
-}
-
-fn sent(kept: &KeptArticle, is_favorited: bool, viewer: Option<&Viewer>) -> Response {
-    let head = match viewer {
-        Some(viewer) => kept.head.for_reader(|_| is_favorited, |author| viewer.follows(author)),
-        None => kept.head.for_strangers(),
-    };
-    render::article_of(head, &kept.body)
-}
-
-/// Whether the reader favors an article that strangers see so; none if it is to be asked for instead.
-async fn is_favorited(
-    app: &App,
-    post: PostId,
-    kept: &KeptArticle,
-    viewer: Option<&Viewer>,
-) -> Answered<Option<bool>> {
-    let Some(viewer) = viewer else { return Ok(Some(false)) };
-    if !sees_as_stranger(viewer, kept.author) {
-        return Ok(None);
-    }
-    if !kept.has_favorites {
-        return Ok(Some(false));
-    }
-    let own = posts::personal(app, app.posts.shard_of(post.bucket()), viewer.id).await?;
-    Ok(own.favored.is_some().then(|| own.favors(post)))
-}
-
 /// `articles`: a page for its reader.
 ///
 /// # Errors
 /// When a shard has no answer.
 pub async fn page(app: &App, source: Source, page: Page) -> Answered<Response> {
-    let kept = match kept_as(app, &source) {
+    let found = match kept_as(app, &source) {
         Some((list, slots)) => find_for(app, PageKey { list, page }, &slots, &source).await?,
         None => None,
     };
-    let Some((kept, own)) = kept else {
-        let (posts, total) = lists::fetch(app, &source, page).await?;
-        let cards = Cards::fetch(app, authors_of(&posts)).await?;
-        let favors = |post| posts.iter().any(|view| view.summary.id == post && view.favorited);
-        let follows = |author| source.viewer().is_some_and(|viewer| viewer.follows(author));
-        return Ok(render::json(
-            render::articles(&posts, total, &cards).for_reader(favors, follows),
-        ));
+    let text = match found {
+        Some(text) => text,
+        None => fetch(app, &source, page).await?,
     };
-    Ok(render::json(match source.viewer() {
-        Some(viewer) => kept.template.for_reader(
-            |post| own[usize::from(app.posts.shard_of(post.bucket()))].favors(post),
-            |author| viewer.follows(author),
-        ),
-        None => kept.template.for_strangers(),
-    }))
+    Ok(render::json(text))
 }
 
-/// The page, and what its reader has of his own, of one moment; none if the page shows him other posts than
-/// strangers, or nobody says which of them he favors, or that has just changed.
+/// The page, made for this reader alone.
+async fn fetch(app: &App, source: &Source, page: Page) -> Answered<Bytes> {
+    let (posts, total) = lists::fetch(app, source, page).await?;
+    let cards = Cards::fetch(app, authors_of(&posts)).await?;
+    let favors = |post| posts.iter().any(|view| view.summary.id == post && view.favorited);
+    let follows = |author| source.viewer().is_some_and(|viewer| viewer.follows(author));
+    Ok(render::articles(&posts, total, &cards).for_reader(favors, follows))
+}
+
+/// The page from what is kept, and what its reader has of his own, of one moment; none if the page shows him
+/// other posts than strangers, or nobody says which of them he favors, or that has just changed.
 async fn find_for(
     app: &App,
     key: PageKey,
     slots: &[Slot],
     source: &Source,
-) -> Answered<Option<(Arc<KeptPage>, Vec<Personal>)>> {
-    let Some(viewer) = source.viewer() else {
-        return Ok(Some((find(app, key, slots, source).await?, Vec::new())));
+) -> Answered<Option<Bytes>> {
+    let Source::Filtered(_, Some(viewer)) = source else {
+        let kept = find(app, key, slots, source).await?;
+        return Ok(kept.map(|kept| kept.template.text()));
     };
-    let slot = [slots::of_personal(viewer.id)];
-    let version = app.posts.version_everywhere(&slot);
-    let own = posts::personals(app, viewer.id).await?;
-    let sees_other_posts = match source {
-        Source::Filtered(..) => !own.iter().all(|own| lists_as_stranger(viewer, own)),
-        Source::Feed(_) => false,
-    };
-    if sees_other_posts || own.iter().any(|own| own.favored.is_none()) {
+    let own = Own::fetch(app, viewer).await?;
+    if !own.is_told() || !own.shards.iter().all(|shard| lists_as_stranger(viewer, shard)) {
         return Ok(None);
     }
-    let kept = find(app, key, slots, source).await?;
-    Ok((app.posts.version_everywhere(&slot) == version).then_some((kept, own)))
+    let kept = find(app, key, slots, &source.for_strangers()).await?;
+    let kept = kept.filter(|_| own.is_exact(app, viewer));
+    Ok(kept.map(|kept| own.put_into(app, &kept.template, viewer)))
 }
 
 /// As what a page of this list is kept, and the slots that its keys stand on; none if it is not kept, or
@@ -239,13 +150,16 @@ fn kept_as(app: &App, source: &Source) -> Option<(List, Vec<Slot>)> {
     }
 }
 
-/// The page as it is kept; what of it has moved is asked for again.
-async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answered<Arc<KeptPage>> {
+/// The page as it is kept; what of it has moved is asked for again. None if it is a feed of whose reader nobody
+/// says what he favors, or that has just changed.
+async fn find(
+    app: &App,
+    key: PageKey,
+    slots: &[Slot],
+    source: &Source,
+) -> Answered<Option<Arc<KeptPage>>> {
     let pages = &app.shared().pages;
-    let viewer = match source {
-        Source::Filtered(..) => None,
-        Source::Feed(viewer) => Some(viewer),
-    };
+    let viewer = source.viewer();
     let look = || {
         let version = app.posts.version_everywhere(slots);
         let kept = pages.of(&key, version).filter(|kept| is_same(kept.viewer.as_ref(), viewer));
@@ -262,50 +176,73 @@ async fn find(app: &App, key: PageKey, slots: &[Slot], source: &Source) -> Answe
         Ok(kept) => {
             app.posts.spared_everywhere();
             people::spared(app, kept.authors());
-            return Ok(kept);
+            return Ok(Some(kept));
         }
         Err(missed) => missed,
     };
-    let Order { posts: order, total, .. } = &*find_order(app, &key, version, source).await?;
-    let versions = order.iter().map(|post| posts::version(app, *post)).collect();
-    let posts = lists::fetch_posts(app, order, viewer.cloned()).await?;
+    let own = match viewer {
+        Some(viewer) => Some((viewer, Own::fetch(app, viewer).await?)),
+        None => None,
+    };
+    if own.as_ref().is_some_and(|(_, own)| !own.is_told()) {
+        return Ok(None);
+    }
+    let (order, total) = orders::find(app, &key, slots, source).await?;
+    let versions: Box<[Version]> = order.iter().map(|post| posts::version(app, *post)).collect();
+    let posts = lists::find_posts(app, &order, &versions, viewer).await?;
     let people = people_of(app, authors_of(&posts).into_iter());
     let cards = Cards::fetch(app, authors_of(&posts)).await?;
-    let template = render::articles(&posts, *total, &cards);
+    let mut template = render::articles(&posts, total, &cards);
+    if let Some((viewer, own)) = own {
+        if !own.is_exact(app, viewer) {
+            return Ok(None);
+        }
+        template.settle(&own.put_into(app, &template, viewer));
+    }
     let viewer = viewer.cloned();
     let kept = Arc::new(KeptPage { template, posts: versions, people, viewer });
     // A post that went away since the list was asked for is left out, this time.
     if posts.len() == order.len() {
         pages.keep(key, version, kept.clone(), kept.bytes());
     }
-    Ok(kept)
+    Ok(Some(kept))
 }
 
-/// The posts of a page whose list is of this version.
-async fn find_order(
-    app: &App,
-    key: &PageKey,
+/// What one reader has of his own, in every shard.
+struct Own {
+    shards: Vec<Personal>,
     version: Version,
-    source: &Source,
-) -> Answered<Arc<Order>> {
-    let orders = &app.shared().orders;
-    let (source, viewer) = match source {
-        Source::Filtered(filters, _) => (Source::Filtered(filters.clone(), None), None),
-        Source::Feed(viewer) => (source.clone(), Some(viewer)),
-    };
-    let kept = orders.of(key, version).filter(|kept| is_same(kept.viewer.as_ref(), viewer));
-    if let Some(kept) = kept {
-        return Ok(kept);
+}
+
+impl Own {
+    async fn fetch(app: &App, viewer: &Viewer) -> Answered<Self> {
+        let version = Self::version(app, viewer);
+        Ok(Self { shards: posts::personals(app, viewer.id).await?, version })
     }
-    let (posts, total) = lists::fetch_order(app, &source, key.page).await?;
-    let bytes = 200 + size_of_val(&posts[..]) + viewer.map_or(0, |viewer| viewer.bytes());
-    let order = Arc::new(Order { posts: posts.into(), total, viewer: viewer.cloned() });
-    orders.keep(key.clone(), version, order.clone(), bytes);
-    Ok(order)
+
+    fn version(app: &App, viewer: &Viewer) -> Version {
+        app.posts.version_everywhere(&[slots::of_personal(viewer.id)])
+    }
+
+    /// Whether it still stands: what was found since then is of the same moment.
+    fn is_exact(&self, app: &App, viewer: &Viewer) -> bool {
+        Self::version(app, viewer) == self.version
+    }
+
+    /// Whether all that he favors is known.
+    fn is_told(&self) -> bool {
+        self.shards.iter().all(|shard| shard.favored.is_some())
+    }
+
+    fn put_into(&self, app: &App, template: &Template, viewer: &Viewer) -> Bytes {
+        let shard_of = |post: PostId| usize::from(app.posts.shard_of(post.bucket()));
+        let favors = |post| self.shards[shard_of(post)].favors(post);
+        template.for_reader(favors, |author| viewer.follows(author))
+    }
 }
 
 /// Whether it is the same reader of a feed, with the same edges, or none.
-fn is_same(left: Option<&Arc<Viewer>>, right: Option<&Arc<Viewer>>) -> bool {
+pub(super) fn is_same(left: Option<&Arc<Viewer>>, right: Option<&Arc<Viewer>>) -> bool {
     match (left, right) {
         (Some(left), Some(right)) => Arc::ptr_eq(left, right),
         (None, None) => true,

@@ -44,9 +44,14 @@ impl Template {
         &self.places
     }
 
-    /// For who favors nothing and follows nobody.
-    pub fn for_strangers(&self) -> Bytes {
+    /// As it is, for who favors nothing and follows nobody; or for whom it was settled.
+    pub fn text(&self) -> Bytes {
         self.text.clone()
+    }
+
+    /// Takes a text that was made for one reader for its own: nobody else may be sent it any more.
+    pub fn settle(&mut self, text: &Bytes) {
+        self.text = Bytes::copy_from_slice(text);
     }
 
     /// For a reader.
@@ -71,7 +76,7 @@ impl Template {
             }
         }
         if copied == 0 {
-            return self.for_strangers();
+            return self.text();
         }
         out.extend_from_slice(&self.text[copied..]);
         scratch::into_bytes(out)
@@ -106,7 +111,7 @@ mod tests {
         let some = |author: UserId| author == UserId(10);
         assert_eq!(template().for_reader(all, some), "[false,true][true,false]");
         let none = |_: PostId| false;
-        assert_eq!(template().for_reader(none, nobody), template().for_strangers());
-        assert_eq!(template().for_strangers(), "[false,false][false,false]");
+        assert_eq!(template().for_reader(none, nobody), template().text());
+        assert_eq!(template().text(), "[false,false][false,false]");
     }
 }

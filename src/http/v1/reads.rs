@@ -148,7 +148,7 @@ async fn seen(
         posts.chunks(POSTS_ASKED_MAX).map(move |posts| (shard as u16, posts.to_vec()))
     });
     let answers = try_join_all(calls.map(|(shard, posts)| async move {
-        let query = PostQuery::GetPosts { posts, viewer: Some(viewer.clone()) };
+        let query = PostQuery::GetPosts { posts, viewer: Some(viewer.clone()), favorited: false };
         match app.posts.query_shard(Call::new(), shard, query).await? {
             PostAnswer::Posts(posts) => Ok(posts),
             _ => Err(wrong_answer()),

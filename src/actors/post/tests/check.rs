@@ -222,7 +222,7 @@ fn check_posts(shard: &mut Shard, model: &Model, user: UserId, viewer: Option<&A
     let posts: Vec<_> = model.posts.iter().rev().map(|post| post.id).chain(dead).collect();
     let seen: Vec<_> =
         model.posts.iter().rev().filter(|post| model.sees(user, post, None)).collect();
-    match shard.query(Query::GetPosts { posts, viewer: viewer.cloned() }) {
+    match shard.query(Query::GetPosts { posts, viewer: viewer.cloned(), favorited: true }) {
         Ok(Answer::Posts(found)) => {
             assert_eq!(ids(&found), seen.iter().map(|post| post.id).collect::<Vec<_>>());
         }

@@ -152,10 +152,11 @@ impl Shard {
         let posts = keys.iter().map(|key| key.post).collect();
         // What is counted are the steps of the list.
         let steps = self.steps;
-        let found = match self.query(Query::GetPosts { posts, viewer: viewer.cloned() }) {
-            Ok(Answer::Posts(found)) => found,
-            other => panic!("{other:?}"),
-        };
+        let found =
+            match self.query(Query::GetPosts { posts, viewer: viewer.cloned(), favorited: true }) {
+                Ok(Answer::Posts(found)) => found,
+                other => panic!("{other:?}"),
+            };
         self.steps = steps;
         assert!(keys.iter().map(|key| key.post).eq(found.iter().map(|view| view.summary.id)), "V1");
         found
