@@ -35,14 +35,6 @@ impl Source {
         }
     }
 
-    /// The same list as strangers see it; a feed is that of its reader.
-    pub fn for_strangers(&self) -> Self {
-        match self {
-            Self::Filtered(filters, _) => Self::Filtered(filters.clone(), None),
-            Self::Feed(_) => self.clone(),
-        }
-    }
-
     fn keys(&self, window: Range<usize>) -> Query {
         let progress = Progress::default();
         match self.clone() {

@@ -33,9 +33,32 @@ pub async fn fetch(
     viewer: Option<Arc<Viewer>>,
     link_token: Option<[u8; 16]>,
 ) -> Answered<(PostView, Body)> {
+    ask(app, post, viewer, link_token, true).await
+}
+
+/// The same, but whether he favors it, which it never says.
+///
+/// # Errors
+/// Those of [`fetch`].
+pub async fn fetch_plain(
+    app: &App,
+    post: PostId,
+    viewer: Option<Arc<Viewer>>,
+    link_token: Option<[u8; 16]>,
+) -> Answered<(PostView, Body)> {
+    ask(app, post, viewer, link_token, false).await
+}
+
+async fn ask(
+    app: &App,
+    post: PostId,
+    viewer: Option<Arc<Viewer>>,
+    link_token: Option<[u8; 16]>,
+    favorited: bool,
+) -> Answered<(PostView, Body)> {
     let kept = app.shared().articles.last(&post);
     let known = kept.as_ref().map(|kept| kept.version);
-    let query = Query::GetPost { post, viewer, link_token, known };
+    let query = Query::GetPost { post, viewer, link_token, known, favorited };
     match (app.posts.query(Call::new(), post.bucket(), query).await?, kept) {
         (Answer::Post(view, Some(body)), _) => Ok((view, body)),
         (Answer::Post(view, None), Some(kept)) => Ok((view, kept.body.clone())),
@@ -62,7 +85,13 @@ pub fn version(app: &App, post: PostId) -> Version {
     app.posts.version(app.posts.shard_of(post.bucket()), slots::of_post(post))
 }
 
-/// What in a shard is a reader's own, kept from now on.
+/// What in a shard is a reader's own, if it is kept.
+pub fn kept_personal(app: &App, shard: u16, user: UserId) -> Option<Personal> {
+    let version = app.posts.version(shard, slots::of_personal(user));
+    app.shared().personals.of(&(user, shard), version)
+}
+
+/// The same, kept from now on.
 ///
 /// # Errors
 /// When the shard has no answer.

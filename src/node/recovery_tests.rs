@@ -66,6 +66,7 @@ async fn recovery_from_a_crash_is_quick_whatever_the_shard_holds() {
             viewer: None,
             link_token: None,
             known: None,
+            favorited: false,
         };
         node.app.posts.query_shard(Call::new(), 0, query).await.unwrap();
         reads.push(started.elapsed());
@@ -87,7 +88,13 @@ async fn recovery_from_a_crash_is_quick_whatever_the_shard_holds() {
         assert!(at(1.0) < Duration::from_secs(5), "callers wait, but not for long");
     }
     for id in ids {
-        let query = Query::GetPost { post: id, viewer: None, link_token: None, known: None };
+        let query = Query::GetPost {
+            post: id,
+            viewer: None,
+            link_token: None,
+            known: None,
+            favorited: false,
+        };
         node.app.posts.query_shard(Call::new(), 0, query).await.unwrap();
     }
     node.stop().await.unwrap();

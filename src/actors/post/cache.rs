@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::FxBuildHasher;
 
 use crate::actors::post::change::Due;
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
@@ -19,29 +19,45 @@ use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
 use crate::s3_fifo::{Key, S3Fifo, Weigh};
 
+/// Room of a cache, in bytes. It grows with the number of public posts of its shard: so a page costs the same
+/// among many posts as among few, and several shards keep about as much of their posts as one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// However few posts there are.
+    pub(super) least: usize,
+    /// For each post.
+    pub(super) each: usize,
+    /// However many there are.
+    pub(super) most: usize,
+}
+
+impl Room {
+    /// The same however many posts there are: what is of users is in every shard.
+    pub(super) const fn fixed(bytes: usize) -> Self {
+        Self { least: bytes, each: 0, most: bytes }
+    }
+
+    fn of(self, posts: u64) -> usize {
+        let shares = usize::try_from(posts).unwrap_or(usize::MAX).saturating_mul(self.each);
+        shares.clamp(self.least, self.most)
+    }
+}
+
 /// Bounds of the caches of one shard, and of one step of a query.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Posts without their bodies, but with their renderings, in bytes; more when there are so many
-    /// posts that `post_share` of each is more.
-    pub(super) posts_bytes: usize,
-    /// Bodies, in bytes, likewise. Apart from the posts: lists read no bodies, and large bodies must
-    /// not displace what every page needs.
-    pub(super) bodies_bytes: usize,
-    /// What a public post adds to the cache of posts, in bytes: about half of what it takes there. A page
-    /// costs the same among many posts as among few only if about the same part of them is in memory; with
-    /// room for an eighth, an article among a million took 1.4 times what it takes among 50,000.
-    pub(super) post_share: usize,
-    /// The same of bodies: a sixteenth. Those that are read most are kept at the edge.
-    pub(super) body_share: usize,
-    /// Public posts that have a share.
-    pub(super) shared_posts: usize,
-    /// Lists, in bytes.
-    pub(super) lists_bytes: usize,
-    /// Who favors what, in bytes.
-    pub(super) favored_bytes: usize,
-    /// Merged feeds, in bytes.
-    pub(super) feeds_bytes: usize,
+    /// Posts without their bodies, but with their renderings: about half of them, as they take some 1,100 bytes
+    /// there. With room for an eighth, an article among a million took 1.4 times what it takes among 50,000.
+    pub(super) posts: Room,
+    /// Bodies, a sixteenth of them; those that are read most are kept at the edge. Apart from the posts: lists
+    /// read no bodies, and large bodies must not displace what every page needs.
+    pub(super) bodies: Room,
+    /// Lists.
+    pub(super) lists: Room,
+    /// Who favors what.
+    pub(super) favored: Room,
+    /// Merged feeds.
+    pub(super) feeds: Room,
     /// Keys kept of one list: as deep as the edge may ask, and what a viewer may have to skip.
     pub(super) list_keys: usize,
     /// Favorites kept of one user; who has more is looked up post by post.
@@ -55,14 +71,11 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            posts_bytes: 30 << 20,
-            bodies_bytes: 8 << 20,
-            post_share: 512,
-            body_share: 320,
-            shared_posts: 2_000_000,
-            lists_bytes: 8 << 20,
-            favored_bytes: 4 << 20,
-            feeds_bytes: 3 << 20,
+            posts: Room { least: 8 << 20, each: 550, most: 1 << 30 },
+            bodies: Room { least: 2 << 20, each: 320, most: 640 << 20 },
+            lists: Room { least: 4 << 20, each: 168, most: 8 << 20 },
+            favored: Room::fixed(4 << 20),
+            feeds: Room::fixed(3 << 20),
             list_keys: OFFSET_MAX + PAGE_MAX + 2_000,
             favored_posts: 4_096,
             feed_changes: 256,
@@ -153,7 +166,8 @@ impl Weigh for CachedList {
 /// What a user favors.
 #[derive(Default)]
 pub(super) struct Favored {
-    pub(super) posts: FxHashSet<PostId>,
+    /// Ascending.
+    posts: Vec<PostId>,
     pub(super) read: ReadTo,
 }
 
@@ -173,7 +187,7 @@ pub(super) enum ReadTo {
 
 impl Weigh for Favored {
     fn weight(&self) -> usize {
-        150 + self.posts.capacity() * 9
+        150 + self.posts.capacity() * size_of::<PostId>()
     }
 }
 
@@ -282,19 +296,21 @@ pub(super) struct Caches {
 impl Caches {
     /// Empty caches over so many public posts.
     pub(super) fn new(limits: Limits, tags_version: Stamp, public_posts: u64) -> Self {
-        Self {
+        let mut caches = Self {
             limits,
-            posts: S3Fifo::new(limits.posts_bytes),
-            bodies: S3Fifo::new(limits.bodies_bytes),
-            lists: S3Fifo::new(limits.lists_bytes),
-            favored: S3Fifo::new(limits.favored_bytes),
-            feeds: S3Fifo::new(limits.feeds_bytes),
+            posts: S3Fifo::new(0),
+            bodies: S3Fifo::new(0),
+            lists: S3Fifo::new(0),
+            favored: S3Fifo::new(0),
+            feeds: S3Fifo::new(0),
             feed_changes: FeedChanges::default(),
             tags: None,
             tags_version,
             shelf_versions: ShelfVersions(vec![0; SHELF_SLOTS]),
             public_posts,
-        }
+        };
+        caches.make_room();
+        caches
     }
 
     /// Moves with every change of the lists of this shelf.
@@ -304,15 +320,21 @@ impl Caches {
 
     /// Drops what is too much. Called when a piece of work is done.
     pub(super) fn trim(&mut self) {
-        let limits = &self.limits;
-        let shares = limits.shared_posts.min(self.public_posts as usize);
-        self.posts.allow(limits.posts_bytes.max(shares * limits.post_share));
-        self.bodies.allow(limits.bodies_bytes.max(shares * limits.body_share));
         self.posts.trim();
         self.bodies.trim();
         self.lists.trim();
         self.favored.trim();
         self.feeds.trim();
+    }
+
+    /// Gives each cache the room that it has for so many posts.
+    fn make_room(&mut self) {
+        let (limits, posts) = (&self.limits, self.public_posts);
+        self.posts.allow(limits.posts.of(posts));
+        self.bodies.allow(limits.bodies.of(posts));
+        self.lists.allow(limits.lists.of(posts));
+        self.favored.allow(limits.favored.of(posts));
+        self.feeds.allow(limits.feeds.of(posts));
     }
 
     /// Brings all caches up to date with a command whose rows were merged (K2).
@@ -370,8 +392,13 @@ impl Caches {
             (Shelf::Feed(_), Scope::Public) => {
                 self.feed_changes.push(entry, added, self.limits.feed_changes);
             }
-            (Shelf::All, Scope::Public) if added => self.public_posts += 1,
-            (Shelf::All, Scope::Public) => self.public_posts -= 1,
+            (Shelf::All, Scope::Public) => {
+                match added {
+                    true => self.public_posts += 1,
+                    false => self.public_posts -= 1,
+                }
+                self.make_room();
+            }
             _ => {}
         }
     }
@@ -382,21 +409,37 @@ impl Caches {
             if favored.read == ReadTo::TooMany {
                 return;
             }
-            if on {
-                favored.posts.insert(post);
-            } else {
-                favored.posts.remove(&post);
-            }
+            favored.set(post, on);
             favored.check(posts_max);
         });
     }
 }
 
 impl Favored {
+    pub(super) fn posts(&self) -> &[PostId] {
+        &self.posts
+    }
+
+    /// Adds what was read; some of it may have been noted before.
+    pub(super) fn add(&mut self, posts: impl Iterator<Item = PostId>) {
+        self.posts.extend(posts);
+        self.posts.sort_unstable();
+        self.posts.dedup();
+    }
+
+    /// Notes that the user favors a post, or no more.
+    pub(super) fn set(&mut self, post: PostId, on: bool) {
+        match (on, self.posts.binary_search(&post)) {
+            (true, Err(place)) => self.posts.insert(place, post),
+            (false, Ok(place)) => drop(self.posts.remove(place)),
+            (true, Ok(_)) | (false, Err(_)) => {}
+        }
+    }
+
     /// Gives up when there are too many.
     pub(super) fn check(&mut self, posts_max: usize) {
         if self.posts.len() > posts_max {
-            *self = Self { posts: FxHashSet::default(), read: ReadTo::TooMany };
+            *self = Self { posts: Vec::new(), read: ReadTo::TooMany };
         }
     }
 }

@@ -263,6 +263,8 @@ pub enum Query {
         link_token: Option<[u8; 16]>,
         /// The version whose body the caller has: it is not answered again.
         known: Option<u64>,
+        /// Whether to say if the viewer favors it; else it says no.
+        favorited: bool,
     },
     /// The keys at a window of a list, newest first, and the true total, of this shard. Where several
     /// shards hold the list, which keys lie before the window is known only together: the edge asks for

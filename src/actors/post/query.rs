@@ -36,9 +36,15 @@ impl Reads<'_> {
     /// Answers a query, or does one step of it.
     pub(super) fn run(&mut self, query: &mut Query) -> Outcome<Step<Answer>> {
         match query {
-            Query::GetPost { post, viewer, link_token, known } => {
+            Query::GetPost { post, viewer, link_token, known, favorited } => {
                 let viewer = viewer.as_deref();
-                self.get_post(*post, viewer, link_token.as_ref(), *known).map(Step::Done)
+                let found = self.seen(*post, viewer, link_token.as_ref())?;
+                let body = match *known == Some(found.0.version) {
+                    true => None,
+                    false => Some(self.body(*post)?),
+                };
+                let view = self.view(found, viewer.filter(|_| *favorited))?;
+                Ok(Step::Done(Answer::Post(view, body)))
             }
             Query::ListKeys { filters, viewer, window, progress } => {
                 let window = checked(window);
@@ -80,21 +86,6 @@ impl Reads<'_> {
                 Ok(Step::Done(Answer::Origins(origins.collect::<Result<_, _>>()?)))
             }
         }
-    }
-
-    fn get_post(
-        &mut self,
-        post: PostId,
-        viewer: Option<&Viewer>,
-        link_token: Option<&[u8; 16]>,
-        known: Option<u64>,
-    ) -> Outcome<Answer> {
-        let found = self.seen(post, viewer, link_token)?;
-        let body = match known == Some(found.0.version) {
-            true => None,
-            false => Some(self.body(post)?),
-        };
-        Ok(Answer::Post(self.view(found, viewer)?, body))
     }
 
     fn get_posts(

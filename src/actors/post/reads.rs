@@ -97,7 +97,7 @@ impl<'a> Reads<'a> {
 
     fn favors(&self, user: UserId, post: PostId) -> Result<bool, StoreError> {
         if let Some(favored) = self.caches.favored.get(&user) {
-            if favored.posts.contains(&post) {
+            if favored.posts().binary_search(&post).is_ok() {
                 return Ok(true);
             }
             if favored.read == ReadTo::End {
@@ -135,11 +135,7 @@ impl<'a> Reads<'a> {
         progress.steps += 1;
         self.read_favored(Some(user))?;
         let favored = match self.caches.favored.get(&user) {
-            Some(Favored { posts, read: ReadTo::End }) => {
-                let mut posts: Vec<PostId> = posts.iter().copied().collect();
-                posts.sort_unstable();
-                Some(posts.into())
-            }
+            Some(favored) if favored.read == ReadTo::End => Some(favored.posts().into()),
             Some(Favored { read: ReadTo::TooMany, .. }) => None,
             // It may be thrown out each time before it is read to the end.
             _ if progress.steps > STEPS_MAX => None,
@@ -189,15 +185,14 @@ fn read_favored_on(
         ReadTo::Key(key) => [key, &[0][..]].concat(),
         ReadTo::Start | ReadTo::End | ReadTo::TooMany => prefix.clone(),
     };
-    let mut rows = tables.prefix(tables::LISTS, &prefix, &start)?;
-    for _ in 0..rows_max {
-        let Some((key, _)) = rows.next().transpose()? else {
-            favored.read = ReadTo::End;
-            return Ok(());
-        };
-        favored.posts.insert(sort_key_of(&key)?.post);
-        favored.read = ReadTo::Key(key);
-    }
+    let rows = tables.prefix(tables::LISTS, &prefix, &start)?.take(rows_max);
+    let keys = rows.map(|row| row.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()?;
+    let posts = keys.iter().map(|key| Ok(sort_key_of(key)?.post));
+    favored.add(posts.collect::<Result<Vec<_>, StoreError>>()?.into_iter());
+    favored.read = match keys.into_iter().nth(rows_max - 1) {
+        Some(last) => ReadTo::Key(last),
+        None => ReadTo::End,
+    };
     Ok(())
 }
 

@@ -17,7 +17,7 @@ enum Subject<'a> {
 }
 
 /// A post of [`Query::GetPost`](super::message::Query::GetPost) and
-/// [`Query::GetPosts`](super::message::Query::GetPosts), and the number of its favorites.
+/// [`Query::GetPosts`](super::message::Query::GetPosts), the number of its favorites, and so whose they are.
 pub fn of_post(post: PostId) -> Slot {
     Slot::of(&Subject::Post(post))
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use axum::response::Response;
 
 use crate::actors::answers::Version;
@@ -38,6 +39,7 @@ pub async fn article(
     link_token: Option<[u8; 16]>,
 ) -> Answered<Response> {
     let articles = &app.shared().articles;
+    let shard = app.posts.shard_of(post.bucket());
     let version = posts::version(app, post);
     if let Some(kept) = articles.of(&post, version)
         && let Some(is_favorited) = is_favorited(app, post, &kept, viewer.as_deref()).await?
@@ -45,11 +47,18 @@ pub async fn article(
         && posts::version(app, post) == version
         && people::version(app, kept.author) == kept.people
     {
-        app.posts.spared(app.posts.shard_of(post.bucket()));
+        app.posts.spared(shard);
         people::spared(app, std::iter::once(kept.author));
         return Ok(sent(&kept, is_favorited, viewer.as_deref()));
     }
-    let (view, body) = posts::fetch(app, post, viewer.clone(), link_token).await?;
+    // With what is kept of the reader, the rest may be asked for, and kept, as for anybody.
+    let reader = viewer.as_deref().map(|viewer| viewer.id);
+    let own = reader.and_then(|reader| posts::kept_personal(app, shard, reader));
+    let own = own.filter(|own| own.favored.is_some());
+    let (view, body) = match own.is_some() {
+        true => posts::fetch_plain(app, post, viewer.clone(), link_token).await?,
+        false => posts::fetch(app, post, viewer.clone(), link_token).await?,
+    };
     let author = view.summary.author;
     let people = people::version(app, author);
     let card = people::card(app, author).await?;
@@ -61,7 +70,18 @@ pub async fn article(
         let bytes = 200 + kept.head.bytes() + kept.body.bytes();
         articles.keep(post, version, kept.clone(), bytes);
     }
-    Ok(sent(&kept, view.favorited, viewer.as_deref()))
+    let is_favorited = match own {
+        None => view.favorited,
+        Some(_) if !kept.has_favorites => false,
+        Some(own) if posts::version(app, post) == version => own.favors(post),
+        // It has moved, perhaps by himself: asked for all at once, it is of one moment.
+        Some(_) => {
+            let (view, body) = posts::fetch(app, post, viewer.clone(), link_token).await?;
+            let card = card.as_deref();
+            return Ok(render::article(StatusCode::OK, &view, &body, card, viewer.as_deref()));
+        }
+    };
+    Ok(sent(&kept, is_favorited, viewer.as_deref()))
 }
 
 fn sent(kept: &KeptArticle, is_favorited: bool, viewer: Option<&Viewer>) -> Response {

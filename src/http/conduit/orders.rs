@@ -14,16 +14,23 @@ use crate::http::extract::Page;
 use crate::http::lists::{self, Keys, Source};
 use crate::ids::PostId;
 
-/// Largest order that is kept, in bytes: of several shards, a page far down a list needs every key before it.
-const KEPT_BYTES_MAX: usize = 16 * 1024;
+/// Most keys that are kept for a page: among several shards, one far down a list needs every key before it.
+/// What is more is kept merged, and asked for as a whole again.
+const KEPT_KEYS_MAX: usize = if cfg!(test) { 12 } else { 500 };
 
-/// The keys of each shard. Far smaller than the page, so that they are still there for readers who come seldom.
+/// Which posts make a page. Smaller than the page, so that it is still there for readers who come seldom.
 pub struct Order {
-    parts: Vec<Part>,
+    made: Made,
     /// The reader of a feed.
     viewer: Option<Arc<Viewer>>,
 }
 
+enum Made {
+    Of(Vec<Part>),
+    Whole(Version, Vec<PostId>, u64),
+}
+
+/// The keys of a shard.
 #[derive(Clone)]
 struct Part {
     version: Version,
@@ -32,8 +39,13 @@ struct Part {
 
 impl Order {
     fn bytes(&self) -> usize {
-        let parts = self.parts.iter().map(|part| 120 + size_of_val(&part.keys.keys[..]));
-        200 + parts.sum::<usize>() + self.viewer.as_ref().map_or(0, |viewer| viewer.bytes())
+        let made = match &self.made {
+            Made::Of(parts) => {
+                parts.iter().map(|part| 120 + size_of_val(&part.keys.keys[..])).sum()
+            }
+            Made::Whole(_, posts, _) => size_of_val(&posts[..]),
+        };
+        200 + made + self.viewer.as_ref().map_or(0, |viewer| viewer.bytes())
     }
 }
 
@@ -49,24 +61,35 @@ pub async fn find(
 ) -> Answered<(Vec<PostId>, u64)> {
     let orders = &app.shared().orders;
     let kept = orders.last(key).filter(|kept| is_same(kept.viewer.as_ref(), source.viewer()));
-    let kept = kept.as_deref();
+    let kept_parts = match kept.as_ref().map(|kept| &kept.made) {
+        Some(Made::Whole(version, posts, total))
+            if *version == app.posts.version_everywhere(slots) =>
+        {
+            return Ok((posts.clone(), *total));
+        }
+        Some(Made::Of(parts)) => &parts[..],
+        Some(Made::Whole(..)) | None => &[],
+    };
     let parts = (0..app.posts.shards()).map(|shard| {
-        let kept = kept.map(|kept| &kept.parts[usize::from(shard)]);
+        let kept = kept_parts.get(usize::from(shard));
         find_part(app, shard, kept, key.page, slots, source)
     });
-    let order = Order { parts: try_join_all(parts).await?, viewer: source.viewer().cloned() };
-    let keys: Vec<&Keys> = order.parts.iter().map(|part| &*part.keys).collect();
-    let page = lists::page_of(&keys, key.page);
-    let is_kept = kept.is_some_and(|kept| {
-        let parts = kept.parts.iter().zip(&order.parts);
-        parts.into_iter().all(|(kept, part)| Arc::ptr_eq(&kept.keys, &part.keys))
-    });
-    let bytes = order.bytes();
-    if !is_kept && bytes <= KEPT_BYTES_MAX {
-        let version = order.parts.iter().map(|part| part.version).sum();
+    let parts = try_join_all(parts).await?;
+    let keys: Vec<&Keys> = parts.iter().map(|part| &*part.keys).collect();
+    let (posts, total) = lists::page_of(&keys, key.page);
+    let is_kept = kept_parts.len() == parts.len()
+        && kept_parts.iter().zip(&parts).all(|(kept, part)| Arc::ptr_eq(&kept.keys, &part.keys));
+    if !is_kept {
+        let version = parts.iter().map(|part| part.version).sum();
+        let made = match keys.iter().map(|shard| shard.keys.len()).sum::<usize>() {
+            ..=KEPT_KEYS_MAX => Made::Of(parts),
+            _ => Made::Whole(version, posts.clone(), total),
+        };
+        let order = Order { made, viewer: source.viewer().cloned() };
+        let bytes = order.bytes();
         orders.keep(key.clone(), version, Arc::new(order), bytes);
     }
-    Ok(page)
+    Ok((posts, total))
 }
 
 async fn find_part(

@@ -52,29 +52,43 @@ enum List {
 /// A page of a list as strangers are sent it, or of a feed as its reader is: whether he favors one of its posts
 /// moves with the post, where it is counted.
 pub struct KeptPage {
-    template: Template,
-    /// Of each post.
-    posts: Box<[Version]>,
+    text: Text,
+    posts: Box<[Part]>,
     /// Of all authors.
     people: Version,
     /// The reader of a feed.
     viewer: Option<Arc<Viewer>>,
 }
 
+enum Text {
+    List(Template),
+    Feed(Bytes),
+}
+
+/// One post of a page.
+struct Part {
+    post: PostId,
+    author: UserId,
+    version: Version,
+}
+
 impl KeptPage {
     fn is_exact(&self, app: &App) -> bool {
-        let mut posts = self.template.places().iter().zip(&self.posts);
-        posts.all(|(place, version)| posts::version(app, place.post) == *version)
+        self.posts.iter().all(|part| posts::version(app, part.post) == part.version)
             && people_of(app, self.authors()) == self.people
     }
 
     fn authors(&self) -> impl Iterator<Item = UserId> {
-        self.template.places().iter().map(|place| place.author)
+        self.posts.iter().map(|part| part.author)
     }
 
     fn bytes(&self) -> usize {
+        let text = match &self.text {
+            Text::List(template) => template.bytes(),
+            Text::Feed(text) => text.len(),
+        };
         let viewer = self.viewer.as_ref().map_or(0, |viewer| viewer.bytes());
-        300 + self.template.bytes() + size_of_val(&self.posts[..]) + viewer
+        300 + text + size_of_val(&self.posts[..]) + viewer
     }
 }
 
@@ -111,17 +125,23 @@ async fn find_for(
     slots: &[Slot],
     source: &Source,
 ) -> Answered<Option<Bytes>> {
-    let Source::Filtered(_, Some(viewer)) = source else {
+    let Source::Filtered(filters, Some(viewer)) = source else {
         let kept = find(app, key, slots, source).await?;
-        return Ok(kept.map(|kept| kept.template.text()));
+        return Ok(kept.map(|kept| match &kept.text {
+            Text::List(template) => template.text(),
+            Text::Feed(text) => text.clone(),
+        }));
     };
     let own = Own::fetch(app, viewer).await?;
     if !own.is_told() || !own.shards.iter().all(|shard| lists_as_stranger(viewer, shard)) {
         return Ok(None);
     }
-    let kept = find(app, key, slots, &source.for_strangers()).await?;
-    let kept = kept.filter(|_| own.is_exact(app, viewer));
-    Ok(kept.map(|kept| own.put_into(app, &kept.template, viewer)))
+    let of_strangers = Source::Filtered(filters.clone(), None);
+    let kept = find(app, key, slots, &of_strangers).await?.filter(|_| own.is_exact(app, viewer));
+    Ok(kept.and_then(|kept| match &kept.text {
+        Text::List(template) => Some(own.put_into(app, template, viewer)),
+        Text::Feed(_) => None,
+    }))
 }
 
 /// As what a page of this list is kept, and the slots that its keys stand on; none if it is not kept, or
@@ -188,21 +208,29 @@ async fn find(
         return Ok(None);
     }
     let (order, total) = orders::find(app, &key, slots, source).await?;
-    let versions: Box<[Version]> = order.iter().map(|post| posts::version(app, *post)).collect();
+    let versions: Vec<Version> = order.iter().map(|post| posts::version(app, *post)).collect();
     let posts = lists::find_posts(app, &order, &versions, viewer).await?;
     let people = people_of(app, authors_of(&posts).into_iter());
     let cards = Cards::fetch(app, authors_of(&posts)).await?;
-    let mut template = render::articles(&posts, total, &cards);
-    if let Some((viewer, own)) = own {
-        if !own.is_exact(app, viewer) {
-            return Ok(None);
+    let template = render::articles(&posts, total, &cards);
+    let text = match own {
+        None => Text::List(template),
+        Some((viewer, own)) if own.is_exact(app, viewer) => {
+            // A copy has no more room than it needs.
+            Text::Feed(Bytes::copy_from_slice(&own.put_into(app, &template, viewer)))
         }
-        template.settle(&own.put_into(app, &template, viewer));
-    }
-    let viewer = viewer.cloned();
-    let kept = Arc::new(KeptPage { template, posts: versions, people, viewer });
+        Some(_) => return Ok(None),
+    };
     // A post that went away since the list was asked for is left out, this time.
-    if posts.len() == order.len() {
+    let is_whole = posts.len() == order.len();
+    let parts = posts.iter().zip(versions).map(|(PostView { summary, .. }, version)| Part {
+        post: summary.id,
+        author: summary.author,
+        version,
+    });
+    let kept = KeptPage { text, posts: parts.collect(), people, viewer: viewer.cloned() };
+    let kept = Arc::new(kept);
+    if is_whole {
         pages.keep(key, version, kept.clone(), kept.bytes());
     }
     Ok(Some(kept))

@@ -7,14 +7,14 @@ use crate::actors::user::message::Viewer;
 use crate::http::App;
 use crate::http::error::Answered;
 use crate::http::extract::link_token;
-use crate::http::posts::{fetch, named};
+use crate::http::posts::{fetch_plain, named};
 use crate::http::query::Query;
 use crate::ids::PostId;
 
 /// A post, and what a command about it asks.
 pub(super) struct Seen {
     pub(super) post: PostId,
-    /// As it was before the command.
+    /// As it was before the command, but for whether the viewer favors it.
     pub(super) view: PostView,
     pub(super) body: Body,
     /// The secret part of the address, if it has one.
@@ -36,7 +36,7 @@ pub(super) async fn seen(
 ) -> Answered<Seen> {
     let post = named(slug)?;
     let link = link_token(Query::new(raw_query));
-    let (view, body) = fetch(app, post, Some(viewer.clone()), link).await?;
+    let (view, body) = fetch_plain(app, post, Some(viewer.clone()), link).await?;
     let reader = Reader::new(viewer, view.summary.author, link);
     Ok(Seen { post, view, body, link, reader })
 }

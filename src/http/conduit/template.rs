@@ -39,19 +39,9 @@ impl Template {
         Self { text, places: places.into() }
     }
 
-    /// The places of its posts.
-    pub fn places(&self) -> &[Place] {
-        &self.places
-    }
-
-    /// As it is, for who favors nothing and follows nobody; or for whom it was settled.
+    /// For who favors nothing and follows nobody.
     pub fn text(&self) -> Bytes {
         self.text.clone()
-    }
-
-    /// Takes a text that was made for one reader for its own: nobody else may be sent it any more.
-    pub fn settle(&mut self, text: &Bytes) {
-        self.text = Bytes::copy_from_slice(text);
     }
 
     /// For a reader.

@@ -334,7 +334,7 @@ pub async fn related(
 ) -> Answered {
     let post = posts::named(&id)?;
     // What the viewer may not see is like nothing.
-    posts::fetch(&app, post, reader.viewer().cloned(), None).await?;
+    posts::fetch_plain(&app, post, reader.viewer().cloned(), None).await?;
     let list = ["related", &post.to_string()];
     answer(&app, reader, Question::Related(post), &uri, &headers, &list).await
 }

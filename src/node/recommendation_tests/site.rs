@@ -193,7 +193,7 @@ impl Site {
         }
     }
 
-    pub(super) async fn publish(&mut self) -> PostId {
+    pub(in crate::node) async fn publish(&mut self) -> PostId {
         let any_tag = || TAGS[self.below(TAGS.len())];
         let tags: Vec<_> = (0..self.below(3)).map(|_| any_tag()).collect();
         self.publish_by(self.any_user(), &tags).await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::support::*;
-use crate::actors::post::cache::{CachedPost, Caches, Limits, Stash};
+use crate::actors::post::cache::{CachedPost, Caches, Limits, Room, Stash};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf};
 use crate::actors::post::message::{Answer, Body, Command, Filter, Query, SortKey, Visibility};
 use crate::actors::post::progress::Progress;
@@ -216,7 +216,7 @@ fn the_page_of_tags_holds_as_many_as_the_edge_asks_for() {
 
 #[test]
 fn caches_grow_and_shrink_with_the_number_of_posts_up_to_a_bound() {
-    let limits = Limits { bodies_bytes: 0, body_share: 200, shared_posts: 50, ..Limits::default() };
+    let limits = Limits { bodies: Room { least: 0, each: 200, most: 10_000 }, ..Limits::default() };
     let mut caches = Caches::new(limits, Stamp(0), 0);
     let list = ListId::new(Shelf::All, Scope::Public);
     let mut held_with = |numbers: std::ops::Range<u64>, added: bool| {
@@ -232,6 +232,6 @@ fn caches_grow_and_shrink_with_the_number_of_posts_up_to_a_bound() {
         (0..100).filter(|number| caches.bodies.get(&PostId(*number)).is_some()).count()
     };
     assert_eq!(held_with(0..20, true), 4, "a fifth of a body for each post");
-    assert_eq!(held_with(20..100, true), 10, "no more than 50 have a share");
+    assert_eq!(held_with(20..100, true), 10, "no more than ten");
     assert_eq!(held_with(5..100, false), 1);
 }

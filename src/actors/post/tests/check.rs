@@ -150,9 +150,16 @@ pub(super) fn kept_answers(shard: &mut Shard, model: &Model) -> Vec<(Slot, Strin
     let posts = model.posts.iter().map(|post| post.id).chain(model.dead.iter().copied());
     let posts: Vec<PostId> = posts.collect();
     let authors: Vec<_> = model.posts.iter().map(|post| (post.id, post.author)).collect();
+    let of_users = |post: &PostId| USERS.map(|user| (*post, user));
+    let posts_and_users: Vec<_> = posts.iter().flat_map(of_users).collect();
     for post in posts {
         let found = shard.get(post, None, None).ok();
         answers.push((slots::of_post(post), format!("{found:?}")));
+    }
+    for (post, user) in posts_and_users {
+        let found = shard.get(post, Some(&Arc::new(viewer(user))), None).ok();
+        let favored = found.map(|(view, _)| view.favorited);
+        answers.push((slots::of_post(post), format!("{favored:?}")));
     }
     // Feeds show posts that strangers do not see.
     for (post, author) in authors {

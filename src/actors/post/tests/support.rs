@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::actors::post::cache::Limits;
+use crate::actors::post::cache::{Limits, Room};
 use crate::actors::post::event::Event;
 use crate::actors::post::message::{
     Answer, Command, Error, Filter, Personal, Place, PostView, Query, Reader, Reply, SortKey,
@@ -26,14 +26,11 @@ pub(super) const START: Stamp = Stamp(1_700_000_000_000_000);
 /// Limits so small that every query takes several steps and every cache evicts.
 pub(super) fn tiny() -> Limits {
     Limits {
-        posts_bytes: 3_000,
-        bodies_bytes: 300,
-        post_share: 0,
-        body_share: 0,
-        shared_posts: 0,
-        lists_bytes: 1_500,
-        favored_bytes: 400,
-        feeds_bytes: 700,
+        posts: Room::fixed(3_000),
+        bodies: Room::fixed(300),
+        lists: Room::fixed(1_500),
+        favored: Room::fixed(400),
+        feeds: Room::fixed(700),
         list_keys: 4,
         favored_posts: 3,
         feed_changes: 3,
@@ -225,11 +222,13 @@ impl Shard {
             viewer: viewer.cloned(),
             link_token,
             known: None,
+            favorited: true,
         })? {
             Answer::Post(view, Some(body)) => {
                 // Who has that body is told the same without it.
                 let (viewer, known) = (viewer.cloned(), Some(view.summary.version));
-                let again = self.query(Query::GetPost { post, viewer, link_token, known });
+                let again =
+                    self.query(Query::GetPost { post, viewer, link_token, known, favorited: true });
                 assert!(matches!(again, Ok(Answer::Post(_, None))));
                 Ok((view, body.text().unwrap()))
             }
