@@ -79,11 +79,11 @@ const READERS_BYTES: usize = 4 * 1024 * 1024;
 const ARTICLES_BYTES: usize = 27 * 1024 * 1024;
 /// Posts of pages kept, without their bodies, in bytes; one of the benchmark takes 1,100, mostly the same memory
 /// as in the cache of its shard.
-const VIEWS_BYTES: usize = 12 * 1024 * 1024;
+const VIEWS_BYTES: usize = 9 * 1024 * 1024;
 /// Pages kept, in bytes; one of 20 takes 12,000.
 const PAGES_BYTES: usize = 13 * 1024 * 1024;
 /// What pages consist of, in bytes; one of 20 takes 640 with one shard and 2,000 with four, that of a feed 300 more.
-const ORDERS_BYTES: usize = 5 * 1024 * 1024;
+const ORDERS_BYTES: usize = 8 * 1024 * 1024;
 /// What readers favor, in bytes; 50 favorites take 600.
 const PERSONALS_BYTES: usize = 6 * 1024 * 1024;
 /// How long a failed sign-in counts.

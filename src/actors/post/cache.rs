@@ -133,6 +133,11 @@ impl CachedList {
         self.entries.len() as u64 == self.total
     }
 
+    /// Whether so many keys are here, or all that there are.
+    pub(super) fn reaches(&self, depth: usize) -> bool {
+        self.entries.len() >= depth || self.is_complete()
+    }
+
     /// Notes that a row was added or removed.
     pub(super) fn note(&mut self, entry: Entry, added: bool, keys_max: usize) {
         let was_complete = self.is_complete();

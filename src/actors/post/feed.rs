@@ -42,15 +42,22 @@ impl Reads<'_> {
         let mut lists = Vec::with_capacity(authors.len());
         for author in authors {
             let list = ListId::new(Shelf::Feed(author), Scope::Public);
-            let Some(posts) = self.total_if_affordable(&list)? else { return Ok(None) };
-            if posts == 0 {
-                continue;
+            // There are many lists, each in another place in memory: most are looked at once.
+            let known = self.caches.lists.get(&list).filter(|cached| cached.reaches(share));
+            let posts = match known.map(|cached| cached.total) {
+                Some(posts) => posts,
+                None => {
+                    let posts = self.total_if_affordable(&list)?;
+                    if posts.is_none() || !self.fill(&list, share)? {
+                        return Ok(None);
+                    }
+                    posts.unwrap_or_default()
+                }
+            };
+            if posts > 0 {
+                total += posts;
+                lists.push(list);
             }
-            if !self.fill(&list, share)? {
-                return Ok(None);
-            }
-            total += posts;
-            lists.push(list);
         }
         let entries = loop {
             let (short, depth) = match self.merge_feeds(&lists, depth) {
