@@ -221,7 +221,8 @@ async fn find(
         }
         Some(_) => return Ok(None),
     };
-    // A post that went away since the list was asked for is left out, this time.
+    // A post that went away since the list was asked for is left out, this time; then the versions are not
+    // those of the parts, and nothing is kept.
     let is_whole = posts.len() == order.len();
     let parts = posts.iter().zip(versions).map(|(PostView { summary, .. }, version)| Part {
         post: summary.id,
