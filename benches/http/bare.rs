@@ -1,6 +1,5 @@
 //! The limit of reads: a bare axum handler for each route that returns the same bytes.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use axum::Router;
@@ -59,18 +58,19 @@ impl Answers {
     }
 }
 
+/// Headers of an answer.
+pub type Headers = [(HeaderName, HeaderValue); 4];
+
 /// The headers that Quire sends with every answer.
-pub const HEADERS: [(HeaderName, HeaderValue); 3] = [
+pub const HEADERS: Headers = [
     (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (HeaderName::from_static("x-request-id"), HeaderValue::from_static("0123456789abcdef")),
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
 ];
 
-/// Serves the answers.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<()> {
+/// All routes: writes are answered, too, and nothing is done.
+pub fn routes(answers: Answers) -> Router {
     let created = answers.article.clone();
     let favored = answers.article.clone();
     let write = move |_read: Bytes| {
@@ -81,10 +81,9 @@ pub async fn serve(listener: TcpListener, answers: Answers) -> std::io::Result<(
         let body = created.clone();
         async move { (StatusCode::CREATED, HEADERS, body) }
     };
-    let routes = reads(answers)
+    reads(answers)
         .route("/api/articles", post(create))
-        .route("/api/articles/{slug}/favorite", post(write.clone()).delete(write));
-    super::serve_plainly(listener, routes).await
+        .route("/api/articles/{slug}/favorite", post(write.clone()).delete(write))
 }
 
 /// The routes that return the answers to reads.

@@ -1,22 +1,21 @@
 //! The limit of writes: the same axum, and one thread that commits the same rows to one redb file,
-//! as many at a time as wait, each commit durable before anybody is answered. Reads it answers as the bare
-//! server does: then it tells what writes among them cost when each is committed as it comes.
+//! as many at a time as wait, each commit durable before anybody is answered. Beside the reads of another limit
+//! it tells what writes among them cost when each is committed as it comes.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{self, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use redb::{Database, Durability, TableDefinition};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use crate::bare::{self, Answers, HEADERS};
+use crate::bare::{HEADERS, Headers};
 
 /// Most rows in one commit, as in Quire.
 const BATCH: usize = 1024;
@@ -51,15 +50,11 @@ struct ArticleBody {
     article: Article,
 }
 
-/// Serves creates and favorites, and the answers to reads.
+/// The routes of creates and favorites, which are committed to a new file and answered with `answer`.
 ///
 /// # Errors
-/// When the listener fails or the file cannot be made.
-pub async fn serve(
-    listener: TcpListener,
-    file: PathBuf,
-    answers: Answers,
-) -> Result<(), Box<dyn std::error::Error>> {
+/// When the file cannot be made.
+pub fn writes(file: &Path, answer: Bytes) -> Result<Router, redb::Error> {
     let database = Database::create(file)?;
     let (queue, queued) = mpsc::channel();
     std::thread::spawn(move || {
@@ -68,15 +63,14 @@ pub async fn serve(
             std::process::exit(1);
         }
     });
-    let answer = answers.article.clone();
-    let writes = Router::new()
+    let routes = Router::new()
         .route("/api/articles", post(create))
         .route("/api/articles/{slug}/favorite", post(favorite).delete(favorite))
         .with_state(Writer { queue, answer });
-    Ok(super::serve_plainly(listener, writes.merge(bare::reads(answers))).await?)
+    Ok(routes)
 }
 
-type Answer = (StatusCode, [(axum::http::HeaderName, axum::http::HeaderValue); 3], Bytes);
+type Answer = (StatusCode, Headers, Bytes);
 
 /// Body, summary, and a row in the list of everything, of the author and of each tag, with counts.
 async fn create(State(writer): State<Writer>, sent: Bytes) -> Answer {
@@ -102,7 +96,10 @@ async fn create(State(writer): State<Writer>, sent: Bytes) -> Answer {
 }
 
 /// The favorite, its place in the reader's list, and both counts.
-async fn favorite(State(writer): State<Writer>, Path(slug): Path<String>) -> Answer {
+async fn favorite(
+    State(writer): State<Writer>,
+    extract::Path(slug): extract::Path<String>,
+) -> Answer {
     let reader: u16 = rand::random::<u16>() % 10_000;
     let reader = [b"u", &reader.to_be_bytes()[..]].concat();
     let time = rand::random::<u64>().to_be_bytes();

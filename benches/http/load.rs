@@ -294,24 +294,51 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 /// # Errors
 /// When the server cannot be reached or answers nonsense.
 pub fn ask(address: SocketAddr, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(request)?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        let read = stream.read(&mut buffer)?;
-        bytes.extend_from_slice(&buffer[..read]);
-        let end = find(&bytes, b"\r\n\r\n");
-        let length = end.and_then(|end| content_length(&bytes[..end]).map(|length| (end, length)));
-        if let Some((end, length)) = length
-            && bytes.len() >= end + 4 + length
-        {
-            let status = std::str::from_utf8(&bytes[9..12]).ok().and_then(|text| text.parse().ok());
-            return Ok((status.unwrap_or(0), bytes.split_off(end + 4)));
-        }
-        if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "hung up"));
+    Session::open(address)?.ask(request)
+}
+
+/// A connection on which one thing is asked after the other.
+pub struct Session {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Session {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, buffer: vec![0; 16 * 1024] })
+    }
+
+    /// Asks, and returns status and body.
+    ///
+    /// # Errors
+    /// When the server hangs up or answers nonsense.
+    pub fn ask(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        let Self { stream, buffer } = self;
+        stream.write_all(request)?;
+        let mut bytes = Vec::new();
+        loop {
+            let read = stream.read(buffer)?;
+            bytes.extend_from_slice(&buffer[..read]);
+            let end = find(&bytes, b"\r\n\r\n");
+            let length =
+                end.and_then(|end| content_length(&bytes[..end]).map(|length| (end, length)));
+            if let Some((end, length)) = length
+                && bytes.len() >= end + 4 + length
+            {
+                let status = std::str::from_utf8(&bytes[9..12]);
+                let status = status.ok().and_then(|text| text.parse().ok());
+                return Ok((status.unwrap_or(0), bytes.split_off(end + 4)));
+            }
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "hung up"));
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod process;
 mod quire_server;
 mod random;
 mod recommending;
+mod replay;
 mod report;
 mod scale;
 mod sections;
@@ -111,6 +112,7 @@ pub struct Options {
 enum Role {
     Bare,
     Direct,
+    Replay,
     Quire,
     Fill,
 }
@@ -202,19 +204,16 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
         }
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        match role {
-            Role::Bare => {
-                let answers = bare::Answers::read(&folder)?;
-                println!("{}{address}", process::READY);
-                Ok(bare::serve(listener, answers).await?)
-            }
-            Role::Direct => {
-                let answers = bare::Answers::read(&folder)?;
-                println!("{}{address}", process::READY);
-                direct::serve(listener, folder.join("direct.redb"), answers).await
-            }
-            Role::Quire | Role::Fill => Ok(()),
-        }
+        let answers = bare::Answers::read(&folder)?;
+        let committed = |name| direct::writes(&folder.join(name), answers.article.clone());
+        let routes = match role {
+            Role::Bare => bare::routes(answers),
+            Role::Direct => committed("direct.redb")?.merge(bare::reads(answers)),
+            Role::Replay => committed("replay.redb")?.merge(replay::reads(&folder)?),
+            Role::Quire | Role::Fill => return Ok(()),
+        };
+        println!("{}{address}", process::READY);
+        Ok(serve_plainly(listener, routes).await?)
     })
 }
 

@@ -7,7 +7,7 @@ use crate::process::Server;
 use crate::report::{self, Figures, Ratio};
 use crate::target::{CONNECTIONS, PATIENCE, Target, mix, plan, role, run_checked};
 use crate::workload::{Mix, Operation};
-use crate::{Failed, Options, folder};
+use crate::{Failed, Options, folder, replay};
 
 /// Connections of the write tests.
 const WRITE_CONNECTIONS: [usize; 2] = [64, 512];
@@ -44,9 +44,13 @@ pub fn table(options: &Options) -> Result<(), Failed> {
     let (_, first) = targets.first().ok_or("no shards")?;
     let limits = folder().join("limits");
     record(first)?.write(&limits)?;
-    let _ = std::fs::remove_file(limits.join("direct.redb"));
-    let bare = Server::start(&role("bare", &limits), PATIENCE)?;
-    let direct = Server::start(&role("direct", &limits), PATIENCE)?;
+    replay::record(first.server.address, &first.keys, &limits)?;
+    let start = |name| -> Result<Server, Failed> {
+        // With a fresh file, for those that have one.
+        let _ = std::fs::remove_file(limits.join(format!("{name}.redb")));
+        Server::start(&role(name, &limits), PATIENCE)
+    };
+    let (bare, direct, replay) = (start("bare")?, start("direct")?, start("replay")?);
     for (_, target) in &targets {
         target.read_all_once(options)?;
     }
@@ -57,15 +61,18 @@ pub fn table(options: &Options) -> Result<(), Failed> {
             operation,
             CONNECTIONS,
             &targets,
-            &[("bare axum", &bare), ("bare axum, direct commit", &direct)],
+            &[
+                ("bare axum", &bare),
+                ("bare axum, direct commit", &direct),
+                ("the same, own bytes", &replay),
+            ],
             |own, limit| limit.cpu_us / own.cpu_us,
             bar,
         )?;
     }
-    // With a fresh file: the writes among the reads have filled it.
-    drop(direct);
-    std::fs::remove_file(limits.join("direct.redb"))?;
-    let direct = Server::start(&role("direct", &limits), PATIENCE)?;
+    // The writes among the reads have filled their file.
+    drop((bare, direct, replay));
+    let direct = start("direct")?;
     for (operation, bar) in WRITES {
         for connections in WRITE_CONNECTIONS {
             measure(
@@ -80,15 +87,17 @@ pub fn table(options: &Options) -> Result<(), Failed> {
         }
     }
     println!(
-        "\nReads: the ratio is that of CPU per request to bare axum, which does no writes, and to one that"
+        "\nReads: the ratio is that of CPU per request to bare axum, which sends one answer and does no"
     );
-    println!("commits those among the reads; writes: of requests/s.");
+    println!(
+        "writes; then to one that commits those among the reads; then to one that also sends to each"
+    );
+    println!("request the bytes that Quire does. Writes: the ratio is that of requests/s.");
     Ok(())
 }
 
 /// One operation against every server, their runs interleaved so that whatever else the machine
-/// does meets all of them. The ratio is to the first of the limits, run by run, and to the second if there is
-/// one, which does the writes.
+/// does meets all of them. The ratio is to the first of the limits, run by run, and to the others if there are any.
 fn measure(
     options: &Options,
     operation: Operation,
@@ -117,7 +126,8 @@ fn measure(
     }
     let row = |server: &str, outcomes: &[Outcome], bar| {
         let of = |theirs: &Vec<Outcome>| report::paired(outcomes, theirs, &ratio);
-        let ratio = Ratio { value: of(&theirs[0]), bar, beside_commits: theirs.get(1).map(of) };
+        let to_others = [1, 2].map(|other| theirs.get(other).map(of));
+        let ratio = Ratio { value: of(&theirs[0]), bar, to_others };
         let figures = Figures::medians(outcomes);
         report::row(operation.name(), connections, server, &figures, Some(ratio));
     };

@@ -217,10 +217,43 @@ impl Source for Mix<'_> {
     }
 }
 
+/// A read, and what names it to a server that has its answer.
+pub struct Recordable {
+    pub name: String,
+    pub request: Vec<u8>,
+}
+
 impl Keys {
     /// The token of a user.
     pub fn token(&self, user: usize) -> &str {
         &self.tokens[user]
+    }
+
+    /// Every read of a mix as a stranger sends it: articles, named by their slugs; lists, by the query; feeds, by
+    /// the token; tags.
+    pub fn recordable(&self) -> [Box<dyn Iterator<Item = Recordable> + '_>; 4] {
+        let read = |name: String, line: &[&str], bearer: Option<&str>| {
+            let mut request = Vec::new();
+            head(&mut request, line);
+            token(&mut request, bearer);
+            Recordable { name, request }
+        };
+        let article = move |slug: &String| read(slug.clone(), &["GET /api/articles/", slug], None);
+        let of_tag = move |number| {
+            let query = format!("tag={}", content::tag(number));
+            read(query.clone(), &["GET /api/articles?", &query], None)
+        };
+        let feed = move |reader: &String| {
+            read(format!("Token {reader}"), &["GET /api/articles/feed"], Some(reader))
+        };
+        let all = move || read(String::new(), &["GET /api/articles"], None);
+        let tags = move || read(String::new(), &["GET /api/tags"], None);
+        [
+            Box::new(self.slugs.iter().map(article)),
+            Box::new(std::iter::once_with(all).chain((0..content::TAGS).map(of_tag))),
+            Box::new(self.tokens.iter().map(feed)),
+            Box::new(std::iter::once_with(tags)),
+        ]
     }
 }
 
