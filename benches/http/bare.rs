@@ -1,4 +1,4 @@
-//! The limit of reads: a bare axum handler for each route that returns the same bytes.
+//! The limit of reads: a bare axum handler for each route that returns one recorded answer, always the same.
 
 use std::path::Path;
 

@@ -332,6 +332,9 @@ impl Session {
             if let Some((end, length)) = length
                 && bytes.len() >= end + 4 + length
             {
+                if bytes.len() > end + 4 + length {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "more than an answer"));
+                }
                 let status = std::str::from_utf8(&bytes[9..12]);
                 let status = status.ok().and_then(|text| text.parse().ok());
                 return Ok((status.unwrap_or(0), bytes.split_off(end + 4)));

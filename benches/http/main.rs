@@ -1,5 +1,6 @@
-//! The speed of Quire over HTTP, each figure beside its limit measured in the same run: a bare axum
-//! handler that returns the same bytes, and the same axum with a direct redb group commit.
+//! The speed of Quire over HTTP, each figure beside its limits measured in the same run: a bare axum
+//! handler that returns the same bytes, one that returns each request its own from memory, and the same axum
+//! with a direct redb group commit.
 //!
 //! `cargo bench --bench http` prints the table; `-- --help` tells what else there is. Servers are
 //! processes of their own, bound to one core; the load generator has the other.

@@ -1,5 +1,6 @@
 //! Server processes: this program started again in another role, bound to the server's core.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -117,16 +118,32 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
     forget(from)
 }
 
+/// Reads every file of a folder, so that all of it is in the page cache: systems that give back memory which nobody
+/// has used for a while put parts of a large file out of it within a minute.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn warm(folder: &Path) -> Result<(), Failed> {
+    each_file(folder, &mut |mut file| std::io::copy(&mut file, &mut std::io::sink()).map(drop))
+}
+
 fn forget(folder: &Path) -> Result<(), Failed> {
+    each_file(folder, &mut |file| {
+        // What is not on the disk yet would stay.
+        file.sync_data()?;
+        Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
+    })
+}
+
+fn each_file(
+    folder: &Path,
+    visit: &mut impl FnMut(File) -> std::io::Result<()>,
+) -> Result<(), Failed> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() {
-            forget(&path)?;
-        } else {
-            let file = std::fs::File::open(path)?;
-            // What is not on the disk yet would stay.
-            file.sync_data()?;
-            rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+        match path.is_dir() {
+            true => each_file(&path, visit)?,
+            false => visit(File::open(path)?)?,
         }
     }
     Ok(())

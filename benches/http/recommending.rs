@@ -49,7 +49,7 @@ pub fn speed(options: &Options) -> Result<(), Failed> {
         }
         let (own, limit) = (Figures::medians(&own), Figures::medians(&limit));
         let value = limit.cpu_us / own.cpu_us;
-        let ratio = Ratio { value, bar: Some(BAR), to_others: [None; 2] };
+        let ratio = Ratio { value, bar: Some(BAR), with_commits: None, from_memory: None };
         let name = format!("{}{}", operation.name(), if writes { ", 5 % writes" } else { "" });
         report::row(&name, CONNECTIONS, "Quire, shards 1", &own, Some(ratio));
         report::row(&name, CONNECTIONS, "bare axum", &limit, None);

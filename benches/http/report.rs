@@ -53,21 +53,22 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 pub fn head() {
     println!();
     println!(
-        "| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar | with commits | and own bytes |"
+        "| operation | connections | server | requests/s | p50 ms | p99 ms | CPU µs | ratio | bar | with commits | from memory |"
     );
     println!("|---|--:|---|--:|--:|--:|--:|--:|---|--:|--:|");
 }
 
 /// A ratio and the least that it should be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ratio {
     /// What it is.
     pub value: f64,
     /// What it should be at least, if anything is asked.
     pub bar: Option<f64>,
-    /// The same to limits that do more of what is done: the writes among the requests, and then sending to each
-    /// request bytes of its own.
-    pub to_others: [Option<f64>; 2],
+    /// The same to a limit that does the writes among the requests, if there is one.
+    pub with_commits: Option<f64>,
+    /// The same to one that does them and sends what Quire sends, from memory.
+    pub from_memory: Option<f64>,
 }
 
 /// One row of the main table.
@@ -79,14 +80,14 @@ pub fn row(
     ratio: Option<Ratio>,
 ) {
     let Figures { rate, p50_ms, p99_ms, cpu_us, .. } = figures;
-    let cells = ratio.map(|Ratio { value, bar, to_others }| {
+    let shown = |value: Option<f64>| value.map(|value| format!("{value:.2}")).unwrap_or_default();
+    let cells = ratio.map(|Ratio { value, bar, with_commits, from_memory }| {
         let bar = bar.map(|bar| format!("≥ {bar:.2}: {}", verdict(value >= bar)));
-        let [commits, bytes] = to_others.map(|value| value.map(|value| format!("{value:.2}")));
-        [Some(format!("{value:.2}")), bar, commits, bytes].map(Option::unwrap_or_default)
+        [shown(Some(value)), bar.unwrap_or_default(), shown(with_commits), shown(from_memory)]
     });
-    let [ratio, bar, commits, bytes] = cells.unwrap_or_default();
+    let [ratio, bar, with_commits, from_memory] = cells.unwrap_or_default();
     println!(
-        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} | {bar} | {commits} | {bytes} |"
+        "| {operation} | {connections} | {server} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {cpu_us:.1} | {ratio} | {bar} | {with_commits} | {from_memory} |"
     );
 }
 

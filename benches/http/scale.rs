@@ -6,7 +6,7 @@ use crate::load::{self, Plan};
 use crate::process::Server;
 use crate::report::{self, Figures, verdict};
 use crate::table::{READS, WRITES, is_left_out};
-use crate::target::{PATIENCE, Target, role, run_checked};
+use crate::target::{PATIENCE, Target, role};
 use crate::workload::{Mix, Operation};
 use crate::{Failed, Options};
 
@@ -31,7 +31,7 @@ pub fn scale(options: &Options) -> Result<(), Failed> {
         for run in 0..options.runs() as u64 {
             for (outcomes, target) in figures.iter_mut().zip(&targets) {
                 let mut mix = Mix::new(&target.keys, operation, run);
-                outcomes.push(run_checked(&target.plan(options), &mut mix)?);
+                outcomes.push(target.run_warm(&target.plan(options), &mut mix)?);
             }
         }
         let times = report::paired(&figures[1], &figures[0], |many, few| many.cpu_us / few.cpu_us);
@@ -51,7 +51,7 @@ pub fn startup(options: &Options) -> Result<(), Failed> {
     let mut times = Vec::new();
     for run in 0..options.runs() as u64 {
         let mut mix = Mix::new(&target.keys, Operation::Create, run);
-        run_checked(&Plan { connections: 512, ..target.plan(options) }, &mut mix)?;
+        target.run_warm(&Plan { connections: 512, ..target.plan(options) }, &mut mix)?;
         let request = Mix::new(&target.keys, Operation::Article { signed_in: false }, 1).one();
         target.server.kill();
         let began = Instant::now();

@@ -1,5 +1,8 @@
 //! The table: every operation against Quire and against its limits.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use crate::bare::Answers;
 use crate::content::Sizes;
 use crate::load::{self, Outcome, Plan};
@@ -37,20 +40,16 @@ pub fn table(options: &Options) -> Result<(), Failed> {
         if options.only_reads { "no" } else { "5 %" }
     );
     let counts = options.shard_counts();
+    let limits = folder().join("limits");
+    record_all(options, *counts.first().ok_or("no shards")?, &limits)?;
     let started = counts.iter().map(|shards| {
         Target::start(options.sizes(), *shards, true).map(|target| (*shards, target))
     });
     let targets = started.collect::<Result<Vec<(u16, Target)>, Failed>>()?;
-    let (_, first) = targets.first().ok_or("no shards")?;
-    let limits = folder().join("limits");
-    record(first)?.write(&limits)?;
-    replay::record(first.server.address, &first.keys, &limits)?;
-    let start = |name| -> Result<Server, Failed> {
-        // With a fresh file, for those that have one.
-        let _ = std::fs::remove_file(limits.join(format!("{name}.redb")));
-        Server::start(&role(name, &limits), PATIENCE)
-    };
+    let start = |name| start_limit(name, &limits);
     let (bare, direct, replay) = (start("bare")?, start("direct")?, start("replay")?);
+    // It is half a gigabyte, and in the memory of that server.
+    std::fs::remove_file(limits.join(replay::FILE))?;
     for (_, target) in &targets {
         target.read_all_once(options)?;
     }
@@ -64,13 +63,13 @@ pub fn table(options: &Options) -> Result<(), Failed> {
             &[
                 ("bare axum", &bare),
                 ("bare axum, direct commit", &direct),
-                ("the same, own bytes", &replay),
+                ("bare axum, from memory, direct commit", &replay),
             ],
             |own, limit| limit.cpu_us / own.cpu_us,
             bar,
         )?;
     }
-    // The writes among the reads have filled their file.
+    // The writes among the reads have filled their files.
     drop((bare, direct, replay));
     let direct = start("direct")?;
     for (operation, bar) in WRITES {
@@ -86,14 +85,34 @@ pub fn table(options: &Options) -> Result<(), Failed> {
             )?;
         }
     }
+    drop(direct);
+    std::fs::remove_dir_all(&limits)?;
     println!(
         "\nReads: the ratio is that of CPU per request to bare axum, which sends one answer and does no"
     );
     println!(
-        "writes; then to one that commits those among the reads; then to one that also sends to each"
+        "writes; «with commits» to one that commits those among the reads; «from memory» to one that also"
     );
-    println!("request the bytes that Quire does. Writes: the ratio is that of requests/s.");
+    println!(
+        "sends what Quire sends, as it was before the writes, to readers what strangers are sent. Writes:"
+    );
+    println!("the ratio is that of requests/s.");
     Ok(())
+}
+
+/// Records the answers of a node that is not measured: what it was asked for is in no cache of the others.
+fn record_all(options: &Options, shards: u16, limits: &Path) -> Result<(), Failed> {
+    let target = Target::start(options.sizes(), shards, true)?;
+    record(&target)?.write(limits)?;
+    replay::record(target.server.address, &target.keys, limits)
+}
+
+/// Starts a limit, with a fresh file if it has one.
+fn start_limit(name: &str, limits: &Path) -> Result<Server, Failed> {
+    match std::fs::remove_file(limits.join(format!("{name}.redb"))) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Server::start(&role(name, limits), PATIENCE),
+    }
 }
 
 /// One operation against every server, their runs interleaved so that whatever else the machine
@@ -116,18 +135,20 @@ fn measure(
         for ((_, target), outcomes) in targets.iter().zip(&mut own) {
             let plan = Plan { connections, ..target.plan(options) };
             let mut mix = mix(options, &target.keys, operation, run as u64);
-            outcomes.push(run_checked(&plan, &mut mix)?);
+            outcomes.push(target.run_warm(&plan, &mut mix)?);
         }
-        for ((_, server), outcomes) in limits.iter().zip(&mut theirs) {
+        // Each of them comes right after Quire in its turn.
+        for number in (0..limits.len()).map(|number| (number + run) % limits.len()) {
+            let (_, server) = limits[number];
             let plan = Plan { connections, ..plan(server, options) };
             let mut mix = mix(options, &targets[0].1.keys, operation, run as u64);
-            outcomes.push(run_checked(&plan, &mut mix)?);
+            theirs[number].push(run_checked(&plan, &mut mix)?);
         }
     }
     let row = |server: &str, outcomes: &[Outcome], bar| {
         let of = |theirs: &Vec<Outcome>| report::paired(outcomes, theirs, &ratio);
-        let to_others = [1, 2].map(|other| theirs.get(other).map(of));
-        let ratio = Ratio { value: of(&theirs[0]), bar, to_others };
+        let [with_commits, from_memory] = [1, 2].map(|other| theirs.get(other).map(of));
+        let ratio = Ratio { value: of(&theirs[0]), bar, with_commits, from_memory };
         let figures = Figures::medians(outcomes);
         report::row(operation.name(), connections, server, &figures, Some(ratio));
     };

@@ -2,7 +2,7 @@
 
 use crate::load::Plan;
 use crate::report::{Figures, verdict};
-use crate::target::{Target, run_checked};
+use crate::target::Target;
 use crate::workload::{Mix, Operation};
 use crate::{Failed, Options};
 
@@ -20,9 +20,9 @@ pub fn offset(options: &Options) -> Result<(), Failed> {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for run in 0..options.runs() as u64 {
             let mut mix = Mix::new(&target.keys, operation, run).only_reads();
-            alone.push(run_checked(&target.plan(options), &mut mix)?);
+            alone.push(target.run_warm(&target.plan(options), &mut mix)?);
             let mut mix = Mix::new(&target.keys, operation, run).only_reads().with_deep_pages(10);
-            beside.push(run_checked(&target.plan(options), &mut mix)?);
+            beside.push(target.run_warm(&target.plan(options), &mut mix)?);
         }
         let (alone, beside) = (Figures::medians(&alone), Figures::medians(&beside));
         let times = beside.p99_ms / alone.p99_ms;
@@ -45,7 +45,7 @@ pub fn checkpoint(options: &Options) -> Result<(), Failed> {
             let rate = Some(CREATES_PER_SECOND);
             let plan = Plan { connections: 512, rate, ..target.plan(options) };
             let mut mix = Mix::new(&target.keys, Operation::Create, run);
-            outcomes.push(run_checked(&plan, &mut mix)?);
+            outcomes.push(target.run_warm(&plan, &mut mix)?);
         }
         let Figures { rate, p50_ms, p99_ms, p999_ms, cpu_us, .. } = Figures::medians(&outcomes);
         println!("| {name} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} | {p999_ms:.2} | {cpu_us:.1} |");

@@ -51,6 +51,12 @@ impl Target {
         plan(&self.server, options)
     }
 
+    /// A run with all of the node's files in the page cache.
+    pub fn run_warm(&self, plan: &Plan, source: &mut dyn Source) -> Result<Outcome, Failed> {
+        process::warm(&self.folder)?;
+        run_checked(plan, source)
+    }
+
     /// So that pages and posts are in memory, as they are in a node that has served for a while.
     pub fn read_all_once(&self, options: &Options) -> Result<(), Failed> {
         let plan = self.plan(options);

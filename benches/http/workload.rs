@@ -217,7 +217,7 @@ impl Source for Mix<'_> {
     }
 }
 
-/// A read, and what names it to a server that has its answer.
+/// A read, and what names it among all: its address, or of a feed whoever asks.
 pub struct Recordable {
     pub name: String,
     pub request: Vec<u8>,
@@ -229,31 +229,25 @@ impl Keys {
         &self.tokens[user]
     }
 
-    /// Every read of a mix as a stranger sends it: articles, named by their slugs; lists, by the query; feeds, by
-    /// the token; tags.
-    pub fn recordable(&self) -> [Box<dyn Iterator<Item = Recordable> + '_>; 4] {
-        let read = |name: String, line: &[&str], bearer: Option<&str>| {
+    /// Every read of a mix, articles and lists as strangers send them.
+    pub fn recordable(&self) -> impl Iterator<Item = Recordable> {
+        let articles = self.slugs.iter().map(|slug| format!("/api/articles/{slug}"));
+        let of_tags =
+            (0..content::TAGS).map(|number| format!("/api/articles?tag={}", content::tag(number)));
+        let others = ["/api/articles", "/api/tags"].map(String::from);
+        let for_strangers = articles.chain(of_tags).chain(others).map(|name| {
             let mut request = Vec::new();
-            head(&mut request, line);
-            token(&mut request, bearer);
+            head(&mut request, &["GET ", &name]);
+            token(&mut request, None);
             Recordable { name, request }
-        };
-        let article = move |slug: &String| read(slug.clone(), &["GET /api/articles/", slug], None);
-        let of_tag = move |number| {
-            let query = format!("tag={}", content::tag(number));
-            read(query.clone(), &["GET /api/articles?", &query], None)
-        };
-        let feed = move |reader: &String| {
-            read(format!("Token {reader}"), &["GET /api/articles/feed"], Some(reader))
-        };
-        let all = move || read(String::new(), &["GET /api/articles"], None);
-        let tags = move || read(String::new(), &["GET /api/tags"], None);
-        [
-            Box::new(self.slugs.iter().map(article)),
-            Box::new(std::iter::once_with(all).chain((0..content::TAGS).map(of_tag))),
-            Box::new(self.tokens.iter().map(feed)),
-            Box::new(std::iter::once_with(tags)),
-        ]
+        });
+        let feeds = self.tokens.iter().map(|reader| {
+            let mut request = Vec::new();
+            head(&mut request, &["GET /api/articles/feed"]);
+            token(&mut request, Some(reader));
+            Recordable { name: format!("Token {reader}"), request }
+        });
+        for_strangers.chain(feeds)
     }
 }
 
