@@ -11,6 +11,11 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Syncs from which the median is taken.
 const SYNCS: usize = 100;
+/// Memory that is looked at, and its pages.
+const LOOKED_AT_BYTES: usize = 64 << 20;
+const PAGE_BYTES: usize = 4096;
+/// How long it is left alone.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Binds this thread, and all that it starts, to one core.
 pub fn pin(core: usize) {
@@ -63,10 +68,28 @@ pub fn facts(folder: &Path) -> Vec<String> {
         format!("memory: {:.0} GiB", total.unwrap_or(0) as f64 / 1024.0 / 1024.0),
         format!("kernel: Linux {}", kernel.trim()),
         format!("disk: fdatasync of 4 KiB takes {:.2} ms (median of {SYNCS})", sync_ms(folder)),
+        idle_memory(),
         format!("compiler: {}", output("rustc", &["--version"])),
         format!("revision: {}", output("git", &["describe", "--always", "--dirty"])),
         format!("load before: {}", load()),
     ]
+}
+
+/// What it costs to look at a page of memory after the one before, and when nobody has looked for a while. The host
+/// of a virtual machine may take away what its guest leaves alone: then a server is slower the more it has in memory,
+/// and no ratio to one that has little means anything.
+fn idle_memory() -> String {
+    let bytes = vec![1_u8; LOOKED_AT_BYTES];
+    let look = || {
+        let began = Instant::now();
+        let sum: u64 = bytes.iter().step_by(PAGE_BYTES).map(|byte| u64::from(*byte)).sum();
+        std::hint::black_box(sum);
+        began.elapsed().as_nanos() as usize / (LOOKED_AT_BYTES / PAGE_BYTES)
+    };
+    let (_, used) = (look(), look());
+    std::thread::sleep(IDLE);
+    let idle = look();
+    format!("memory: a page takes {used} ns, left alone for {} s {idle} ns", IDLE.as_secs())
 }
 
 /// The load average, which tells whether the machine did anything else.

@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the seam")]
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::thread;
 
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -73,6 +74,41 @@ pub fn free<T: Send + 'static>(big: T) {
     }
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn_blocking(move || drop(big));
+    }
+}
+
+/// Something big whose end holds nobody up, however it comes: what a dead actor leaves is freed beside its
+/// successor, not before it.
+pub struct Freed<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Freed<T> {
+    /// Until it is dropped, this is `big`.
+    pub fn new(big: T) -> Self {
+        Self(Some(big))
+    }
+}
+
+impl<T: Send + 'static> Deref for Freed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + 'static> DerefMut for Freed<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + 'static> Drop for Freed<T> {
+    fn drop(&mut self) {
+        if let Some(big) = self.0.take() {
+            free(big);
+        }
     }
 }
 
@@ -149,6 +185,9 @@ impl Drop for Inline {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread::ThreadId;
+
     use super::*;
 
     #[tokio::test]
@@ -169,5 +208,29 @@ mod tests {
     fn a_panic_apart_is_a_result() {
         let results = apart((0..3).map(|n| move || assert_ne!(n, 1, "on purpose")));
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    /// Says where it ends.
+    struct Big(mpsc::Sender<ThreadId>);
+
+    impl Drop for Big {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn what_is_freed_ends_on_another_thread_where_there_is_a_runtime() {
+        let (ended, ends) = mpsc::channel();
+        let here = thread::current().id();
+        let mut held = Freed::new(Big(ended));
+        let next = Freed::new(Big(held.deref_mut().0.clone()));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            held = next;
+            assert_ne!(ends.recv().unwrap(), here, "it was replaced");
+        });
+        drop(held);
+        assert_eq!(ends.recv().unwrap(), here);
     }
 }
