@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -50,15 +51,16 @@ struct ArticleBody {
     article: Article,
 }
 
-/// The routes of creates and favorites, which are committed to a new file and answered with `answer`.
+/// The routes of creates and favorites, which are committed to a new file and answered with `answer`. A commit
+/// begins at the earliest so long after the one before.
 ///
 /// # Errors
 /// When the file cannot be made.
-pub fn writes(file: &Path, answer: Bytes) -> Result<Router, redb::Error> {
+pub fn writes(file: &Path, answer: Bytes, pause: Duration) -> Result<Router, redb::Error> {
     let database = Database::create(file)?;
     let (queue, queued) = mpsc::channel();
     std::thread::spawn(move || {
-        if let Err(error) = commit(&database, &queued) {
+        if let Err(error) = commit(&database, &queued, pause) {
             eprintln!("the direct commit failed: {error}");
             std::process::exit(1);
         }
@@ -124,9 +126,16 @@ async fn finish(
     }
 }
 
-fn commit(database: &Database, queue: &mpsc::Receiver<Write>) -> Result<(), redb::Error> {
+fn commit(
+    database: &Database,
+    queue: &mpsc::Receiver<Write>,
+    pause: Duration,
+) -> Result<(), redb::Error> {
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
+    let mut began = Instant::now();
     while let Ok(first) = queue.recv() {
+        std::thread::sleep(pause.saturating_sub(began.elapsed()));
+        began = Instant::now();
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         let mut waiting = Vec::new();

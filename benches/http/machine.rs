@@ -75,10 +75,10 @@ pub fn facts(folder: &Path) -> Vec<String> {
     ]
 }
 
-/// What it costs to look at a page of memory after the one before, and when nobody has looked for a while. The host
-/// of a virtual machine may take away what its guest leaves alone: then a server is slower the more it has in memory,
-/// and no ratio to one that has little means anything.
-fn idle_memory() -> String {
+/// What it costs to look at a page of memory that is in use, and when nobody has looked for a while. The host of a
+/// virtual machine may take away what its guest leaves alone: then a server is slower the more it has in memory, and
+/// ratios to one that has little are too low.
+pub fn idle_memory() -> String {
     let bytes = vec![1_u8; LOOKED_AT_BYTES];
     let look = || {
         let began = Instant::now();
@@ -89,7 +89,10 @@ fn idle_memory() -> String {
     let (_, used) = (look(), look());
     std::thread::sleep(IDLE);
     let idle = look();
-    format!("memory: a page takes {used} ns, left alone for {} s {idle} ns", IDLE.as_secs())
+    format!(
+        "idle memory: a page in use takes {used} ns, left alone for {} s {idle} ns",
+        IDLE.as_secs()
+    )
 }
 
 /// The load average, which tells whether the machine did anything else.

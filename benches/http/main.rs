@@ -185,6 +185,7 @@ fn main() -> Result<(), Failed> {
     machine::pin(generator);
     sections::run(&options)?;
     println!("- load after: {}", machine::load());
+    println!("- {}", machine::idle_memory());
     Ok(())
 }
 
@@ -206,11 +207,12 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let answers = bare::Answers::read(&folder)?;
-        let committed = |name| direct::writes(&folder.join(name), answers.article.clone());
+        let committed =
+            |name, pause| direct::writes(&folder.join(name), answers.article.clone(), pause);
         let routes = match role {
             Role::Bare => bare::routes(answers),
-            Role::Direct => committed("direct.redb")?.merge(bare::reads(answers)),
-            Role::Replay => committed("replay.redb")?.merge(replay::reads(&folder)?),
+            Role::Direct => committed("direct.redb", Duration::ZERO)?.merge(bare::reads(answers)),
+            Role::Replay => committed("replay.redb", replay::PAUSE)?.merge(replay::reads(&folder)?),
             Role::Quire | Role::Fill => return Ok(()),
         };
         println!("{}{address}", process::READY);

@@ -10,6 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -23,6 +24,8 @@ use crate::bare::{HEADERS, Headers};
 use crate::load::Session;
 use crate::workload::{Keys, Recordable};
 
+/// Writes wait so long for others, as Quire lets them while they are rare among reads (ADR 0016).
+pub const PAUSE: Duration = Duration::from_millis(20);
 /// Answers, a line each: what names it, a tab, and the JSON, in which neither stands.
 pub const FILE: &str = "replay";
 
@@ -43,9 +46,7 @@ pub fn record(server: SocketAddr, keys: &Keys, folder: &Path) -> Result<(), Fail
             file.write_all(part)?;
         }
     }
-    // Now: it is half a gigabyte, and would be written while something is measured.
-    file.into_inner()?.sync_data()?;
-    Ok(())
+    Ok(file.flush()?)
 }
 
 type Answers = Arc<FxHashMap<Bytes, Bytes>>;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::bare::Answers;
 use crate::content::Sizes;
 use crate::load::{self, Outcome, Plan};
-use crate::process::Server;
+use crate::process::{self, Server};
 use crate::report::{self, Figures, Ratio};
 use crate::target::{CONNECTIONS, PATIENCE, Target, mix, plan, role, run_checked};
 use crate::workload::{Mix, Operation};
@@ -48,7 +48,7 @@ pub fn table(options: &Options) -> Result<(), Failed> {
     let targets = started.collect::<Result<Vec<(u16, Target)>, Failed>>()?;
     let start = |name| start_limit(name, &limits);
     let (bare, direct, replay) = (start("bare")?, start("direct")?, start("replay")?);
-    // It is half a gigabyte, and in the memory of that server.
+    // It is 0.4 GB, and in the memory of that server.
     std::fs::remove_file(limits.join(replay::FILE))?;
     for (_, target) in &targets {
         target.read_all_once(options)?;
@@ -63,7 +63,7 @@ pub fn table(options: &Options) -> Result<(), Failed> {
             &[
                 ("bare axum", &bare),
                 ("bare axum, direct commit", &direct),
-                ("bare axum, from memory, direct commit", &replay),
+                ("bare axum, from memory, rarer commits", &replay),
             ],
             |own, limit| limit.cpu_us / own.cpu_us,
             bar,
@@ -88,15 +88,12 @@ pub fn table(options: &Options) -> Result<(), Failed> {
     drop(direct);
     std::fs::remove_dir_all(&limits)?;
     println!(
-        "\nReads: the ratio is that of CPU per request to bare axum, which sends one answer and does no"
+        "\nReads: the ratio is that of CPU per request to bare axum, which sends one answer and does no writes;
+\"with commits\" to one that commits those among the reads as they come; \"from memory\" to one that commits
+them every {} ms and sends what Quire sends to strangers, as it was before the writes. Writes: the ratio is
+that of requests/s.",
+        replay::PAUSE.as_millis()
     );
-    println!(
-        "writes; «with commits» to one that commits those among the reads; «from memory» to one that also"
-    );
-    println!(
-        "sends what Quire sends, as it was before the writes, to readers what strangers are sent. Writes:"
-    );
-    println!("the ratio is that of requests/s.");
     Ok(())
 }
 
@@ -137,9 +134,10 @@ fn measure(
             let mut mix = mix(options, &target.keys, operation, run as u64);
             outcomes.push(target.run_warm(&plan, &mut mix)?);
         }
-        // Each of them comes right after Quire in its turn.
+        // Each of them comes right after the last of Quire's in its turn.
         for number in (0..limits.len()).map(|number| (number + run) % limits.len()) {
             let (_, server) = limits[number];
+            process::warm(&folder().join("limits"))?;
             let plan = Plan { connections, ..plan(server, options) };
             let mut mix = mix(options, &targets[0].1.keys, operation, run as u64);
             theirs[number].push(run_checked(&plan, &mut mix)?);

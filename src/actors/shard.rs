@@ -45,7 +45,7 @@ use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
 use crate::config::BATCH_COMMANDS_MAX;
 use crate::ids::Stamp;
-use crate::seams::tasks::{Freed, Tasks};
+use crate::seams::tasks::{FreedApart, Tasks};
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
 use crate::store::shard_state::ShardState;
@@ -90,7 +90,7 @@ pub(crate) struct State<S: StateMachine> {
     cell: Arc<ShardCell<S>>,
     heartbeat: Heartbeat,
     generation: u64,
-    service: Freed<S>,
+    service: FreedApart<S>,
     replica: Option<Arc<dyn Replica>>,
     pending: VecDeque<CommandEnvelope<S>>,
     /// Everything is applied that is known to be committed; until then the state may be older than what
@@ -140,7 +140,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             let guard = cell.store.owned(generation)?;
             let service = S::load(&guard.read()).map_err(|error| cell.named(error))?;
             let outgoing = Outgoing::load(&guard.read(), generation);
-            (Freed::new(service), outgoing.map_err(|error| cell.named(error))?)
+            (kept::freed_apart(service), outgoing.map_err(|error| cell.named(error))?)
         };
         let mut tasks = Tasks::default();
         tasks.keep(cell.watch_replica(myself.clone()));
@@ -321,8 +321,9 @@ impl<S: StateMachine> State<S> {
         Ok(())
     }
 
-    fn load(&self, shard: &ShardState) -> Result<Freed<S>, StoreError> {
-        S::load(&shard.read()).map(Freed::new).map_err(|error| self.cell.named(error))
+    fn load(&self, shard: &ShardState) -> Result<FreedApart<S>, StoreError> {
+        let service = S::load(&shard.read()).map_err(|error| self.cell.named(error))?;
+        Ok(kept::freed_apart(service))
     }
 
     fn flush(&mut self, myself: &ActorRef<ShardMessage<S>>) -> Result<(), ActorProcessingErr> {

@@ -66,7 +66,7 @@ pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     tokio::task::spawn_blocking(work)
 }
 
-/// Frees something big where it holds nobody up; here where there is no runtime.
+/// Frees something big where it holds nobody up; here where there is no runtime, and in a simulation.
 pub fn free<T: Send + 'static>(big: T) {
     #[cfg(test)]
     if Inline::is_on() {
@@ -77,36 +77,39 @@ pub fn free<T: Send + 'static>(big: T) {
     }
 }
 
-/// Something big whose end holds nobody up, however it comes: what a dead actor leaves is freed beside its
-/// successor, not before it.
-pub struct Freed<T: Send + 'static>(Option<T>);
+/// Something big whose end may hold nobody up, however it comes: what a dead actor leaves is freed beside its
+/// successor, not before it. For that time both are in memory.
+pub struct FreedApart<T: Send + 'static> {
+    big: Option<T>,
+    is_apart: bool,
+}
 
-impl<T: Send + 'static> Freed<T> {
-    /// Until it is dropped, this is `big`.
-    pub fn new(big: T) -> Self {
-        Self(Some(big))
+impl<T: Send + 'static> FreedApart<T> {
+    /// Until it is dropped, this is `big`. Unless `is_apart`, it ends like anything else.
+    pub fn new(big: T, is_apart: bool) -> Self {
+        Self { big: Some(big), is_apart }
     }
 }
 
-impl<T: Send + 'static> Deref for Freed<T> {
+impl<T: Send + 'static> Deref for FreedApart<T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        self.0.as_ref().expect("it is there until it is dropped")
+        self.big.as_ref().expect("it is there until it is dropped")
     }
 }
 
-impl<T: Send + 'static> DerefMut for Freed<T> {
+impl<T: Send + 'static> DerefMut for FreedApart<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("it is there until it is dropped")
+        self.big.as_mut().expect("it is there until it is dropped")
     }
 }
 
-impl<T: Send + 'static> Drop for Freed<T> {
+impl<T: Send + 'static> Drop for FreedApart<T> {
     fn drop(&mut self) {
-        if let Some(big) = self.0.take() {
+        if let Some(big) = self.big.take_if(|_| self.is_apart) {
             free(big);
         }
     }
@@ -187,6 +190,7 @@ impl Drop for Inline {
 mod tests {
     use std::sync::mpsc;
     use std::thread::ThreadId;
+    use std::time::Duration;
 
     use super::*;
 
@@ -210,6 +214,8 @@ mod tests {
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     }
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Says where it ends.
     struct Big(mpsc::Sender<ThreadId>);
 
@@ -223,14 +229,17 @@ mod tests {
     fn what_is_freed_ends_on_another_thread_where_there_is_a_runtime() {
         let (ended, ends) = mpsc::channel();
         let here = thread::current().id();
-        let mut held = Freed::new(Big(ended));
-        let next = Freed::new(Big(held.deref_mut().0.clone()));
+        let mut held = FreedApart::new(Big(ended.clone()), true);
+        let next = FreedApart::new(Big(ended.clone()), true);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             held = next;
-            assert_ne!(ends.recv().unwrap(), here, "it was replaced");
+            assert_ne!(ends.recv_timeout(PATIENCE).unwrap(), here, "it was replaced");
+            drop(FreedApart::new(Big(ended), false));
+            assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), here, "it was not asked for");
         });
+        let _inline = Inline::begin();
         drop(held);
-        assert_eq!(ends.recv().unwrap(), here);
+        assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), here, "nor in a simulation");
     }
 }

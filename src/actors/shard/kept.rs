@@ -12,6 +12,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 use crate::actors::shard::{ShardMessage, State};
 use crate::actors::state_machine::{Kept, StateMachine, Step};
 use crate::ids::LogIndex;
+use crate::seams::tasks::FreedApart;
 use crate::seams::time;
 use crate::store::codec::CodecError;
 use crate::store::error::StoreError;
@@ -79,6 +80,11 @@ impl Memory {
         }
         Halt::Unwound
     }
+}
+
+/// What a memory-kept service holds may be too much to have twice.
+pub(super) fn freed_apart<S: StateMachine>(service: S) -> FreedApart<S> {
+    FreedApart::new(service, S::KEPT == Kept::Tables)
 }
 
 impl<S: StateMachine> State<S> {
