@@ -1,6 +1,6 @@
 //! The limit of writes: the same axum, and one thread that commits the same rows to one redb file,
 //! as many at a time as wait, each commit durable before anybody is answered. Beside the reads of another limit
-//! it tells what writes among them cost when each is committed as it comes.
+//! it tells what writes among them cost.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -134,6 +134,7 @@ fn commit(
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut began = Instant::now();
     while let Ok(first) = queue.recv() {
+        // Meanwhile others come, for the same commit.
         std::thread::sleep(pause.saturating_sub(began.elapsed()));
         began = Instant::now();
         let mut transaction = database.begin_write()?;

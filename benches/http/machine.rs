@@ -87,6 +87,7 @@ pub fn idle_memory() -> String {
         began.elapsed().as_nanos() as usize / (LOOKED_AT_BYTES / PAGE_BYTES)
     };
     let (_, used) = (look(), look());
+    // The rest whose price is asked for.
     std::thread::sleep(IDLE);
     let idle = look();
     format!(
