@@ -29,6 +29,7 @@ async fn send(request: Request) -> Answer {
         tokens: Tokens::new(key, vec![], TOKEN_LIFE, Clock::system()),
         passwords: PasswordPool::new(1, 1, Random::system()),
         metrics: Metrics::new().into(),
+        posts_bytes: 0,
         limits: Limits::default(),
         seams: Seams::system(),
     });

@@ -157,6 +157,7 @@ mod tests {
                 tokens: Tokens::new(key, vec![], TOKEN_LIFE, clock.clone()),
                 passwords: PasswordPool::new(1, 1, Random::system()),
                 metrics: Metrics::new().into(),
+                posts_bytes: 0,
                 limits: Limits::default(),
                 seams: Seams { clock, random: Random::system() },
             });

@@ -76,7 +76,12 @@ const CARDS_BYTES: usize = 8 * 1024 * 1024;
 const READERS_BYTES: usize = 4 * 1024 * 1024;
 /// Articles kept, in bytes; one of the benchmark takes 6,200. The bodies among them are mostly in no other
 /// cache: that of their shard sees of these only what moves.
-const ARTICLES_BYTES: usize = 27 * 1024 * 1024;
+const ARTICLES_BYTES_MIN: usize = 27 * 1024 * 1024;
+/// More than that is more memory than time is worth.
+const ARTICLES_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// The part of the files of posts that they take in between: about a tenth of the articles, since a file has as
+/// much room for what is free as for what is there.
+const ARTICLES_SHARE: u64 = 48;
 /// Posts of pages kept, without their bodies, in bytes; one of the benchmark takes 1,100, mostly the same memory
 /// as in the cache of its shard.
 const VIEWS_BYTES: usize = 9 * 1024 * 1024;
@@ -103,6 +108,8 @@ pub struct Parts {
     pub passwords: PasswordPool,
     /// The metrics of the node.
     pub metrics: Arc<Metrics>,
+    /// Length of the files of the post service, in bytes, when the node started.
+    pub posts_bytes: u64,
     /// What the edge grants at most.
     pub limits: Limits,
     /// The time, and randomness.
@@ -149,12 +156,13 @@ impl App {
         let Limits { user_requests, anonymous_requests, .. } = parts.limits;
         let rate_limit = RateLimit::new(user_requests, anonymous_requests, clock());
         let afterwards = Afterwards::new(&parts);
+        let articles_bytes = articles_bytes(parts.posts_bytes);
         Self(Arc::new(Shared {
             parts,
             cards: Answers::new(CARDS_BYTES),
             viewers: Answers::new(READERS_BYTES),
             readers: Answers::new(READERS_BYTES),
-            articles: Answers::new(ARTICLES_BYTES),
+            articles: Answers::new(articles_bytes),
             views: Answers::new(VIEWS_BYTES),
             personals: Answers::new(PERSONALS_BYTES),
             pages: Answers::new(PAGES_BYTES),
@@ -189,6 +197,13 @@ impl Deref for App {
     fn deref(&self) -> &Parts {
         &self.0.parts
     }
+}
+
+/// Room for articles beside files of this length: an article costs the same among many as among few only if as
+/// large a part of those that are read is kept.
+fn articles_bytes(posts_bytes: u64) -> usize {
+    let share = usize::try_from(posts_bytes / ARTICLES_SHARE).unwrap_or(usize::MAX);
+    share.clamp(ARTICLES_BYTES_MIN, ARTICLES_BYTES_MAX)
 }
 
 /// The public API: the whole route table; that of `/v1` is [`v1::table`].
@@ -245,4 +260,18 @@ pub fn routes(app: App) -> Routes {
 
 async fn nothing() -> Failure {
     Failure::of_status(StatusCode::NOT_FOUND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_for_articles_grows_with_the_files_within_bounds() {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        assert_eq!(articles_bytes(0), ARTICLES_BYTES_MIN);
+        assert_eq!(articles_bytes(GIB), ARTICLES_BYTES_MIN);
+        assert_eq!(articles_bytes(12 * GIB), 256 * 1024 * 1024);
+        assert_eq!(articles_bytes(u64::MAX), ARTICLES_BYTES_MAX);
+    }
 }

@@ -43,6 +43,7 @@ fn another_edge(app: &App) -> App {
         tokens: tokens(app),
         passwords: app.passwords.clone(),
         metrics: app.metrics.clone(),
+        posts_bytes: 0,
         limits: app.limits.clone(),
         seams: app.seams.clone(),
     })

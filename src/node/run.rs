@@ -175,6 +175,7 @@ impl Node {
                 seams.random.clone(),
             ),
             metrics: metrics.clone(),
+            posts_bytes: opening.length::<post::Service>(shards),
             limits: limits.clone(),
             seams,
         });
@@ -325,12 +326,21 @@ impl Opening<'_> {
         first_group: u32,
         subscriptions: &[Subscription<S>],
     ) -> Result<Hosted<S>, StoreError> {
-        let paths: Vec<PathBuf> =
-            (0..shards).map(|shard| self.data_dir.shard(S::NAME, shard)).collect();
+        let paths: Vec<PathBuf> = self.paths::<S>(shards).collect();
         let storage = &self.ground.lanes.storage;
         let stores = open_stores::<S>(storage, &paths, self.config.cache_bytes)?;
         check_states(self.log, &stores, first_group)?;
         Ok(host::<S>(self.ground, stores, first_group, subscriptions))
+    }
+
+    /// Of the files of a service, in bytes.
+    fn length<S: StateMachine>(&self, shards: u16) -> u64 {
+        let storage = &self.ground.lanes.storage;
+        self.paths::<S>(shards).map(|path| storage.length(&path)).sum()
+    }
+
+    fn paths<S: StateMachine>(&self, shards: u16) -> impl Iterator<Item = PathBuf> {
+        (0..shards).map(|shard| self.data_dir.shard(S::NAME, shard))
     }
 }
 

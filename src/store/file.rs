@@ -1,12 +1,14 @@
 //! Opening redb files: creation under a temporary name, and errors that say what to do.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError};
 
 use crate::store::error::StoreError;
+use crate::store::paced::Paced;
 use crate::store::shard_state::Kept;
 
 /// Part of a shard file that its page cache may take.
@@ -139,11 +141,9 @@ fn create(
         }
         _ => {}
     }
-    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-    let db = Database::builder()
-        .set_cache_size(cache_bytes)
-        .create(&temporary)
-        .map_err(|error| store_error(&temporary, error))?;
+    let db = File::create_new(&temporary).map_err(|error| os_error(&temporary, &error)).and_then(
+        |file| open_backend(file, cache_bytes).map_err(|error| store_error(&temporary, error)),
+    )?;
     initialise(&db).map_err(|error| named(&temporary, error))?;
     drop(db);
     File::open(&temporary)
@@ -153,9 +153,20 @@ fn create(
     sync_directory(path)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
 fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, DatabaseError> {
-    Database::builder().set_cache_size(cache_bytes).open(path)
+    let io = |error: std::io::Error| DatabaseError::Storage(error.into());
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    // What has no beginning is no database: a new one is made nowhere but in `create`.
+    if file.metadata().map_err(io)?.len() == 0 {
+        return Err(io(ErrorKind::UnexpectedEof.into()));
+    }
+    open_backend(file, cache_bytes)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+fn open_backend(file: File, cache_bytes: usize) -> Result<Database, DatabaseError> {
+    let backend = Paced::new(FileBackend::new(file)?);
+    Database::builder().set_cache_size(cache_bytes).create_with_backend(backend)
 }
 
 #[cfg(test)]

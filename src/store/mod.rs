@@ -11,6 +11,7 @@ pub(crate) mod keys;
 pub mod log;
 pub mod memtable;
 pub(crate) mod outbox;
+mod paced;
 mod remembered;
 pub mod shard_file;
 pub(crate) mod shard_state;
