@@ -4,7 +4,6 @@
 //! key order, each key once; T3 what a command staged is seen by itself and by nobody else until
 //! it is merged.
 
-use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -252,7 +251,7 @@ impl Rest<'_> {
 
 impl Range<'_> {
     fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, StoreError> {
-        loop {
+        while !self.sources.is_empty() {
             // Sources stand newest first, so of equal keys the first wins (T1).
             let mut newest = 0;
             for index in 1..self.sources.len() {
@@ -261,26 +260,27 @@ impl Range<'_> {
                     newest = index;
                 }
             }
-            let Some(source) = self.sources.get(newest) else { return Ok(None) };
-            let (key, value) = source.head.clone();
-            let mut index = 0;
-            while index < self.sources.len() {
-                let source = &mut self.sources[index];
-                if source.head.0.cmp(&key) == Ordering::Equal {
-                    match source.rest.next(self.way)? {
-                        Some(head) => source.head = head,
-                        None => {
-                            self.sources.remove(index);
-                            continue;
-                        }
-                    }
+            let (key, value) = self.advance(newest)?;
+            // What older layers know of this key; from the last on, for a source that ends is removed.
+            for index in (newest..self.sources.len()).rev() {
+                if self.sources[index].head.0 == key {
+                    self.advance(index)?;
                 }
-                index += 1;
             }
             if let Some(value) = value {
                 return Ok(Some((key, value)));
             }
         }
+        Ok(None)
+    }
+
+    /// Takes the head of a source.
+    fn advance(&mut self, index: usize) -> Result<(Bytes, Option<Bytes>), StoreError> {
+        let source = &mut self.sources[index];
+        Ok(match source.rest.next(self.way)? {
+            Some(next) => std::mem::replace(&mut source.head, next),
+            None => self.sources.remove(index).head,
+        })
     }
 }
 
