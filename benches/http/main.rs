@@ -107,6 +107,9 @@ pub struct Options {
     /// Whether that server writes checkpoints
     #[arg(long, hide = true)]
     no_checkpoints: bool,
+    /// Whether it is said where that server listens before all that it serves is there
+    #[arg(long, hide = true)]
+    at_once: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -202,7 +205,7 @@ fn serve(role: Role, options: &Options) -> Result<(), Failed> {
     let runtime = quire::cli::runtime()?;
     runtime.block_on(async {
         if role == Role::Quire {
-            return quire_server::serve(&folder, !options.no_checkpoints).await;
+            return quire_server::serve(&folder, !options.no_checkpoints, options.at_once).await;
         }
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;

@@ -24,11 +24,11 @@ const SEED: u64 = 20_260_101;
 /// Commands under way while a set is made.
 const AT_ONCE: usize = 512;
 
-/// Serves the node in a folder.
+/// Serves the node in a folder; says where when it is ready, or `at_once`.
 ///
 /// # Errors
 /// When it does not start, or ends.
-pub async fn serve(folder: &Path, checkpoints: bool) -> Result<(), Failed> {
+pub async fn serve(folder: &Path, checkpoints: bool, at_once: bool) -> Result<(), Failed> {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = Config { listen: anywhere, ops_listen: anywhere, ..config(folder) };
     if !checkpoints {
@@ -36,8 +36,10 @@ pub async fn serve(folder: &Path, checkpoints: bool) -> Result<(), Failed> {
         config.checkpoint_age_s = 24 * 60 * 60;
     }
     let node = Node::start(&config, Seams::system()).await?;
-    node.wait_ready().await?;
     let address = node.address.ok_or("the node does not listen")?;
+    if !at_once {
+        node.wait_ready().await?;
+    }
     println!("{READY}{address}");
     Ok(node.wait().await?)
 }
