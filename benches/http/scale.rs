@@ -60,7 +60,7 @@ pub fn startup(options: &Options) -> Result<(), Failed> {
         let began = Instant::now();
         let arguments = [role("quire", &target.folder), vec!["--at-once".into()]].concat();
         target.server = Server::start(&arguments, PATIENCE)?;
-        let mut seconds_to = |request: &[u8]| -> Result<f64, Failed> {
+        let seconds_to = |request: &[u8]| -> Result<f64, Failed> {
             while load::ask(target.server.address, request)?.0 != 200 {
                 if began.elapsed() > PATIENCE {
                     return Err("the node does not come back".into());
