@@ -13,12 +13,6 @@ use crate::store::error::StoreError;
 use crate::store::file::unreadable;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
-/// The size that asks for a checkpoint of a small file: what a start after a crash applies again in a few tenths
-/// of a second.
-const BYTES_MIN: usize = 16 * 1024 * 1024;
-/// And of a large one: changes that lie far apart share pages only if many are written together, but a start
-/// after a crash must apply them again.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How many times the size that asks for a checkpoint may gather while it is written.
 const OVERFULL: usize = 4;
 /// How many times it may gather before writers are slowed down.
@@ -31,8 +25,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// When checkpoints are due.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointOptions {
-    /// A shard with more unwritten memory, in bytes, is written now. 0: chosen for each shard, as much as the page
-    /// cache of its file within bounds.
+    /// A shard with more unwritten memory, in bytes, is written now.
     pub bytes: usize,
     /// A shard that was not written for so long, and has changed, is written.
     pub age: Duration,
@@ -106,8 +99,6 @@ pub struct Checkpoints {
 struct Entry {
     store: Arc<ShardStore>,
     unwritten: Arc<AtomicUsize>,
-    /// What asks for a checkpoint, if so much is unwritten.
-    bytes: usize,
     wanted: Arc<AtomicBool>,
     asked: Arc<Notify>,
     observer: CheckpointObserver,
@@ -115,17 +106,6 @@ struct Entry {
     /// When a checkpoint that failed is tried again, however little is unwritten: until it
     /// succeeds, nobody knows whether the file can be written.
     retry: Option<Instant>,
-}
-
-impl Entry {
-    fn has_grown(&self) -> bool {
-        self.unwritten.load(Ordering::Relaxed) >= self.bytes
-    }
-
-    /// How many halves of what asks for a checkpoint have gathered.
-    fn halves(&self) -> usize {
-        2 * self.unwritten.load(Ordering::Relaxed) / self.bytes
-    }
 }
 
 impl Checkpoints {
@@ -136,13 +116,9 @@ impl Checkpoints {
 
     /// Adds a shard.
     pub fn add(&self, store: Arc<ShardStore>, observer: CheckpointObserver) -> CheckpointTrigger {
-        let bytes = match self.options.bytes {
-            0 => store.cache_bytes().clamp(BYTES_MIN, BYTES_MAX),
-            set => set,
-        };
         let trigger = CheckpointTrigger {
             unwritten: Arc::default(),
-            bytes,
+            bytes: self.options.bytes,
             wanted: Arc::default(),
             due: self.due.clone(),
             asked: Arc::default(),
@@ -150,7 +126,6 @@ impl Checkpoints {
         let entry = Entry {
             store,
             unwritten: trigger.unwritten.clone(),
-            bytes,
             wanted: trigger.wanted.clone(),
             asked: trigger.asked.clone(),
             observer,
@@ -178,9 +153,9 @@ impl Checkpoints {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..entries.len() {
             // Of all shards, for they wait for each other's checkpoints.
-            let most = entries.iter().map(Entry::halves).max();
+            let most = entries.iter().map(|entry| entry.unwritten.load(Ordering::Relaxed)).max();
             let entry = &mut entries[number];
-            let grown = entry.has_grown();
+            let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
             let aged = entry.written.elapsed() >= self.options.age;
             let wanted = entry.wanted.load(Ordering::Relaxed);
             if !entry.retry.map_or(grown || aged || wanted, |at| time::now() >= at) {
@@ -190,9 +165,9 @@ impl Checkpoints {
                 // The shard wants a checkpoint itself once it has written its state.
                 entry.asked.notify_one();
             } else {
-                let patience = patience(most.unwrap_or(0));
+                let patience = patience(most.unwrap_or(0), self.options.bytes);
                 outcome = outcome.and(write(entry, patience).or_else(pass));
-                if entry.has_grown() {
+                if entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes {
                     // It grew past the limit meanwhile, and who pulls the trigger does so only once.
                     self.due.notify_one();
                 }
@@ -235,8 +210,8 @@ fn pass(error: StoreError) -> Result<(), StoreError> {
 
 /// Steps of priority that a checkpoint gives up: five, and one less for each half of the size that asks for
 /// it, so three when it comes as soon as that is reached.
-fn patience(halves: usize) -> i32 {
-    5 - halves.min(5) as i32
+fn patience(gathered: usize, bytes: usize) -> i32 {
+    5 - (2 * gathered / bytes).min(5) as i32
 }
 
 /// Writes a shard. Where few cores have much to do, a checkpoint would take every other moment from those
@@ -278,7 +253,6 @@ mod tests {
 
     use super::*;
     use crate::ids::LogIndex;
-    use crate::store::file::Storage;
     use crate::store::memtable::Table;
 
     const BYTES: usize = 10_000;
@@ -334,26 +308,8 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_a_checkpoint_grows_with_the_page_cache_within_bounds() {
-        const MIB: usize = 1024 * 1024;
-        let folder = tempfile::tempdir().unwrap();
-        for (set, cache, bytes) in [
-            (0, 4 * MIB, 16 * MIB),
-            (0, 40 * MIB, 40 * MIB),
-            (0, 512 * MIB, 64 * MIB),
-            (MIB, 512 * MIB, MIB),
-        ] {
-            let path = folder.path().join(format!("{set}-{cache}.redb"));
-            let store = ShardStore::open(&Storage::files(), &path, &["a"], cache).unwrap();
-            let options = CheckpointOptions { bytes: set, age: Duration::from_secs(3600) };
-            let trigger = Checkpoints::new(options).add(Arc::new(store), Arc::new(|_| {}));
-            assert_eq!(trigger.bytes, bytes);
-        }
-    }
-
-    #[test]
     fn a_checkpoint_that_is_late_does_not_give_way() {
-        let steps = [0, 2, 3, 4, 5, 1_000].map(patience);
-        assert_eq!(steps, [5, 3, 2, 1, 0, 0]);
+        let steps = [0, 16, 23, 24, 32, 39, 40, 1_000].map(|gathered| patience(gathered, 16));
+        assert_eq!(steps, [5, 3, 3, 2, 1, 1, 0, 0]);
     }
 }

@@ -141,6 +141,10 @@ impl Applier for FakeShard {
         })
     }
 
+    fn present(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn applied(&self) -> AppliedState {
         self.state.lock().unwrap().applied.clone()
     }

@@ -21,8 +21,8 @@ use crate::seams::time;
 use crate::store::error::StoreError;
 use crate::store::file::unreadable;
 
-/// Steps of priority that reading gives up: it leaves a good quarter of a core that others want.
-const PATIENCE: i32 = 5;
+/// Steps of priority that reading gives up: that leaves it a tenth of a core that others want.
+const PATIENCE: i32 = 10;
 
 /// What a shard actor is at.
 pub(crate) enum Phase<S: StateMachine> {
