@@ -74,6 +74,11 @@ impl FaultDisk {
         self.lock().plan = Some(Plan { operations_left: operations, kind });
     }
 
+    /// Ends what [`Self::fail_after`] began.
+    pub(crate) fn recover(&self) {
+        self.lock().plan = None;
+    }
+
     /// Has the next read fail, and only that.
     pub(crate) fn fail_a_read(&self) {
         self.lock().fails_a_read = true;

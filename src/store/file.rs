@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError};
+use redb::{Database, DatabaseError, StorageBackend};
 
 use crate::store::error::StoreError;
 use crate::store::paced::Paced;
@@ -35,6 +35,15 @@ enum Place {
 #[cfg(test)]
 type Disks = std::collections::BTreeMap<std::path::PathBuf, crate::store::fault::FaultDisk>;
 
+/// When a file is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    /// Whenever its writer needs it.
+    WhenAsked,
+    /// Also while much is written: a sync at the end must hold up no other file.
+    InPieces,
+}
+
 impl Storage {
     /// The file system.
     pub fn files() -> Self {
@@ -51,12 +60,13 @@ impl Storage {
         &self,
         path: &Path,
         cache_bytes: usize,
+        syncs: Syncs,
         initialise: impl FnOnce(&Database) -> Result<(), StoreError>,
     ) -> Result<Database, StoreError> {
         match &self.0 {
             Place::Files => {
                 if !path.try_exists().map_err(|error| os_error(path, &error))? {
-                    create(path, cache_bytes, initialise)?;
+                    create(path, cache_bytes, syncs, initialise)?;
                 }
             }
             #[cfg(test)]
@@ -64,13 +74,13 @@ impl Storage {
                 let mut disks = disks.lock().expect("no holder panics");
                 if !disks.contains_key(path) {
                     let disk = crate::store::fault::FaultDisk::new();
-                    let created = open_disk(&disk, cache_bytes);
+                    let created = open_backend(disk.backend(), cache_bytes, syncs);
                     initialise(&created.map_err(|error| store_error(path, error))?)?;
                     disks.insert(path.into(), disk);
                 }
             }
         }
-        self.open_existing(path, cache_bytes)
+        self.open_existing(path, cache_bytes, syncs)
     }
 
     /// Length of the file in bytes; 0 where there is none, or a disk in memory.
@@ -90,11 +100,12 @@ impl Storage {
         &self,
         path: &Path,
         cache_bytes: usize,
+        syncs: Syncs,
     ) -> Result<Database, StoreError> {
         let opened = match &self.0 {
-            Place::Files => open_file(path, cache_bytes),
+            Place::Files => open_file(path, cache_bytes, syncs),
             #[cfg(test)]
-            Place::Memory(_) => open_disk(&self.disk(path), cache_bytes),
+            Place::Memory(_) => open_backend(self.disk(path).backend(), cache_bytes, syncs),
         };
         opened.map_err(|error| store_error(path, error))
     }
@@ -132,6 +143,7 @@ pub(crate) fn page_cache(set: usize, kept: Kept, file_bytes: u64, shards: usize)
 fn create(
     path: &Path,
     cache_bytes: usize,
+    syncs: Syncs,
     initialise: impl FnOnce(&Database) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let temporary = path.with_extension("new");
@@ -141,9 +153,10 @@ fn create(
         }
         _ => {}
     }
-    let db = File::create_new(&temporary).map_err(|error| os_error(&temporary, &error)).and_then(
-        |file| open_backend(file, cache_bytes).map_err(|error| store_error(&temporary, error)),
-    )?;
+    let file = File::create_new(&temporary).map_err(|error| os_error(&temporary, &error))?;
+    let db = FileBackend::new(file)
+        .and_then(|backend| open_backend(backend, cache_bytes, syncs))
+        .map_err(|error| store_error(&temporary, error))?;
     initialise(&db).map_err(|error| named(&temporary, error))?;
     drop(db);
     File::open(&temporary)
@@ -153,28 +166,27 @@ fn create(
     sync_directory(path)
 }
 
-fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, DatabaseError> {
-    let io = |error: std::io::Error| DatabaseError::Storage(error.into());
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-    // What has no beginning is no database: a new one is made nowhere but in `create`.
-    if file.metadata().map_err(io)?.len() == 0 {
-        return Err(io(ErrorKind::UnexpectedEof.into()));
+fn open_file(path: &Path, cache_bytes: usize, syncs: Syncs) -> Result<Database, DatabaseError> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    // A new database is made nowhere but in `create`.
+    if file.metadata()?.len() == 0 {
+        return Err(std::io::Error::new(ErrorKind::InvalidData, "it is empty").into());
     }
-    open_backend(file, cache_bytes)
+    open_backend(FileBackend::new(file)?, cache_bytes, syncs)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-fn open_backend(file: File, cache_bytes: usize) -> Result<Database, DatabaseError> {
-    let backend = Paced::new(FileBackend::new(file)?);
-    Database::builder().set_cache_size(cache_bytes).create_with_backend(backend)
-}
-
-#[cfg(test)]
-fn open_disk(
-    disk: &crate::store::fault::FaultDisk,
+fn open_backend(
+    backend: impl StorageBackend,
     cache_bytes: usize,
+    syncs: Syncs,
 ) -> Result<Database, DatabaseError> {
-    Database::builder().set_cache_size(cache_bytes).create_with_backend(disk.backend())
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    match syncs {
+        Syncs::WhenAsked => builder.create_with_backend(backend),
+        Syncs::InPieces => builder.create_with_backend(Paced::new(backend)),
+    }
 }
 
 /// Makes a rename in the directory of `path` durable.

@@ -1,13 +1,16 @@
 //! A file that reaches the disk piece by piece.
 //!
 //! What a checkpoint writes waits in the page cache until one sync at its end, and all that time every other
-//! sync on the device waits too: those of the log, for which writers wait. So a sync comes as often as there
-//! is something to do that takes no longer than a few commits. It costs no durability: what is synced early
-//! is what no commit names yet.
+//! sync on the device waits too: those of the log, for which writers wait. So it is synced every few MiB. After a
+//! power cut an early sync leaves only what could have been left without it: the system may write anything at
+//! any time.
+//!
+//! **Invariant**: P1 once an early sync has failed, every write and every sync fails. The system tells of what it
+//! could not write only once, and redb may pass over an error of a write that it need not have made yet.
 
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
@@ -15,16 +18,25 @@ use redb::{BackendError, StorageBackend};
 /// as many here.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A backend that syncs when so many bytes were written.
+/// A backend that syncs when so many bytes were written. It forwards every method that redb 4.6 has.
 #[derive(Debug)]
 pub(super) struct Paced<B> {
     backend: B,
     unsynced: AtomicU64,
+    has_failed: AtomicBool,
 }
 
 impl<B> Paced<B> {
     pub(super) fn new(backend: B) -> Self {
-        Self { backend, unsynced: AtomicU64::new(0) }
+        Self { backend, unsynced: AtomicU64::new(0), has_failed: AtomicBool::new(false) }
+    }
+
+    /// P1.
+    fn check(&self) -> io::Result<()> {
+        match self.has_failed.load(Ordering::Acquire) {
+            true => Err(io::Error::other("a part of this file could not be written")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -43,16 +55,19 @@ impl<B: StorageBackend> StorageBackend for Paced<B> {
 
     fn sync_data(&self) -> io::Result<()> {
         self.unsynced.store(0, Ordering::Relaxed);
-        self.backend.sync_data()
+        self.backend.sync_data()?;
+        // Of one that failed meanwhile on another thread, this one was not told.
+        self.check()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
         self.backend.write(offset, data)?;
         let written = data.len() as u64;
-        match self.unsynced.fetch_add(written, Ordering::Relaxed) + written {
-            ..PIECE_BYTES => Ok(()),
-            PIECE_BYTES.. => self.sync_data(),
+        if self.unsynced.fetch_add(written, Ordering::Relaxed) + written < PIECE_BYTES {
+            return Ok(());
         }
+        self.sync_data().inspect_err(|_| self.has_failed.store(true, Ordering::Release))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -125,5 +140,10 @@ mod tests {
         disk.fail_after(11, ErrorKind::Other);
         (0..10).for_each(|number| paced.write(number * WRITE.len() as u64, &WRITE).unwrap());
         assert!(paced.write(10 * WRITE.len() as u64, &WRITE).is_err());
+        // The disk is well again, but what it could not take is gone.
+        disk.recover();
+        assert!(paced.sync_data().is_err());
+        assert!(paced.write(0, &WRITE).is_err());
+        assert!(Paced::new(disk.backend()).write(0, &WRITE).is_ok());
     }
 }

@@ -27,7 +27,7 @@ use crate::seams::tasks;
 use crate::store::codec::{self, Record};
 use crate::store::count::{self, Count};
 use crate::store::error::StoreError;
-use crate::store::file::{self, Storage, unreadable};
+use crate::store::file::{self, Storage, Syncs, unreadable};
 use crate::store::memtable::RUNTIME_TABLES;
 use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
@@ -83,11 +83,12 @@ impl ShardStore {
         tables: &'static [&'static str],
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
-        let db = storage.open(path, cache_bytes, initialise)?;
+        let db = storage.open(path, cache_bytes, Syncs::InPieces, initialise)?;
         let mut store =
             Self::from_database(path, db, tables).map_err(|error| file::named(path, error))?;
         let (storage, path) = (storage.clone(), path.to_owned());
-        store.reopen = Some(Box::new(move || storage.open_existing(&path, cache_bytes)));
+        store.reopen =
+            Some(Box::new(move || storage.open_existing(&path, cache_bytes, Syncs::InPieces)));
         Ok(store)
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::GroupId;
 use crate::store::codec::{self, Record};
 use crate::store::error::StoreError;
-use crate::store::file::{Storage, damaged, named, store_error};
+use crate::store::file::{Storage, Syncs, damaged, named, store_error};
 
 /// `(group, index)`, both big endian → the bytes of the entry.
 pub(super) const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -58,7 +58,8 @@ pub(super) fn open(
     path: &Path,
     cache_bytes: usize,
 ) -> Result<Database, StoreError> {
-    let database = storage.open(path, cache_bytes, |database| initialise(path, database))?;
+    let database =
+        storage.open(path, cache_bytes, Syncs::WhenAsked, |database| initialise(path, database))?;
     check_format(path, &database)?;
     Ok(database)
 }
