@@ -20,7 +20,6 @@ mod apply;
 mod ingest;
 mod kept;
 mod keyed;
-mod loading;
 mod message;
 mod outbox;
 mod wake;
@@ -37,7 +36,6 @@ use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, de
 use crate::actors::call::CallError;
 use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
 use crate::actors::shard::kept::Memory;
-use crate::actors::shard::loading::{Beginning, Phase};
 pub(crate) use crate::actors::shard::message::{
     CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage,
 };
@@ -129,7 +127,7 @@ struct InFlight<S: StateMachine> {
 
 impl<S: StateMachine> Actor for ShardActor<S> {
     type Msg = ShardMessage<S>;
-    type State = Phase<S>;
+    type State = State<S>;
     type Arguments = Arguments<S>;
 
     async fn pre_start(
@@ -137,31 +135,61 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         myself: ActorRef<Self::Msg>,
         Arguments { cell, heartbeat }: Arguments<S>,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let beginning = Beginning { generation: cell.store.claim()?, cell, heartbeat };
-        match S::KEPT {
-            Kept::Tables => {
-                let loaded = beginning.load()?;
-                let state = beginning.serve(&myself, loaded)?;
-                Ok(Phase::Serving(Box::new(state)))
+        let generation = cell.store.claim()?;
+        let (service, outgoing) = {
+            let guard = cell.store.owned(generation)?;
+            let service = S::load(&guard.read()).map_err(|error| cell.named(error))?;
+            let outgoing = Outgoing::load(&guard.read(), generation);
+            (kept::freed_apart(service), outgoing.map_err(|error| cell.named(error))?)
+        };
+        let mut tasks = Tasks::default();
+        tasks.keep(cell.watch_replica(myself.clone()));
+        let has_caught_up = match S::KEPT {
+            Kept::Tables => cell.has_recovered(),
+            Kept::Memory => {
+                tasks.keep(cell.watch_checkpoints(myself.clone()));
+                false
             }
-            Kept::Memory => Ok(beginning.load_beside(myself)?),
+        };
+        let replica = cell.current_replica();
+        let spared = cell.metrics.times_spared();
+        let mut state = State {
+            cell,
+            heartbeat,
+            generation,
+            service,
+            replica,
+            pending: VecDeque::new(),
+            has_caught_up,
+            memory: Memory::default(),
+            early: Vec::new(),
+            flush_queued: false,
+            flush_timer: None,
+            last_proposed: time::now(),
+            queries: 0,
+            spared,
+            in_flight: None,
+            batches: 0,
+            wake: wake::Wake::default(),
+            outgoing,
+            tasks,
+        };
+        if state.recover()? {
+            state.declare_subscribers(&myself);
         }
+        state.cell.publish(generation, myself.clone());
+        state.schedule_wake(&myself);
+        Ok(state)
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        phase: &mut Self::State,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let state = match phase {
-            Phase::Serving(state) => state,
-            Phase::Loading(_) => return phase.loaded(&myself, message),
-        };
         let _busy = state.heartbeat.busy();
         match message {
-            // Only who loads is told.
-            ShardMessage::Loaded(_) => {}
             ShardMessage::Command(envelope) => state.command(&myself, envelope),
             ShardMessage::Query(envelope) => state.query(&myself, envelope)?,
             ShardMessage::Flush => state.flush(&myself)?,
@@ -184,10 +212,8 @@ impl<S: StateMachine> Actor for ShardActor<S> {
     async fn post_stop(
         &self,
         _myself: ActorRef<Self::Msg>,
-        phase: &mut Self::State,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        // Who loads has published nothing, and has nothing that the file does not have.
-        let Phase::Serving(state) = phase else { return Ok(()) };
         state.cell.retract(state.generation);
         if let Err(error) = state.checkpoint_at_stop() {
             tracing::warn!(shard = %state.cell.id, %error, "the next start applies more of the log");

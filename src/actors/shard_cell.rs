@@ -286,12 +286,6 @@ impl<S: StateMachine> Applier for ShardCell<S> {
         })
     }
 
-    fn present(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            self.serving().await;
-        })
-    }
-
     fn applied(&self) -> AppliedState {
         self.store.applied()
     }

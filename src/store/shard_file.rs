@@ -12,7 +12,7 @@
 //! F4 what is sealed of a memory-kept service holds its whole state.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
 use redb::StorageBackend;
@@ -220,7 +220,7 @@ impl ShardStore {
             }
         };
         let mut state = self.lock();
-        state.view = Some(Arc::new(view));
+        state.view = Some(view);
         state.sealed = None;
         state.view_has_sealed = false;
         state.durable = sealed.progress.applied.clone();
@@ -252,7 +252,7 @@ impl ShardStore {
             let detail = format!("it ends at entry {}, another file than before", found.0);
             return Err(StoreError::Damaged { path: self.path.clone(), detail });
         }
-        state.view = Some(Arc::new(open_view(&db, &self.tables)?));
+        state.view = Some(open_view(&db, &self.tables)?);
         // It was committed, and what came then failed: over this view it would count twice (C2).
         state.view_has_sealed = Some(found) == sealed;
         *slot = Some(db);

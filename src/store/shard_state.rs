@@ -54,7 +54,7 @@ pub(crate) struct ShardState {
     active: Memtable,
     pub(super) sealed: Option<Arc<Sealed>>,
     /// `None` while the file could not be reopened after an error.
-    pub(super) view: Option<Arc<FileView>>,
+    pub(super) view: Option<FileView>,
     /// What is sealed is in the file already, and in `view`.
     pub(super) view_has_sealed: bool,
     spare: Memtable,
@@ -86,24 +86,6 @@ pub(crate) struct Sealed {
     pub(super) dead_letters: VecDeque<(Bytes, Bytes)>,
 }
 
-/// The rows of a shard as they were.
-pub(crate) struct Snapshot {
-    active: Memtable,
-    sealed: Option<Arc<Sealed>>,
-    view: Option<Arc<FileView>>,
-}
-
-impl Snapshot {
-    pub(crate) fn read(&self) -> ReadTables<'_> {
-        ReadTables {
-            staged: None,
-            active: &self.active,
-            sealed: self.sealed.as_ref().map(|sealed| &sealed.rows),
-            file: self.view.as_deref(),
-        }
-    }
-}
-
 impl ShardState {
     /// What the file holds, and nothing over it. `tables` counts those of the runtime too.
     pub(super) fn new(
@@ -116,7 +98,7 @@ impl ShardState {
             generation: 0,
             active: Memtable::new(tables),
             sealed: None,
-            view: Some(Arc::new(view)),
+            view: Some(view),
             view_has_sealed: false,
             spare: Memtable::new(tables),
             dead_letters: VecDeque::new(),
@@ -147,7 +129,7 @@ impl ShardState {
 
     /// Whether the file could not be read since it was opened, or not be opened again.
     pub(super) fn has_failed(&self) -> bool {
-        !self.is_closed && self.view.as_ref().is_none_or(|view| view.has_failed())
+        !self.is_closed && self.view.as_ref().is_none_or(FileView::has_failed)
     }
 
     /// A new owner: it finds no half of a command, and what a memory-kept service had in memory is
@@ -233,20 +215,7 @@ impl ShardState {
             staged: None,
             active: &self.active,
             sealed: self.sealed.as_ref().filter(|_| !self.view_has_sealed).map(|it| &it.rows),
-            file: self.view.as_deref(),
-        }
-    }
-
-    /// What [`Self::read`] finds of a memory-kept service that was just claimed, to be read without the lock.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        debug_assert!(
-            self.base.is_some() && self.active.bytes() == 0,
-            "nothing is over what was sealed"
-        );
-        Snapshot {
-            active: self.active.emptied(),
-            sealed: self.sealed.clone().filter(|_| !self.view_has_sealed),
-            view: self.view.clone(),
+            file: self.view.as_ref(),
         }
     }
 

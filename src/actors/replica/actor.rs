@@ -307,7 +307,7 @@ impl Opening {
         let failure = |error: String| why(&lane, &log).unwrap_or(StoreError::Io(error));
         let node = self.node.0;
         let machine = StateMachine {
-            applier: self.applier.clone(),
+            applier: self.applier,
             incarnation: log.0.incarnation(),
             progress: self.progress,
             stop: self.stop,
@@ -328,8 +328,6 @@ impl Opening {
             .map_err(|error| failure(error.to_string()))?;
         // No limit: it takes as long as the shard, which has a watchdog of its own, applies.
         raft.wait_for_recovery(None).await.map_err(|error| failure(error.to_string()))?;
-        // Where the log had nothing to apply, nobody has asked for the shard yet.
-        self.applier.present().await;
         Ok(Arc::new(RaftReplica { raft, log, actor }))
     }
 }

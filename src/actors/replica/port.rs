@@ -79,9 +79,6 @@ pub trait Applier: Send + Sync + 'static {
     /// future never resolves, because the old replica must not go on).
     fn apply(&self, incarnation: u64, entries: Vec<CommittedEntry>) -> BoxFuture<'_, ()>;
 
-    /// Returns when an actor of the shard is there: a memory-kept service is read before it is.
-    fn present(&self) -> BoxFuture<'_, ()>;
-
     /// How far the state has come, in memory. It goes back when a memory-kept service loses its
     /// memory; the shard then catches up from the log by itself.
     fn applied(&self) -> AppliedState;

@@ -141,10 +141,6 @@ impl Applier for FakeShard {
         })
     }
 
-    fn present(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
     fn applied(&self) -> AppliedState {
         self.state.lock().unwrap().applied.clone()
     }

@@ -9,14 +9,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::actors::call::{CallError, Outcome};
 use crate::actors::relay::message::{FeedRequest, OutboxRequest, RuntimeReply};
 use crate::actors::replica::port::{CommittedEntry, ProposeError};
-use crate::actors::shard::loading::Loaded;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::Waiting;
 use crate::actors::state_machine::StateMachine;
 use crate::config::COMMAND_DEADLINE;
 use crate::ids::{CommandId, Stamp};
 use crate::seams::time;
-use crate::store::error::StoreError;
 use crate::store::outbox::Acknowledged;
 
 /// Where the answer to a command goes.
@@ -56,8 +54,6 @@ pub(crate) enum ShardMessage<S: StateMachine> {
     Acknowledged(Acknowledged),
     /// A relay asks what of its source was seen.
     Feed(FeedRequest),
-    /// The state of a memory-kept service was read, or could not be.
-    Loaded(Result<Box<Loaded<S>>, StoreError>),
     /// A checkpoint needs the state of a memory-kept service: stage a part of it.
     Checkpoint {
         /// Parts so far; 0 begins.
