@@ -44,7 +44,7 @@ pub fn scale(options: &Options) -> Result<(), Failed> {
 }
 
 /// From the start of the process to its first article, after a SIGKILL under load; and to its first
-/// recommendations, which are read beside the rest.
+/// recommendations.
 pub fn startup(options: &Options) -> Result<(), Failed> {
     let sizes = options.scaled();
     println!("\n## Start-up after SIGKILL with {} posts\n", sizes.posts);
@@ -65,6 +65,7 @@ pub fn startup(options: &Options) -> Result<(), Failed> {
                 if began.elapsed() > PATIENCE {
                     return Err("the node does not come back".into());
                 }
+                // A question at once would take the time that is measured from the node.
                 std::thread::sleep(Duration::from_millis(2));
             }
             Ok(began.elapsed().as_secs_f64())

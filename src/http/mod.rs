@@ -77,7 +77,7 @@ const READERS_BYTES: usize = 4 * 1024 * 1024;
 /// Room for articles beside small files, in bytes; one of the benchmark takes 6,200. The bodies among them are
 /// mostly in no other cache: that of their shard sees of these only what moves.
 const ARTICLES_BYTES_MIN: usize = 27 * 1024 * 1024;
-/// More than that is more memory than time is worth.
+/// As much as all page caches of a service may take: a node's memory is not for articles alone.
 const ARTICLES_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The part of the files of posts that they take in between. Among a million posts of 5 kB, whose file has 10.8
 /// kB for each, that is one in 28; among 50,000 in a file that has grown, 27 MiB are one in 11.

@@ -317,6 +317,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_is_no_database_and_is_left_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("post-0.redb");
+        std::fs::write(&path, []).unwrap();
+        for syncs in [Syncs::WhenAsked, Syncs::InPieces] {
+            let opened = Storage::files().open(&path, PAGE_CACHE_MIN, syncs, |_| Ok(()));
+            assert!(
+                matches!(opened, Err(StoreError::Damaged { path: named, .. }) if named == path)
+            );
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    #[test]
     fn a_path_that_was_not_known_is_put_in_once() {
         let unknown = store_error(Path::new(""), redb::StorageError::Corrupted("a page".into()));
         let known = named(Path::new("outer"), named(Path::new("post-0.redb"), unknown));
