@@ -285,7 +285,7 @@ fn content_length(head: &[u8]) -> Option<usize> {
 }
 
 /// Where a short needle stands. The head is near the start, so nothing clever is needed.
-fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 

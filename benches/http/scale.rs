@@ -60,8 +60,12 @@ pub fn startup(options: &Options) -> Result<(), Failed> {
         let began = Instant::now();
         let arguments = [role("quire", &target.folder), vec!["--at-once".into()]].concat();
         target.server = Server::start(&arguments, PATIENCE)?;
+        // Without recommendations, readers are answered with what is newest, and told so.
+        let is_whole = |answer: (u16, Vec<u8>)| {
+            answer.0 == 200 && load::find(&answer.1, b"\"method\":\"latest\"").is_none()
+        };
         let seconds_to = |request: &[u8]| -> Result<f64, Failed> {
-            while load::ask(target.server.address, request)?.0 != 200 {
+            while !is_whole(load::ask(target.server.address, request)?) {
                 if began.elapsed() > PATIENCE {
                     return Err("the node does not come back".into());
                 }

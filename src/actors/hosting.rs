@@ -20,7 +20,7 @@ use crate::actors::router::Router;
 use crate::actors::shard::{self, ShardActor};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::ShardMetrics;
-use crate::actors::state_machine::StateMachine;
+use crate::actors::state_machine::{Kept, StateMachine};
 use crate::actors::supervisor::{Backoff, ChildSpec, RestartBudget, Strategy, SupervisorSpec};
 use crate::ids::{GroupId, NodeId, ShardId, ShardName};
 use crate::seams::{Seams, tasks};
@@ -67,7 +67,7 @@ pub(crate) struct Ground {
 /// A hosted service: how to call it, how to supervise it, how its replicas are.
 pub(crate) struct Hosted<S: StateMachine> {
     pub(crate) router: Router<S>,
-    pub(crate) spec: SupervisorSpec,
+    pub(crate) child: ChildSpec,
     pub(crate) replicas: Vec<(ShardId, watch::Receiver<ReplicaStatus>)>,
 }
 
@@ -106,7 +106,9 @@ pub(crate) fn host<S: StateMachine>(
     }
     let spec =
         SupervisorSpec::new(S::NAME, Strategy::OneForOne).budget(SERVICE_BUDGET).children(shards);
-    Hosted { router: Router::new(cells).with_feeds(feeds), spec, replicas }
+    // The state of a memory-kept service is read when it starts, all of it.
+    let child = ChildSpec::supervisor(spec).in_background(S::KEPT == Kept::Memory);
+    Hosted { router: Router::new(cells).with_feeds(feeds), child, replicas }
 }
 
 fn cell<S: StateMachine>(

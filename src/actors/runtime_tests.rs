@@ -252,8 +252,8 @@ impl<S: StateMachine> World<S> {
         let (checkpoints, metrics) = (ground.checkpoints.clone(), ground.metrics.clone());
         let paths = [folder.join(SHARD_FILE)];
         let stores = open_stores::<S>(&ground.lanes.storage, &paths, 1 << 20).unwrap();
-        let Hosted { router, spec, mut replicas } = host::<S>(&ground, stores, 1, &[]);
-        let (tree, root) = start_tree(&ground, folder, [spec], options).await;
+        let Hosted { router, child, mut replicas } = host::<S>(&ground, stores, 1, &[]);
+        let (tree, root) = start_tree(&ground, folder, [child], options).await;
         let status = replicas.remove(0).1;
         Self { router, tree, root, status, checkpoints, metrics }
     }
@@ -272,10 +272,9 @@ impl<S: StateMachine> World<S> {
 async fn start_tree(
     ground: &Ground,
     folder: &Path,
-    services: impl IntoIterator<Item = SupervisorSpec>,
+    services: impl IntoIterator<Item = ChildSpec>,
     options: TreeOptions,
 ) -> (Tree, RootHandle) {
-    let services = services.into_iter().map(ChildSpec::supervisor);
     let services = SupervisorSpec::new("services", Strategy::OneForOne).children(services);
     let store = store_spec(ground, folder.join(LANE_FILE));
     let spec = SupervisorSpec::new("test", Strategy::RestForOne)

@@ -136,11 +136,10 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         Arguments { cell, heartbeat }: Arguments<S>,
     ) -> Result<Self::State, ActorProcessingErr> {
         let generation = cell.store.claim()?;
-        let (service, outgoing) = {
+        let service = kept::load(&cell, generation).await?;
+        let outgoing = {
             let guard = cell.store.owned(generation)?;
-            let service = S::load(&guard.read()).map_err(|error| cell.named(error))?;
-            let outgoing = Outgoing::load(&guard.read(), generation);
-            (kept::freed_apart(service), outgoing.map_err(|error| cell.named(error))?)
+            Outgoing::load(&guard.read(), generation).map_err(|error| cell.named(error))?
         };
         let mut tasks = Tasks::default();
         tasks.keep(cell.watch_replica(myself.clone()));

@@ -149,8 +149,12 @@ impl<S: StateMachine> ShardCell<S> {
         self.recovered.load(Ordering::Relaxed)
     }
 
+    /// The log of an earlier process was replayed. Not before may a checkpoint be due by size: it would take
+    /// from the replay, for which everybody waits, what it spares the next one; and what is replayed has a
+    /// bound, which that process kept to.
     pub(crate) fn set_recovered(&self) {
         self.recovered.store(true, Ordering::Relaxed);
+        self.checkpoints.unwritten(self.store.lock().unwritten_bytes());
     }
 
     /// Tells the actor whenever the replica changes, until the actor is gone.
@@ -241,7 +245,9 @@ impl<S: StateMachine> ShardCell<S> {
             newer
         });
         self.metrics.applied(index, unwritten);
-        self.checkpoints.unwritten(unwritten);
+        if self.has_recovered() {
+            self.checkpoints.unwritten(unwritten);
+        }
     }
 }
 

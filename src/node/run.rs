@@ -155,7 +155,7 @@ impl Node {
         let subscribed = [Subscription::of(&recommendations.router)];
         let posts = opening.open::<post::Service>(shards, POST_GROUPS, &subscribed)?;
         log.close();
-        let services = [posts.spec, users.spec, recommendations.spec];
+        let services = [posts.child, users.child, recommendations.child];
         let replicas = [users.replicas, posts.replicas, recommendations.replicas].concat();
         let view = View {
             replicas: Arc::new(replicas),

@@ -69,12 +69,12 @@ impl View {
 pub(super) fn root_spec(
     ground: &Ground,
     lane: PathBuf,
-    services: [SupervisorSpec; 3],
+    services: [ChildSpec; 3],
     listeners: Option<ChildSpec>,
 ) -> SupervisorSpec {
     let services = SupervisorSpec::new("services", Strategy::OneForOne)
         .budget(SERVICES_BUDGET)
-        .children(services.map(ChildSpec::supervisor));
+        .children(services);
     let node = SupervisorSpec::new("node", Strategy::RestForOne)
         .budget(NODE_BUDGET)
         .child(ChildSpec::supervisor(store_spec(ground, lane)))

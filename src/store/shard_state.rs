@@ -48,6 +48,9 @@ pub(crate) struct Progress {
     pub(crate) digest: u64,
 }
 
+/// Of the first owner of a shard in a process.
+pub(crate) const GENERATION_FIRST: u64 = 1;
+
 /// What the shard actor works on, behind the lock of the store.
 pub(crate) struct ShardState {
     pub(super) generation: u64,

@@ -248,7 +248,7 @@ impl Delivery {
         let subscriptions = subscribe(&sink.router, &other.router);
         let source = host::<Source>(&ground, sources, 1, &subscriptions);
         let options = TreeOptions { random: ground.seams.random.clone(), ..TreeOptions::default() };
-        let services = [source.spec, sink.spec, other.spec];
+        let services = [source.child, sink.child, other.child];
         let (tree, root) = start_tree(&ground, folder, services, options).await;
         let (checkpoints, metrics) = (ground.checkpoints, ground.metrics);
         let (source, sink, other) = (source.router, sink.router, other.router);

@@ -6,22 +6,27 @@
 //! more try for the command that panicked, then, should it panic again, without it.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use ractor::{ActorProcessingErr, ActorRef};
 
 use crate::actors::shard::{ShardMessage, State};
+use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step};
 use crate::ids::LogIndex;
-use crate::seams::tasks::FreedApart;
+use crate::seams::tasks::{self, FreedApart};
 use crate::seams::time;
 use crate::store::codec::CodecError;
 use crate::store::error::StoreError;
-use crate::store::shard_state::ShardState;
+use crate::store::shard_state::{GENERATION_FIRST, ShardState};
 
 /// Rows that are staged at a time, so that queries hardly wait; about a millisecond.
 const CHECKPOINT_ROWS: usize = 1024;
 /// After so many times it is twice as many, so that it ends whatever is changed meanwhile.
 const CHECKPOINT_PATIENCE: u32 = 16;
+/// Steps of priority that the first load of a process gives up: on one full core it gets a quarter.
+const LOAD_PATIENCE: i32 = 5;
 
 /// Where a command stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +85,36 @@ impl Memory {
         }
         Halt::Unwound
     }
+}
+
+/// Reads the service of an actor that starts. A memory-kept one may take a second for each million of its
+/// rows, so it is read on a thread of its own. When a node starts, that thread gives way: others are about to
+/// serve already, and wait for nothing that it reads. After a crash they may have kept the processors busy for
+/// long, and would go on.
+pub(super) async fn load<S: StateMachine>(
+    cell: &Arc<ShardCell<S>>,
+    generation: u64,
+) -> Result<FreedApart<S>, ActorProcessingErr> {
+    let owned = cell.clone();
+    let read = move || {
+        let guard = owned.store.owned(generation)?;
+        S::load(&guard.read()).map_err(|error| owned.named(error))
+    };
+    let service = match S::KEPT {
+        Kept::Tables => read()?,
+        Kept::Memory => {
+            let gives_way = generation == GENERATION_FIRST;
+            let work = move || {
+                if gives_way {
+                    tasks::give_way(LOAD_PATIENCE);
+                }
+                read()
+            };
+            let read = tasks::blocking(|| tasks::apart(std::iter::once(work)).remove(0)).await?;
+            read.unwrap_or_else(|panic| resume_unwind(panic))?
+        }
+    };
+    Ok(freed_apart(service))
 }
 
 /// What a memory-kept service holds may be too much to have twice.

@@ -182,10 +182,15 @@ impl State {
         branch_of(&self.slot)
     }
 
-    /// Starts every child in order, in place. Here each failed start spends budget, whatever its
-    /// cause: nobody handles events yet, so a dependency among the siblings cannot be repaired.
+    /// Starts every child in order, in place unless in the background. Here each failed start spends
+    /// budget, whatever its cause: nobody handles events yet, so a dependency among the siblings cannot
+    /// be repaired.
     async fn start_all(&mut self) -> Result<(), Escalation> {
         for index in 0..self.children.len() {
+            if self.children[index].slot.spec.in_background {
+                self.begin_start(index);
+                continue;
+            }
             let mut cause = None;
             loop {
                 let slot = Arc::clone(&self.children[index].slot);

@@ -9,7 +9,8 @@
 //! - S1: at most one generation of a child lives. A replacement starts only when its predecessor,
 //!   and for a supervisor its whole subtree, is gone.
 //! - S2: a budget of N restarts survives N of them within the window; the next one escalates.
-//! - S3: children start in order and stop in reverse order, each waited for.
+//! - S3: children start in order and stop in reverse order, each waited for; but for a first start that
+//!   its spec puts in the background, which nobody waits for.
 //! - S4: nothing a child does ends its supervisor, except a spent budget.
 //! - S5: the live view never asks an actor, so a hung one cannot hide it.
 mod actor;

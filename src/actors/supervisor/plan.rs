@@ -370,7 +370,8 @@ impl State {
         Ok(())
     }
 
-    fn begin_start(&mut self, index: usize) {
+    /// Starts a child in a task that then tells this supervisor.
+    pub(super) fn begin_start(&mut self, index: usize) {
         let child = &mut self.children[index];
         debug_assert_eq!(child.phase, Phase::Down, "S1");
         let cause = match child.want.take() {

@@ -230,6 +230,9 @@ pub struct ChildSpec {
     pub stuck_after: Option<Duration>,
     /// How long a start may take.
     pub start_timeout: Option<Duration>,
+    /// Its siblings do not wait for its first start: it takes long, and they do without it. A start that
+    /// fails is tried again as after a crash. Only below a one-for-one supervisor.
+    pub in_background: bool,
     pub(super) kind: ChildKind,
 }
 
@@ -278,6 +281,7 @@ impl ChildSpec {
             backoff: Backoff::default(),
             stuck_after: None,
             start_timeout: None,
+            in_background: false,
             kind,
         }
     }
@@ -321,6 +325,12 @@ impl ChildSpec {
     /// Sets [`ChildSpec::start_timeout`].
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets [`ChildSpec::in_background`].
+    pub fn in_background(mut self, in_background: bool) -> Self {
+        self.in_background = in_background;
         self
     }
 
@@ -380,7 +390,8 @@ impl SupervisorSpec {
     }
 
     /// # Errors
-    /// When an id is empty, holds a `/`, or appears twice among siblings.
+    /// When an id is empty, holds a `/`, or appears twice among siblings, or a child starts in the background
+    /// whose siblings are restarted with it.
     pub(super) fn check(&self) -> Result<(), SpecError> {
         check_id(&self.id)?;
         let mut seen = std::collections::HashSet::new();
@@ -388,6 +399,12 @@ impl SupervisorSpec {
             check_id(&child.id)?;
             if !seen.insert(&child.id) {
                 return Err(SpecError::DuplicateId {
+                    supervisor: self.id.to_string(),
+                    id: child.id.to_string(),
+                });
+            }
+            if child.in_background && self.strategy != Strategy::OneForOne {
+                return Err(SpecError::Background {
                     supervisor: self.id.to_string(),
                     id: child.id.to_string(),
                 });
@@ -419,6 +436,14 @@ pub enum SpecError {
         /// Whose children.
         supervisor: String,
         /// The id they share.
+        id: String,
+    },
+    /// Its siblings would have to wait for it after all.
+    #[error("`{id}` cannot start in the background: `{supervisor}` is not one-for-one")]
+    Background {
+        /// Whose child.
+        supervisor: String,
+        /// Which.
         id: String,
     },
 }

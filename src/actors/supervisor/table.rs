@@ -44,13 +44,17 @@ fn child_rows(table: &mut String, parent: &str, child: &ChildSpec) {
         RestartType::Transient => "transient",
         RestartType::Temporary => "temporary",
     };
+    let restart = match child.in_background {
+        true => format!("{restart}, started in the background"),
+        false => restart.to_owned(),
+    };
     let backoff = match child.restart {
         RestartType::Temporary => "–".to_owned(),
         RestartType::Permanent | RestartType::Transient => pauses(&child.backoff),
     };
     let strategy = below.map_or("–", |below| strategy(below.strategy));
     let shutdown = span(child.shutdown_timeout());
-    row(table, [&path, restart, strategy, &budget, &backoff, &shutdown]);
+    row(table, [&path, &restart, strategy, &budget, &backoff, &shutdown]);
     for child in below.iter().flat_map(|below| &below.children) {
         child_rows(table, &path, child);
     }

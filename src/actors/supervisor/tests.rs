@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::actors::supervisor::*;
 use crate::seams::Random;
 
+mod background;
 mod escalation;
 mod lifecycle;
 mod restarts;
