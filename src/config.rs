@@ -70,7 +70,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// How long what is in flight may take to finish when the node stops, in milliseconds.
     pub shutdown_timeout_ms: u64,
-    /// Unwritten state of a shard, in bytes, at which a checkpoint is written.
+    /// Unwritten state of a shard, in bytes, at which a checkpoint is written. 0: chosen when the node starts, as
+    /// much as the page cache of the shard's file, at least 16 MiB and at most 64 MiB.
     pub checkpoint_bytes: usize,
     /// Age of unwritten state, in seconds, at which a checkpoint is written.
     pub checkpoint_age_s: u64,
@@ -110,7 +111,7 @@ impl Default for Config {
             body_timeout_ms: 10_000,
             request_timeout_ms: 15_000,
             shutdown_timeout_ms: 10_000,
-            checkpoint_bytes: 16 * 1024 * 1024,
+            checkpoint_bytes: 0,
             checkpoint_age_s: 60,
             cache_bytes: 0,
             token_days: 30,
@@ -235,7 +236,10 @@ impl Config {
         in_range("body_timeout_ms", self.body_timeout_ms, 1, day_ms)?;
         in_range("request_timeout_ms", self.request_timeout_ms, 1, day_ms)?;
         in_range("shutdown_timeout_ms", self.shutdown_timeout_ms, 0, day_ms)?;
-        in_range("checkpoint_bytes", self.checkpoint_bytes as u64, 64 * 1024, 1 << 32)?;
+        if self.checkpoint_bytes != 0 {
+            let bytes = self.checkpoint_bytes as u64;
+            in_range("checkpoint_bytes, if not 0,", bytes, 64 * 1024, 1 << 32)?;
+        }
         in_range("checkpoint_age_s", self.checkpoint_age_s, 1, 24 * 60 * 60)?;
         if self.cache_bytes != 0 {
             in_range("cache_bytes, if not 0,", self.cache_bytes as u64, 1024 * 1024, 1 << 40)?;

@@ -13,19 +13,61 @@ use crate::store::error::StoreError;
 use crate::store::file::unreadable;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
-/// How many times the size that asks for a checkpoint may gather while it is written.
-const OVERFULL: usize = 4;
-/// How many times it may gather before writers are slowed down.
-const CROWDED: usize = 3;
+/// The size that asks for a checkpoint of a small file: what a start after a crash applies again in a few tenths
+/// of a second.
+const BYTES_MIN: usize = 16 * 1024 * 1024;
+/// And of a large one: changes that lie far apart share pages only if many are written together, but a start
+/// after a crash must apply them again.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long after one batch of commands the next may come when there is hardly any room left.
 const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Pause after a checkpoint that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// How much a shard may gather before a checkpoint is due, and while one is written. Memory and the next start
+/// must have a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    /// Asks for a checkpoint.
+    due: usize,
+    /// A third of what may come on top while it is written.
+    step: usize,
+}
+
+impl Room {
+    /// The size that is set, or with 0 what a file with so large a page cache gets.
+    fn new(set: usize, page_cache: usize) -> Self {
+        let due = match set {
+            0 => page_cache.clamp(BYTES_MIN, BYTES_MAX),
+            set => set,
+        };
+        Self { due, step: due.min(BYTES_MIN) }
+    }
+
+    /// How long after one batch of commands the next may come. Nothing, unless more is unwritten than
+    /// a checkpoint that works leaves behind; then the longer the less room is left, for writers who
+    /// go on until it is full would all wait for a whole checkpoint; and for ever when it is full.
+    fn pause(&self, unwritten: usize) -> Duration {
+        let crowded = self.due + 2 * self.step;
+        let part = unwritten.saturating_sub(crowded) as f64 / self.step as f64;
+        if part >= 1.0 { Duration::MAX } else { CROWDED_PAUSE_MAX.mul_f64(part.powi(2)) }
+    }
+
+    /// Steps of priority that a checkpoint gives up: five, three when it comes as soon as it is due, and then one
+    /// less for each half of a step.
+    fn patience(&self, unwritten: usize) -> i32 {
+        match unwritten.checked_sub(self.due) {
+            None => 5 - (2 * unwritten / self.due) as i32,
+            Some(more) => 3 - (2 * more / self.step).min(3) as i32,
+        }
+    }
+}
+
 /// When checkpoints are due.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointOptions {
-    /// A shard with more unwritten memory, in bytes, is written now.
+    /// A shard with more unwritten memory, in bytes, is written now. 0: chosen for each shard, as much as the page
+    /// cache of its file within bounds.
     pub bytes: usize,
     /// A shard that was not written for so long, and has changed, is written.
     pub age: Duration,
@@ -48,31 +90,22 @@ pub type CheckpointObserver = Arc<dyn Fn(Result<Checkpointed, StoreError>) + Sen
 #[derive(Clone)]
 pub struct CheckpointTrigger {
     unwritten: Arc<AtomicUsize>,
-    bytes: usize,
+    room: Room,
     wanted: Arc<AtomicBool>,
     due: Arc<Notify>,
     asked: Arc<Notify>,
 }
 
 impl CheckpointTrigger {
-    /// How long after one batch of commands the next may come. Nothing, unless more is unwritten than
-    /// a checkpoint that works leaves behind; then the longer the less room is left, for writers who
-    /// go on until it is full would all wait for a whole checkpoint; and for ever when it is full, or
-    /// memory would have no bound.
+    /// How long after one batch of commands the next may come, lest memory and the next start have no bound.
     pub fn pause(&self) -> Duration {
-        let unwritten = self.unwritten.load(Ordering::Relaxed) as f64 / self.bytes as f64;
-        let crowded = (unwritten - CROWDED as f64) / (OVERFULL - CROWDED) as f64;
-        if crowded >= 1.0 {
-            Duration::MAX
-        } else {
-            CROWDED_PAUSE_MAX.mul_f64(crowded.max(0.0).powi(2))
-        }
+        self.room.pause(self.unwritten.load(Ordering::Relaxed))
     }
 
     /// The shard has so much unwritten memory now.
     pub fn unwritten(&self, bytes: usize) {
         let before = self.unwritten.swap(bytes, Ordering::Relaxed);
-        if bytes >= self.bytes && before < self.bytes {
+        if bytes >= self.room.due && before < self.room.due {
             self.due.notify_one();
         }
     }
@@ -98,14 +131,22 @@ pub struct Checkpoints {
 
 struct Entry {
     store: Arc<ShardStore>,
-    unwritten: Arc<AtomicUsize>,
-    wanted: Arc<AtomicBool>,
-    asked: Arc<Notify>,
+    trigger: CheckpointTrigger,
     observer: CheckpointObserver,
     written: Instant,
     /// When a checkpoint that failed is tried again, however little is unwritten: until it
     /// succeeds, nobody knows whether the file can be written.
     retry: Option<Instant>,
+}
+
+impl Entry {
+    fn unwritten(&self) -> usize {
+        self.trigger.unwritten.load(Ordering::Relaxed)
+    }
+
+    fn has_grown(&self) -> bool {
+        self.unwritten() >= self.trigger.room.due
+    }
 }
 
 impl Checkpoints {
@@ -118,20 +159,13 @@ impl Checkpoints {
     pub fn add(&self, store: Arc<ShardStore>, observer: CheckpointObserver) -> CheckpointTrigger {
         let trigger = CheckpointTrigger {
             unwritten: Arc::default(),
-            bytes: self.options.bytes,
+            room: Room::new(self.options.bytes, store.cache_bytes()),
             wanted: Arc::default(),
             due: self.due.clone(),
             asked: Arc::default(),
         };
-        let entry = Entry {
-            store,
-            unwritten: trigger.unwritten.clone(),
-            wanted: trigger.wanted.clone(),
-            asked: trigger.asked.clone(),
-            observer,
-            written: time::now(),
-            retry: None,
-        };
+        let written = time::now();
+        let entry = Entry { store, trigger: trigger.clone(), observer, written, retry: None };
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         trigger
     }
@@ -153,21 +187,22 @@ impl Checkpoints {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..entries.len() {
             // Of all shards, for they wait for each other's checkpoints.
-            let most = entries.iter().map(|entry| entry.unwritten.load(Ordering::Relaxed)).max();
+            let patience =
+                entries.iter().map(|entry| entry.trigger.room.patience(entry.unwritten()));
+            let patience = patience.min().unwrap_or(0);
             let entry = &mut entries[number];
-            let grown = entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes;
+            let grown = entry.has_grown();
             let aged = entry.written.elapsed() >= self.options.age;
-            let wanted = entry.wanted.load(Ordering::Relaxed);
+            let wanted = entry.trigger.wanted.load(Ordering::Relaxed);
             if !entry.retry.map_or(grown || aged || wanted, |at| time::now() >= at) {
                 continue;
             }
             if entry.store.lock().lacks_state() {
                 // The shard wants a checkpoint itself once it has written its state.
-                entry.asked.notify_one();
+                entry.trigger.asked.notify_one();
             } else {
-                let patience = patience(most.unwrap_or(0), self.options.bytes);
                 outcome = outcome.and(write(entry, patience).or_else(pass));
-                if entry.unwritten.load(Ordering::Relaxed) >= self.options.bytes {
+                if entry.has_grown() {
                     // It grew past the limit meanwhile, and who pulls the trigger does so only once.
                     self.due.notify_one();
                 }
@@ -208,19 +243,13 @@ fn pass(error: StoreError) -> Result<(), StoreError> {
     if error.is_lasting() { Err(error) } else { Ok(()) }
 }
 
-/// Steps of priority that a checkpoint gives up: five, and one less for each half of the size that asks for
-/// it, so three when it comes as soon as that is reached.
-fn patience(gathered: usize, bytes: usize) -> i32 {
-    5 - (2 * gathered / bytes).min(5) as i32
-}
-
 /// Writes a shard. Where few cores have much to do, a checkpoint would take every other moment from those
 /// who answer requests, so it gives way to them; but not when checkpoints have fallen behind, for then
 /// writers are about to wait for them (ADR 0004).
 fn write(entry: &mut Entry, patience: i32) -> Result<(), StoreError> {
     let (began, started) = (time::now(), time::mark());
     entry.retry = None;
-    entry.wanted.store(false, Ordering::Relaxed);
+    entry.trigger.wanted.store(false, Ordering::Relaxed);
     // redb panics over some kinds of damage.
     let work = || {
         tasks::give_way(patience);
@@ -235,7 +264,7 @@ fn write(entry: &mut Entry, patience: i32) -> Result<(), StoreError> {
         Ok(Some(applied)) => {
             entry.written = began;
             let left = entry.store.lock().unwritten_bytes();
-            entry.unwritten.store(left, Ordering::Relaxed);
+            entry.trigger.unwritten.store(left, Ordering::Relaxed);
             (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
             Ok(())
         }
@@ -308,8 +337,34 @@ mod tests {
     }
 
     #[test]
+    fn what_asks_for_a_checkpoint_grows_with_the_page_cache_within_bounds() {
+        const MIB: usize = 1024 * 1024;
+        for (set, cache, due, step) in [
+            (0, 4 * MIB, 16 * MIB, 16 * MIB),
+            (0, 40 * MIB, 40 * MIB, 16 * MIB),
+            (0, 512 * MIB, 64 * MIB, 16 * MIB),
+            (MIB, 512 * MIB, MIB, MIB),
+            (100 * MIB, 4 * MIB, 100 * MIB, 16 * MIB),
+        ] {
+            assert_eq!(Room::new(set, cache), Room { due, step });
+        }
+    }
+
+    #[test]
     fn a_checkpoint_that_is_late_does_not_give_way() {
-        let steps = [0, 16, 23, 24, 32, 39, 40, 1_000].map(|gathered| patience(gathered, 16));
-        assert_eq!(steps, [5, 3, 3, 2, 1, 1, 0, 0]);
+        let small = Room { due: 16, step: 16 };
+        let steps = [0, 7, 8, 16, 23, 24, 32, 39, 40, 1_000].map(|bytes| small.patience(bytes));
+        assert_eq!(steps, [5, 5, 4, 3, 3, 2, 1, 1, 0, 0]);
+        let large = Room { due: 64, step: 16 };
+        let steps = [0, 32, 63, 64, 72, 88, 1_000].map(|bytes| large.patience(bytes));
+        assert_eq!(steps, [5, 4, 4, 3, 2, 0, 0]);
+    }
+
+    #[test]
+    fn what_may_come_while_a_checkpoint_is_written_does_not_grow_with_it() {
+        let large = Room { due: 64, step: 16 };
+        assert_eq!([0, 64, 96].map(|bytes| large.pause(bytes)), [Duration::ZERO; 3]);
+        assert_eq!(large.pause(104), Duration::from_millis(125));
+        assert_eq!(large.pause(112), Duration::MAX);
     }
 }

@@ -69,6 +69,7 @@ pub struct ShardStore {
     reopen: Option<Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>>,
     /// Of the service, then of the runtime.
     tables: Vec<&'static str>,
+    cache_bytes: usize,
     state: Mutex<ShardState>,
 }
 
@@ -86,6 +87,7 @@ impl ShardStore {
         let db = storage.open(path, cache_bytes, Syncs::InPieces, initialise)?;
         let mut store =
             Self::from_database(path, db, tables).map_err(|error| file::named(path, error))?;
+        store.cache_bytes = cache_bytes;
         let (storage, path) = (storage.clone(), path.to_owned());
         store.reopen =
             Some(Box::new(move || storage.open_existing(&path, cache_bytes, Syncs::InPieces)));
@@ -131,8 +133,14 @@ impl ShardStore {
             db: Mutex::new(Some(db)),
             reopen: None,
             tables,
+            cache_bytes: 0,
             state: Mutex::new(state),
         })
+    }
+
+    /// Page cache of the file, in bytes; 0 of one in memory.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.cache_bytes
     }
 
     /// Says where the service keeps its state; in tables if nothing is said.

@@ -25,8 +25,9 @@ use crate::store::shard_state::{GENERATION_FIRST, ShardState};
 const CHECKPOINT_ROWS: usize = 1024;
 /// After so many times it is twice as many, so that it ends whatever is changed meanwhile.
 const CHECKPOINT_PATIENCE: u32 = 16;
-/// Steps of priority that the first load of a process gives up: on one full core it gets a quarter.
-const LOAD_PATIENCE: i32 = 5;
+/// Steps of priority that the first load of a process gives up: of a core that others want all the time it gets a
+/// tenth.
+const LOAD_PATIENCE: i32 = 10;
 
 /// Where a command stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
