@@ -151,10 +151,12 @@ impl<S: StateMachine> ShardCell<S> {
 
     /// The log of an earlier process was replayed. Not before may a checkpoint be due by size: it would take
     /// from the replay, for which everybody waits, what it spares the next one; and what is replayed has a
-    /// bound, which that process kept to.
+    /// bound, that of the process before.
     pub(crate) fn set_recovered(&self) {
         self.recovered.store(true, Ordering::Relaxed);
-        self.checkpoints.unwritten(self.store.lock().unwritten_bytes());
+        // Told under the lock, as a checkpoint tells what it leaves: what is noted last is true.
+        let state = self.store.lock();
+        self.checkpoints.unwritten(state.unwritten_bytes());
     }
 
     /// Tells the actor whenever the replica changes, until the actor is gone.

@@ -30,25 +30,26 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 struct Room {
     /// Asks for a checkpoint.
     due: usize,
-    /// A third of what may come on top while it is written.
+    /// A third of what may come on top while it is written: of a size that is set, as much again. Of one that is
+    /// chosen less, for what is chosen must not make the next start take long.
     step: usize,
 }
 
 impl Room {
     /// The size that is set, or with 0 what a file with so large a page cache gets.
     fn new(set: usize, page_cache: usize) -> Self {
-        let due = match set {
-            0 => page_cache.clamp(BYTES_MIN, BYTES_MAX),
-            set => set,
-        };
-        Self { due, step: due.min(BYTES_MIN) }
+        if set > 0 {
+            return Self { due: set, step: set };
+        }
+        let due = page_cache.clamp(BYTES_MIN, BYTES_MAX);
+        Self { due, step: (due / 2).max(BYTES_MIN) }
     }
 
     /// How long after one batch of commands the next may come. Nothing, unless more is unwritten than
     /// a checkpoint that works leaves behind; then the longer the less room is left, for writers who
     /// go on until it is full would all wait for a whole checkpoint; and for ever when it is full.
     fn pause(&self, unwritten: usize) -> Duration {
-        let crowded = self.due + 2 * self.step;
+        let crowded = self.due.saturating_add(self.step.saturating_mul(2));
         let part = unwritten.saturating_sub(crowded) as f64 / self.step as f64;
         if part >= 1.0 { Duration::MAX } else { CROWDED_PAUSE_MAX.mul_f64(part.powi(2)) }
     }
@@ -57,8 +58,8 @@ impl Room {
     /// less for each half of a step.
     fn patience(&self, unwritten: usize) -> i32 {
         match unwritten.checked_sub(self.due) {
-            None => 5 - (2 * unwritten / self.due) as i32,
-            Some(more) => 3 - (2 * more / self.step).min(3) as i32,
+            None => 5 - (unwritten.saturating_mul(2) / self.due) as i32,
+            Some(more) => 3 - (more.saturating_mul(2) / self.step).min(3) as i32,
         }
     }
 }
@@ -159,7 +160,7 @@ impl Checkpoints {
     pub fn add(&self, store: Arc<ShardStore>, observer: CheckpointObserver) -> CheckpointTrigger {
         let trigger = CheckpointTrigger {
             unwritten: Arc::default(),
-            room: Room::new(self.options.bytes, store.cache_bytes()),
+            room: Room::new(self.options.bytes, store.checkpoint_cache()),
             wanted: Arc::default(),
             due: self.due.clone(),
             asked: Arc::default(),
@@ -195,6 +196,10 @@ impl Checkpoints {
             let aged = entry.written.elapsed() >= self.options.age;
             let wanted = entry.trigger.wanted.load(Ordering::Relaxed);
             if !entry.retry.map_or(grown || aged || wanted, |at| time::now() >= at) {
+                continue;
+            }
+            if entry.store.is_loading() {
+                // The others must not wait for that.
                 continue;
             }
             if entry.store.lock().lacks_state() {
@@ -257,15 +262,17 @@ fn write(entry: &mut Entry, patience: i32) -> Result<(), StoreError> {
     };
     let written = tasks::apart(std::iter::once(work)).remove(0);
     match written.unwrap_or_else(|_panic| Err(unreadable(entry.store.path()))) {
-        Ok(None) => {
+        Ok(applied) => {
             entry.written = began;
-            Ok(())
-        }
-        Ok(Some(applied)) => {
-            entry.written = began;
-            let left = entry.store.lock().unwritten_bytes();
-            entry.trigger.unwritten.store(left, Ordering::Relaxed);
-            (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
+            let left = {
+                // Under the lock, as whoever applies: what is noted last is true.
+                let state = entry.store.lock();
+                entry.trigger.unwritten.store(state.unwritten_bytes(), Ordering::Relaxed);
+                state.unwritten_bytes()
+            };
+            if let Some(applied) = applied {
+                (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));
+            }
             Ok(())
         }
         Err(error) => {
@@ -341,10 +348,10 @@ mod tests {
         const MIB: usize = 1024 * 1024;
         for (set, cache, due, step) in [
             (0, 4 * MIB, 16 * MIB, 16 * MIB),
-            (0, 40 * MIB, 40 * MIB, 16 * MIB),
-            (0, 512 * MIB, 64 * MIB, 16 * MIB),
+            (0, 40 * MIB, 40 * MIB, 20 * MIB),
+            (0, 512 * MIB, 64 * MIB, 32 * MIB),
             (MIB, 512 * MIB, MIB, MIB),
-            (100 * MIB, 4 * MIB, 100 * MIB, 16 * MIB),
+            (100 * MIB, 4 * MIB, 100 * MIB, 100 * MIB),
         ] {
             assert_eq!(Room::new(set, cache), Room { due, step });
         }
@@ -355,16 +362,21 @@ mod tests {
         let small = Room { due: 16, step: 16 };
         let steps = [0, 7, 8, 16, 23, 24, 32, 39, 40, 1_000].map(|bytes| small.patience(bytes));
         assert_eq!(steps, [5, 5, 4, 3, 3, 2, 1, 1, 0, 0]);
-        let large = Room { due: 64, step: 16 };
-        let steps = [0, 32, 63, 64, 72, 88, 1_000].map(|bytes| large.patience(bytes));
+        let large = Room { due: 64, step: 32 };
+        let steps = [0, 32, 63, 64, 80, 112, 1_000].map(|bytes| large.patience(bytes));
         assert_eq!(steps, [5, 4, 4, 3, 2, 0, 0]);
     }
 
     #[test]
-    fn what_may_come_while_a_checkpoint_is_written_does_not_grow_with_it() {
-        let large = Room { due: 64, step: 16 };
-        assert_eq!([0, 64, 96].map(|bytes| large.pause(bytes)), [Duration::ZERO; 3]);
-        assert_eq!(large.pause(104), Duration::from_millis(125));
-        assert_eq!(large.pause(112), Duration::MAX);
+    fn what_may_come_while_a_large_checkpoint_is_written_is_less_than_three_times_as_much() {
+        let large = Room { due: 64, step: 32 };
+        assert_eq!([0, 64, 128].map(|bytes| large.pause(bytes)), [Duration::ZERO; 3]);
+        assert_eq!(large.pause(144), Duration::from_millis(125));
+        assert_eq!(large.pause(160), Duration::MAX);
+        let largest = Room::new(usize::MAX, 0);
+        assert_eq!(
+            (largest.pause(usize::MAX - 1), largest.patience(usize::MAX - 1)),
+            (Duration::ZERO, 4)
+        );
     }
 }

@@ -11,7 +11,9 @@
 //! F2 rows, remembered commands and `applied` change together; F3 at most one sealed memtable;
 //! F4 what is sealed of a memory-kept service holds its whole state.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
@@ -32,7 +34,7 @@ use crate::store::memtable::RUNTIME_TABLES;
 use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
 use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
-use crate::store::tables::FileView;
+use crate::store::tables::{FileView, ReadTables};
 
 /// Format of the shard file that this program writes. Format 1, which it reads, had remembered
 /// commands by their ids.
@@ -70,6 +72,8 @@ pub struct ShardStore {
     /// Of the service, then of the runtime.
     tables: Vec<&'static str>,
     cache_bytes: usize,
+    /// The whole state is being read, under its lock.
+    is_loading: AtomicBool,
     state: Mutex<ShardState>,
 }
 
@@ -134,13 +138,40 @@ impl ShardStore {
             reopen: None,
             tables,
             cache_bytes: 0,
+            is_loading: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
 
-    /// Page cache of the file, in bytes; 0 of one in memory.
-    pub(crate) fn cache_bytes(&self) -> usize {
-        self.cache_bytes
+    /// Page cache that a checkpoint may count on, in bytes; 0 of a file in memory, and of a memory-kept service,
+    /// which writes rows all over its file however few they are.
+    pub(super) fn checkpoint_cache(&self) -> usize {
+        if self.lock().is_memory_kept() { 0 } else { self.cache_bytes }
+    }
+
+    /// Reads the whole state for the owner of `generation`, under its lock, unless that is `abandoned`. It may take
+    /// long, and checkpoints pass the shard over meanwhile: nothing was applied to it yet.
+    ///
+    /// # Errors
+    /// Those of `read`; [`StoreError::Fenced`] when a successor has claimed the shard, and
+    /// [`StoreError::Stopped`] when it was abandoned.
+    pub(crate) fn load<T>(
+        &self,
+        generation: u64,
+        abandoned: &AtomicBool,
+        read: impl FnOnce(&ReadTables<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let state = self.owned(generation)?;
+        self.is_loading.store(true, Ordering::Relaxed);
+        let found = catch_unwind(AssertUnwindSafe(|| read(&state.read().until(abandoned))));
+        self.is_loading.store(false, Ordering::Relaxed);
+        // redb panics over some kinds of damage.
+        found.unwrap_or_else(|_panic| Err(unreadable(&self.path)))
+    }
+
+    /// Whether the state is being read as a whole.
+    pub(super) fn is_loading(&self) -> bool {
+        self.is_loading.load(Ordering::Relaxed)
     }
 
     /// Says where the service keeps its state; in tables if nothing is said.

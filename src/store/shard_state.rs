@@ -130,6 +130,11 @@ impl ShardState {
         }
     }
 
+    /// Whether the service keeps its state in memory.
+    pub(super) fn is_memory_kept(&self) -> bool {
+        self.base.is_some()
+    }
+
     /// Whether the file could not be read since it was opened, or not be opened again.
     pub(super) fn has_failed(&self) -> bool {
         !self.is_closed && self.view.as_ref().is_none_or(FileView::has_failed)
@@ -219,6 +224,7 @@ impl ShardState {
             active: &self.active,
             sealed: self.sealed.as_ref().filter(|_| !self.view_has_sealed).map(|it| &it.rows),
             file: self.view.as_ref(),
+            abandoned: None,
         }
     }
 

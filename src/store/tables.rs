@@ -53,9 +53,16 @@ pub struct ReadTables<'a> {
     pub(crate) sealed: Option<&'a Memtable>,
     /// `None` while the file cannot be read.
     pub(crate) file: Option<&'a FileView>,
+    /// Set when nobody wants what is read any more.
+    pub(crate) abandoned: Option<&'a AtomicBool>,
 }
 
 impl<'a> ReadTables<'a> {
+    /// The same, of which ranges end with [`StoreError::Stopped`] once this is set: for reading everything.
+    pub(crate) fn until(self, abandoned: &'a AtomicBool) -> Self {
+        Self { abandoned: Some(abandoned), ..self }
+    }
+
     fn file(&self) -> Result<&'a FileView, StoreError> {
         self.file.ok_or(StoreError::Stopped)
     }
@@ -153,7 +160,7 @@ impl<'a> ReadTables<'a> {
         if let Some(head) = file.next(way)? {
             sources.push(Source { head, rest: file });
         }
-        Ok(Range { sources, way })
+        Ok(Range { sources, way, abandoned: self.abandoned })
     }
 }
 
@@ -198,6 +205,7 @@ impl Tables<'_> {
 pub struct Range<'a> {
     sources: Vec<Source<'a>>,
     way: Way,
+    abandoned: Option<&'a AtomicBool>,
 }
 
 /// Which way a range is read.
@@ -251,6 +259,9 @@ impl Rest<'_> {
 
 impl Range<'_> {
     fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+        if self.abandoned.is_some_and(|abandoned| abandoned.load(Relaxed)) {
+            return Err(StoreError::Stopped);
+        }
         while !self.sources.is_empty() {
             // Sources stand newest first, so of equal keys the first wins (T1).
             let mut newest = 0;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use futures_util::StreamExt;
 
 use super::*;
+use crate::actors::supervisor::NodeState;
 use crate::ids::LogIndex;
 use crate::store::file::Storage;
 use crate::store::shard_file::ShardStore;
@@ -25,8 +28,24 @@ struct Memo {
     crash: bool,
 }
 
+const MEMO: &str = "test/services/memo";
+
 /// Key under which the chain is counted.
 const CHAIN: u64 = u64::MAX;
+
+/// A service that has counted one of these keys is read again and again until its gate is open.
+const GATES: [u64; 2] = [u64::MAX - 1, u64::MAX - 2];
+static OPEN: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+/// How often it was read.
+static READ: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+fn is_shut(counts: &BTreeMap<u64, u64>) -> bool {
+    let gate = GATES.iter().position(|key| counts.contains_key(key));
+    gate.is_some_and(|gate| {
+        READ[gate].fetch_add(1, Relaxed);
+        !OPEN[gate].load(Relaxed)
+    })
+}
 
 impl Memo {
     fn set(&mut self, key: u64, count: u64) {
@@ -55,7 +74,11 @@ impl StateMachine for Memo {
     }
 
     fn load(tables: &ReadTables<'_>) -> Result<Self, StoreError> {
-        Ok(Self { counts: all_counts(tables)?, unsaved: BTreeSet::new(), crash: false })
+        let mut counts = all_counts(tables)?;
+        while is_shut(&counts) {
+            counts = all_counts(tables)?;
+        }
+        Ok(Self { counts, unsaved: BTreeSet::new(), crash: false })
     }
 
     fn apply(
@@ -155,6 +178,49 @@ async fn told_again(folder: &Path, options: CheckpointOptions) -> (u64, u64) {
     let (_, digest, chain) = world.story().await;
     world.end().await;
     (digest, chain)
+}
+
+/// A world whose service has been read at least twice, and must be read until its gate is open.
+async fn at_a_gate(folder: &Path, gate: usize) -> World<Memo> {
+    let world = start(folder, NEVER).await;
+    assert_eq!(world.send(Command::Add { key: GATES[gate] }).await, Ok(1));
+    world.end().await;
+    let world = start(folder, NEVER).await;
+    eventually("it is read", async || READ[gate].load(Relaxed) >= 2).await;
+    // The one thread of these tests goes on, too.
+    assert!(!world.tree.all_running() && !world.status.borrow().leads, "not ready yet");
+    assert_eq!(world.tree.snapshot().find(MEMO).unwrap().state, NodeState::Starting);
+    world
+}
+
+#[tokio::test]
+async fn who_starts_later_does_not_wait_until_a_memory_kept_service_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = at_a_gate(folder.path(), 0).await;
+    let early = world.router.query_shard(Call::new(), 0, Query::Get { key: GATES[0] });
+    let (early, ()) = tokio::join!(early, async { OPEN[0].store(true, Relaxed) });
+    assert_eq!(early, Ok(1), "who asked early has waited");
+    eventually("it runs", async || world.tree.all_running() && world.status.borrow().leads).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn nobody_goes_on_reading_a_memory_kept_service_that_is_stopped_or_restarted() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = at_a_gate(folder.path(), 1).await;
+    world.tree.restart_child(MEMO, RestartCause::Operator).unwrap();
+    let attempt = async || world.tree.snapshot().find(MEMO).unwrap().restarts.operator == 1;
+    eventually("another one begins", attempt).await;
+    let before = READ[1].load(Relaxed);
+    eventually("it is read, too", async || READ[1].load(Relaxed) > before + 1).await;
+    world.end().await;
+
+    let read = READ[1].load(Relaxed);
+    OPEN[1].store(true, Relaxed);
+    let world = start(folder.path(), NEVER).await;
+    assert_eq!(world.get(GATES[1]).await, 1);
+    assert_eq!(READ[1].load(Relaxed), read + 1, "by nobody else");
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

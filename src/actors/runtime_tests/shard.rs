@@ -1,6 +1,9 @@
 //! Commands and queries of one shard, and what crashes cost their callers.
 
+use futures_util::FutureExt;
+
 use super::*;
+use crate::ids::LogIndex;
 
 #[tokio::test]
 async fn a_poison_command_is_refused_and_its_neighbours_succeed() {
@@ -265,4 +268,30 @@ async fn commands_that_cannot_be_proposed_leave_room_for_reads() {
     world.router.cell(0).replica_slot().send_replace(replica);
     assert_eq!(world.send(Command::Add { key: 5000 }).await, Ok(1), "it goes on as before");
     world.end().await;
+}
+
+#[tokio::test]
+async fn no_checkpoint_is_due_by_size_before_the_log_of_an_earlier_process_was_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let seams = Seams { clock: Clock::system(), random: Random::system() };
+    let options = CheckpointOptions { bytes: 10, age: Duration::from_secs(3600) };
+    let ground = ground(seams, LaneOptions::default(), options);
+    let paths = [folder.path().join(SHARD_FILE)];
+    let stores = open_stores::<Counter>(&ground.lanes.storage, &paths, 1 << 20).unwrap();
+    let Hosted { router, .. } = host::<Counter>(&ground, stores, 1, &[]);
+    let cell = router.cell(0);
+    let is_due = || ground.checkpoints.wait_due().now_or_never().is_some();
+
+    let unwritten = {
+        let mut state = cell.store.lock();
+        state.change(|tables| put_count(tables, 1, 1));
+        state.unwritten_bytes()
+    };
+    cell.applied_to(LogIndex(1), Stamp(1), unwritten);
+    assert!(!is_due(), "it would take from the replay");
+    cell.set_recovered();
+    assert!(is_due(), "the replay is over");
+    cell.applied_to(LogIndex(2), Stamp(2), 0);
+    cell.applied_to(LogIndex(3), Stamp(3), unwritten);
+    assert!(is_due());
 }

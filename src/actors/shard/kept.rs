@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ractor::{ActorProcessingErr, ActorRef};
 
@@ -26,8 +27,8 @@ const CHECKPOINT_ROWS: usize = 1024;
 /// After so many times it is twice as many, so that it ends whatever is changed meanwhile.
 const CHECKPOINT_PATIENCE: u32 = 16;
 /// Steps of priority that the first load of a process gives up: of a core that others want all the time it gets a
-/// tenth.
-const LOAD_PATIENCE: i32 = 10;
+/// quarter.
+const LOAD_PATIENCE: i32 = 5;
 
 /// Where a command stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,33 +90,43 @@ impl Memory {
 }
 
 /// Reads the service of an actor that starts. A memory-kept one may take a second for each million of its
-/// rows, so it is read on a thread of its own. When a node starts, that thread gives way: others are about to
-/// serve already, and wait for nothing that it reads. After a crash they may have kept the processors busy for
-/// long, and would go on.
+/// rows, so it is read on a thread of its own, which ends when nobody waits for it any more. When a node starts,
+/// that thread gives way: others are about to serve already, and wait for nothing that it reads. After a crash
+/// they may have kept the processors busy for long, and would go on.
 pub(super) async fn load<S: StateMachine>(
     cell: &Arc<ShardCell<S>>,
     generation: u64,
 ) -> Result<FreedApart<S>, ActorProcessingErr> {
-    let owned = cell.clone();
-    let read = move || {
-        let guard = owned.store.owned(generation)?;
-        S::load(&guard.read()).map_err(|error| owned.named(error))
-    };
     let service = match S::KEPT {
-        Kept::Tables => read()?,
+        Kept::Tables => {
+            let state = cell.store.owned(generation)?;
+            S::load(&state.read()).map_err(|error| cell.named(error))?
+        }
         Kept::Memory => {
-            let gives_way = generation == GENERATION_FIRST;
+            let abandoned = Abandoned::default();
+            let (cell, flag) = (cell.clone(), abandoned.0.clone());
             let work = move || {
-                if gives_way {
+                if generation == GENERATION_FIRST {
                     tasks::give_way(LOAD_PATIENCE);
                 }
-                read()
+                cell.store.load(generation, &flag, S::load).map_err(|error| cell.named(error))
             };
+            // Apart, for its priority must not outlast it.
             let read = tasks::blocking(|| tasks::apart(std::iter::once(work)).remove(0)).await?;
             read.unwrap_or_else(|panic| resume_unwind(panic))?
         }
     };
     Ok(freed_apart(service))
+}
+
+/// Set when it is dropped.
+#[derive(Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What a memory-kept service holds may be too much to have twice.
