@@ -65,7 +65,7 @@ pub(super) struct NodeOptions {
     /// Time for what is in flight when the node stops
     #[arg(long, value_name = "MS", hide_short_help = true)]
     shutdown_timeout_ms: Option<String>,
-    /// Unwritten bytes of a shard at which a checkpoint is written
+    /// Unwritten bytes of a shard at which a checkpoint is written; 0: chosen at the start, by the length of its file
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     checkpoint_bytes: Option<String>,
     /// Age of unwritten state at which a checkpoint is written

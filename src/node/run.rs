@@ -99,7 +99,8 @@ pub enum NodeError {
 }
 
 impl Node {
-    /// Opens the data, binds the addresses, starts the tree; returns when it runs.
+    /// Opens the data, binds the addresses, starts the tree; returns when it runs, but for what starts in the
+    /// background ([`Node::wait_ready`]).
     ///
     /// # Errors
     /// When the data cannot be used, an address is taken or an actor does not start.

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::{Node, NodeError};
+use crate::actors::recommendation;
 use crate::actors::router::Call;
+use crate::actors::state_machine::StateMachine;
 use crate::actors::supervisor::RestartCause;
 use crate::actors::user::message::{
     Answer, Attempt, ClaimKind, Command, Query, Reply, claim_bucket,
@@ -78,6 +80,33 @@ async fn damage_that_an_actor_meets_ends_the_node_at_once() {
         other => panic!("{other:?}"),
     }
     assert_eq!(std::fs::read(&lane).unwrap(), vec![7; 4096], "damage is not touched");
+}
+
+/// Nobody waits for the start of the actor that meets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_in_what_is_read_in_the_background_ends_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, 1);
+    let node = Node::start_offline(&config, Seams::system()).await.unwrap();
+    node.wait_ready().await.unwrap();
+    let path = node.data_dir().shard(recommendation::Service::NAME, 0);
+    node.stop().await.unwrap();
+    let file = redb::Database::open(&path).unwrap();
+    let write = file.begin_write().unwrap();
+    let serving = redb::TableDefinition::<&[u8], &[u8]>::new("serving");
+    write.open_table(serving).unwrap().insert(&[][..], &b"rubbish"[..]).unwrap();
+    write.commit().unwrap();
+    drop(file);
+
+    let ready = async {
+        let node = Node::start_offline(&config, Seams::system()).await?;
+        node.wait_ready().await
+    };
+    let ready = tokio::time::timeout(Duration::from_secs(20), ready).await;
+    match ready.expect("nobody waits for ever") {
+        Err(NodeError::Store(StoreError::Damaged { path: named, .. })) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The replica meets it long after the node has started, and nothing that waits for the replica may

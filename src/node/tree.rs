@@ -54,7 +54,7 @@ impl View {
             reasons.push("the disk is full".to_owned());
         }
         if !self.tree.get().is_some_and(Tree::all_running) {
-            reasons.push("an actor is being restarted".to_owned());
+            reasons.push("an actor is being started or restarted".to_owned());
         }
         for (shard, status) in self.replicas.iter() {
             if !status.borrow().leads {

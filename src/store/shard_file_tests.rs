@@ -361,3 +361,38 @@ fn a_file_that_could_not_be_read_once_is_opened_again_for_the_next_owner() {
     assert_eq!(store.applied().index, LogIndex(2));
     assert_eq!(store.checkpoint().unwrap().unwrap().index, LogIndex(2));
 }
+
+#[test]
+fn a_checkpoint_counts_on_the_page_cache_of_a_file_that_is_read_between_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shard.redb");
+    let open = || ShardStore::open(&Storage::files(), &path, TABLES, 8 << 20).unwrap();
+    assert_eq!(open().checkpoint_cache(), 8 << 20);
+    assert_eq!(open().kept(Kept::Memory).checkpoint_cache(), 0);
+}
+
+#[test]
+fn the_state_is_read_as_a_whole_by_its_owner_for_as_long_as_somebody_waits() {
+    let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
+    write(&store, 1, &[(b"a", Some(b"1")), (b"b", Some(b"2"))]);
+    let (old, owner) = (store.claim().unwrap(), store.claim().unwrap());
+    let abandoned = AtomicBool::new(false);
+    let count = |tables: &ReadTables<'_>| {
+        assert!(store.is_loading(), "checkpoints pass it over");
+        tables.range(A, &[], None)?.try_fold(0, |count, row| row.map(|_| count + 1))
+    };
+    assert_eq!(store.load(owner, &abandoned, count).unwrap(), 2);
+    assert!(!store.is_loading());
+    assert!(matches!(store.load(old, &abandoned, count), Err(StoreError::Fenced)));
+
+    let midway = store.load(owner, &abandoned, |tables| {
+        let mut rows = tables.range(A, &[], None)?;
+        rows.next().transpose()?;
+        abandoned.store(true, Ordering::Relaxed);
+        rows.next().transpose()
+    });
+    assert!(matches!(midway, Err(StoreError::Stopped)), "{midway:?}");
+    let damaged = store.load(owner, &abandoned, |_| -> Result<(), _> { panic!("on purpose") });
+    assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{damaged:?}");
+    assert!(!store.is_loading());
+}

@@ -150,8 +150,8 @@ impl Tree {
         Ok(Self { root: Slot::new(None, ChildSpec::supervisor(spec), &options) })
     }
 
-    /// Starts all children in order and returns when the last one runs. Ends a root of this tree
-    /// that still runs.
+    /// Starts all children in order and returns when all run but those in the background. Ends a root
+    /// of this tree that still runs.
     ///
     /// # Errors
     /// When a child cannot be started and the budget for trying again is spent. What had started
