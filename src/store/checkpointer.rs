@@ -30,8 +30,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 struct Room {
     /// Asks for a checkpoint.
     due: usize,
-    /// A third of what may come on top while it is written: of a size that is set, as much again. Of one that is
-    /// chosen less, for what is chosen must not make the next start take long.
+    /// A third of what may come on top while it is written: of a size that is set, as much again; of a large one that
+    /// is chosen less, for that must not make the next start take long.
     step: usize,
 }
 
@@ -68,7 +68,7 @@ impl Room {
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointOptions {
     /// A shard with more unwritten memory, in bytes, is written now. 0: chosen for each shard, as much as the page
-    /// cache of its file within bounds.
+    /// cache of its file within bounds; of a memory-kept service the least.
     pub bytes: usize,
     /// A shard that was not written for so long, and has changed, is written.
     pub age: Duration,
@@ -285,6 +285,8 @@ fn write(entry: &mut Entry, patience: i32) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -326,6 +328,29 @@ mod tests {
         checkpoints.write_due().unwrap();
         assert_eq!(store.durable().index, LogIndex(2));
         assert!(checkpoints.wait_due().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_shard_that_is_being_read_holds_up_no_checkpoint_of_others() {
+        let (checkpoints, first, trigger) = checkpoints();
+        let second = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), &["a"]);
+        let second = Arc::new(second);
+        let other = checkpoints.add(second.clone(), Arc::new(|_| {}));
+        for (store, trigger) in [(&first, &trigger), (&second, &other)] {
+            grow(store, 1);
+            trigger.unwritten(store.lock().unwritten_bytes());
+        }
+        let (checkpoints, owner) = (Arc::new(checkpoints), first.claim().unwrap());
+        let written = first.load(owner, &AtomicBool::new(false), |_| {
+            let (checkpoints, (done, written)) = (checkpoints.clone(), mpsc::channel());
+            let write = move || done.send(checkpoints.write_due().is_ok()).unwrap();
+            tasks::thread("writer", write).unwrap();
+            Ok(written.recv_timeout(Duration::from_secs(60)))
+        });
+        assert_eq!(written.unwrap(), Ok(true), "it waits for the one that is read");
+        assert_eq!([&first, &second].map(|store| store.durable().index.0), [0, 1]);
+        checkpoints.write_due().unwrap();
+        assert_eq!(first.durable().index, LogIndex(1));
     }
 
     #[test]

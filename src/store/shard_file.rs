@@ -5,7 +5,7 @@
 //! handle of an older one is refused.
 //!
 //! The lock in [`ShardStore`] is an adapter, not shared product state: the shard actor takes it
-//! for a message, the checkpoint thread for the instant of a seal.
+//! for a message, or to read a whole state, the checkpoint thread for the instant of a seal.
 //!
 //! **Invariants**: F1 the file always holds exactly the effects of the log up to its `applied`;
 //! F2 rows, remembered commands and `applied` change together; F3 at most one sealed memtable;
@@ -150,10 +150,10 @@ impl ShardStore {
     }
 
     /// Reads the whole state for the owner of `generation`, under its lock, unless that is `abandoned`. It may take
-    /// long, and checkpoints pass the shard over meanwhile: nothing was applied to it yet.
+    /// long.
     ///
     /// # Errors
-    /// Those of `read`; [`StoreError::Fenced`] when a successor has claimed the shard, and
+    /// As [`Self::loading`]; [`StoreError::Fenced`] when a successor has claimed the shard, and
     /// [`StoreError::Stopped`] when it was abandoned.
     pub(crate) fn load<T>(
         &self,
@@ -161,11 +161,25 @@ impl ShardStore {
         abandoned: &AtomicBool,
         read: impl FnOnce(&ReadTables<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let state = self.owned(generation)?;
+        self.loading(|| {
+            let state = self.owned(generation)?;
+            read(&state.read().until(abandoned))
+        })
+    }
+
+    /// Reads the whole state, while checkpoints pass the shard over: the others need not wait for its lock. One that
+    /// is about to take the lock does wait.
+    ///
+    /// # Errors
+    /// Those of `read`; that the file cannot be read when it panics, for redb does over some kinds of damage, and
+    /// another try would find the same.
+    pub(crate) fn loading<T>(
+        &self,
+        read: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         self.is_loading.store(true, Ordering::Relaxed);
-        let found = catch_unwind(AssertUnwindSafe(|| read(&state.read().until(abandoned))));
+        let found = catch_unwind(AssertUnwindSafe(read));
         self.is_loading.store(false, Ordering::Relaxed);
-        // redb panics over some kinds of damage.
         found.unwrap_or_else(|_panic| Err(unreadable(&self.path)))
     }
 

@@ -58,13 +58,13 @@ pub struct ReadTables<'a> {
 }
 
 impl<'a> ReadTables<'a> {
-    /// The same, of which ranges end with [`StoreError::Stopped`] once this is set: for reading everything.
+    /// The same, which answers with [`StoreError::Stopped`] once this is set: for reading everything.
     pub(crate) fn until(self, abandoned: &'a AtomicBool) -> Self {
         Self { abandoned: Some(abandoned), ..self }
     }
 
     fn file(&self) -> Result<&'a FileView, StoreError> {
-        self.file.ok_or(StoreError::Stopped)
+        self.file.filter(|_| !is_set(self.abandoned)).ok_or(StoreError::Stopped)
     }
 
     /// The value of a row, if there is one.
@@ -164,6 +164,10 @@ impl<'a> ReadTables<'a> {
     }
 }
 
+fn is_set(abandoned: Option<&AtomicBool>) -> bool {
+    abandoned.is_some_and(|abandoned| abandoned.load(Relaxed))
+}
+
 /// Reads and staged writes of one command.
 pub struct Tables<'a> {
     pub(crate) read: ReadTables<'a>,
@@ -259,7 +263,7 @@ impl Rest<'_> {
 
 impl Range<'_> {
     fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, StoreError> {
-        if self.abandoned.is_some_and(|abandoned| abandoned.load(Relaxed)) {
+        if is_set(self.abandoned) {
             return Err(StoreError::Stopped);
         }
         while !self.sources.is_empty() {

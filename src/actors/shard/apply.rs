@@ -98,8 +98,9 @@ impl<S: StateMachine> State<S> {
         guard.progress.applied.index = entry.index;
         guard.progress.applied.position = entry.position.clone();
         let (stamp, unwritten) = (guard.progress.last_stamp, guard.unwritten_bytes());
-        drop(guard);
+        // Under the lock, as a checkpoint tells what it leaves: what is told last is true.
         cell.applied_to(entry.index, stamp, unwritten);
+        drop(guard);
         self.shorten_replays();
         self.outgoing.tell(&cell.outbox, &cell.outgoing);
         if let Some(batch) = entry.batch.as_ref().and_then(|bytes| self.recognise(bytes)) {

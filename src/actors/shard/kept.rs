@@ -150,7 +150,7 @@ impl<S: StateMachine> State<S> {
                     shard = %cell.id, from = from.0, to = to.0,
                     "a service has lost its memory: it is applied again from the last checkpoint"
                 );
-                self.service = self.load(&guard)?;
+                self.service = cell.store.loading(|| self.load(&guard))?;
                 let reloaded = self.outgoing.reload(&guard.read());
                 reloaded.map_err(|error| self.cell.named(error))?;
                 self.has_caught_up = false;
