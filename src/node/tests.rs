@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Node, NodeError};
@@ -82,6 +83,19 @@ async fn damage_that_an_actor_meets_ends_the_node_at_once() {
     assert_eq!(std::fs::read(&lane).unwrap(), vec![7; 4096], "damage is not touched");
 }
 
+/// The damaged file that a node names which is started, instead of being ready.
+async fn damaged_at_start(config: &Config) -> PathBuf {
+    let ready = async {
+        let node = Node::start_offline(config, Seams::system()).await?;
+        node.wait_ready().await
+    };
+    let ready = tokio::time::timeout(Duration::from_secs(20), ready).await;
+    match ready.expect("nobody waits for ever") {
+        Err(NodeError::Store(StoreError::Damaged { path, .. })) => path,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Nobody waits for the start of the actor that meets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_in_what_is_read_in_the_background_ends_the_node() {
@@ -98,15 +112,7 @@ async fn damage_in_what_is_read_in_the_background_ends_the_node() {
     write.commit().unwrap();
     drop(file);
 
-    let ready = async {
-        let node = Node::start_offline(&config, Seams::system()).await?;
-        node.wait_ready().await
-    };
-    let ready = tokio::time::timeout(Duration::from_secs(20), ready).await;
-    match ready.expect("nobody waits for ever") {
-        Err(NodeError::Store(StoreError::Damaged { path: named, .. })) => assert_eq!(named, path),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(damaged_at_start(&config).await, path);
 }
 
 /// The replica meets it long after the node has started, and nothing that waits for the replica may
@@ -128,15 +134,7 @@ async fn an_entry_that_cannot_be_read_is_told_to_who_waits_for_the_node() {
     durable.recv().unwrap().unwrap();
     lane.close();
 
-    let ready = async {
-        let node = Node::start_offline(&config, Seams::system()).await?;
-        node.wait_ready().await
-    };
-    let ready = tokio::time::timeout(Duration::from_secs(20), ready).await;
-    match ready.expect("nobody waits for ever") {
-        Err(NodeError::Store(StoreError::Damaged { path: named, .. })) => assert_eq!(named, path),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(damaged_at_start(&config).await, path);
 }
 
 /// `QUIRE_UPDATE_DOCS=1` writes the table instead of comparing it.

@@ -86,7 +86,7 @@ pub(super) fn root_spec(
         .child(ChildSpec::supervisor(node))
 }
 
-/// The listeners: last to start, first to stop.
+/// The listeners: the first to stop, and the last to start of those that somebody waits for.
 pub(super) fn http_spec(
     api: Socket,
     ops: Socket,

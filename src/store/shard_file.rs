@@ -13,7 +13,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
@@ -72,8 +72,8 @@ pub struct ShardStore {
     /// Of the service, then of the runtime.
     tables: Vec<&'static str>,
     cache_bytes: usize,
-    /// The whole state is being read, under its lock.
-    is_loading: AtomicBool,
+    /// How many read the whole state, under its lock: one, and perhaps one that is abandoned and about to end.
+    loading: AtomicUsize,
     state: Mutex<ShardState>,
 }
 
@@ -138,7 +138,7 @@ impl ShardStore {
             reopen: None,
             tables,
             cache_bytes: 0,
-            is_loading: AtomicBool::new(false),
+            loading: AtomicUsize::new(0),
             state: Mutex::new(state),
         })
     }
@@ -177,15 +177,15 @@ impl ShardStore {
         &self,
         read: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.is_loading.store(true, Ordering::Relaxed);
+        self.loading.fetch_add(1, Ordering::Relaxed);
         let found = catch_unwind(AssertUnwindSafe(read));
-        self.is_loading.store(false, Ordering::Relaxed);
+        self.loading.fetch_sub(1, Ordering::Relaxed);
         found.unwrap_or_else(|_panic| Err(unreadable(&self.path)))
     }
 
     /// Whether the state is being read as a whole.
     pub(super) fn is_loading(&self) -> bool {
-        self.is_loading.load(Ordering::Relaxed)
+        self.loading.load(Ordering::Relaxed) > 0
     }
 
     /// Says where the service keeps its state; in tables if nothing is said.

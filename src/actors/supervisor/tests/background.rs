@@ -31,10 +31,12 @@ async fn siblings_do_not_wait_for_a_child_in_the_background_which_runs_once_it_h
 async fn a_stop_does_not_wait_for_a_start_in_the_background_and_leaves_nothing_of_it() {
     let stage = Stage::default();
     let (tree, handle) = stage.start(with_slow_child(&stage)).await;
+    // Paused time: halfway through the start.
     sleep(secs(5)).await;
     let began = Instant::now();
     handle.stop().await.unwrap();
     assert_eq!((began.elapsed(), stage.log().as_str()), (Duration::ZERO, "+a +c -c -a"));
+    // Far longer than the start would have taken.
     sleep(secs(60)).await;
     assert_eq!((stage.log().as_str(), stage.alive()), ("", 0));
     assert_eq!(node(&tree, "root/slow").state, NodeState::Stopped);
@@ -75,6 +77,7 @@ async fn a_child_in_the_background_that_ends_while_others_start_is_started_again
         .child(stage.child("c"));
     let tree = stage.tree(spec);
     let (root, ()) = tokio::join!(tree.start(), async {
+        // While the other one still starts.
         sleep(secs(1)).await;
         stage.tell("root/b", Order::Panic);
     });
