@@ -1,7 +1,7 @@
 //! Server processes: this program started again in another role, bound to the server's core.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -121,10 +121,18 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
 /// Reads every file of a folder, so that all of it is in the page cache: systems that give back memory which nobody
 /// has used for a while put parts of a large file out of it within a minute.
 ///
+/// Without reading ahead, as servers read: where the system reads ahead by MiB it keeps what it read in pieces as
+/// large, and ext4 looks at each block of a piece for each write into it, which then takes ten times as long.
+///
 /// # Errors
 /// When a file cannot be read.
 pub fn warm(folder: &Path) -> Result<(), Failed> {
-    each_file(folder, &mut |mut file| std::io::copy(&mut file, &mut std::io::sink()).map(drop))
+    let mut buffer = vec![0; 1024 * 1024];
+    each_file(folder, &mut |mut file| {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
+        while file.read(&mut buffer)? > 0 {}
+        Ok(())
+    })
 }
 
 fn forget(folder: &Path) -> Result<(), Failed> {
