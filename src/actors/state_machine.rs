@@ -16,6 +16,7 @@ use crate::store::codec::Record;
 pub use crate::store::count::Count;
 use crate::store::error::StoreError;
 pub use crate::store::memtable::Table;
+pub use crate::store::row_key::RowKey;
 pub use crate::store::shard_state::Kept;
 pub use crate::store::tables::{Range as Rows, ReadTables, Tables, end_of_prefix};
 

@@ -6,6 +6,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::store::row_key::RowKey;
+
 /// Index into the table list that a shard was opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Table(pub u8);
@@ -33,10 +35,10 @@ impl Table {
 const ROW_OVERHEAD_BYTES: usize = 112;
 
 /// The rows of one table; `None` is a deletion that hides what the file still holds.
-pub(crate) type Rows = BTreeMap<Bytes, Option<Bytes>>;
+pub(crate) type Rows = BTreeMap<RowKey, Option<Bytes>>;
 
 /// What was added to the counts of one table; see [`crate::store::count`].
-pub(crate) type Added = BTreeMap<Bytes, i64>;
+pub(crate) type Added = BTreeMap<RowKey, i64>;
 
 /// Ordered maps, one per table, with an estimate of the memory they take.
 #[derive(Debug, Default)]
@@ -65,11 +67,11 @@ impl Memtable {
     }
 
     /// Writes a row, or with `None` its deletion.
-    pub(crate) fn put(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
+    pub(crate) fn put(&mut self, table: Table, key: RowKey, value: Option<Bytes>) {
         self.put_at(table.slot(self.tables.len()), key, value);
     }
 
-    fn put_at(&mut self, slot: usize, key: Bytes, value: Option<Bytes>) {
+    fn put_at(&mut self, slot: usize, key: RowKey, value: Option<Bytes>) {
         let added = value.as_ref().map_or(0, Bytes::len);
         let key_bytes = key.len();
         match self.tables[slot].insert(key, value) {
@@ -81,11 +83,11 @@ impl Memtable {
     }
 
     /// Adds to a count.
-    pub(crate) fn add(&mut self, table: Table, key: Bytes, more: i64) {
+    pub(crate) fn add(&mut self, table: Table, key: RowKey, more: i64) {
         self.add_at(table.slot(self.tables.len()), key, more);
     }
 
-    fn add_at(&mut self, slot: usize, key: Bytes, more: i64) {
+    fn add_at(&mut self, slot: usize, key: RowKey, more: i64) {
         let key_bytes = key.len();
         match self.added[slot].entry(key) {
             Entry::Occupied(mut added) => *added.get_mut() += more,
@@ -121,7 +123,7 @@ impl Memtable {
         table: Table,
         start: &[u8],
         end: Option<&[u8]>,
-    ) -> std::collections::btree_map::Range<'_, Bytes, Option<Bytes>> {
+    ) -> std::collections::btree_map::Range<'_, RowKey, Option<Bytes>> {
         let end = end.map_or(Bound::Unbounded, Bound::Excluded);
         self.tables[table.slot(self.tables.len())].range::<[u8], _>((Bound::Included(start), end))
     }

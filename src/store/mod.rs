@@ -13,6 +13,7 @@ pub mod memtable;
 pub(crate) mod outbox;
 mod paced;
 mod remembered;
+pub(crate) mod row_key;
 pub mod shard_file;
 pub(crate) mod shard_state;
 pub mod tables;

@@ -18,6 +18,7 @@ use crate::store::codec::{self, CodecError, Record};
 use crate::store::error::StoreError;
 use crate::store::feed::row_key;
 use crate::store::memtable::{FEEDS, OUTBOX};
+use crate::store::row_key::RowKey;
 use crate::store::shard_state::ShardState;
 use crate::store::tables::{ReadTables, Tables};
 
@@ -344,7 +345,7 @@ fn write_header(row: &mut [u8], stamp: Stamp, mark: &Mark) {
     row[18..26].copy_from_slice(&mark.bytes.to_be_bytes());
 }
 
-fn decode_row((key, row): (Bytes, Bytes)) -> Result<OutboxEvent, StoreError> {
+fn decode_row((key, row): (RowKey, Bytes)) -> Result<OutboxEvent, StoreError> {
     match row.get(..ROW_HEADER_BYTES) {
         Some([ROW_KIND, ROW_VERSION, ..]) => {}
         Some([ROW_KIND, found, ..]) => {

@@ -14,6 +14,7 @@ use redb::ReadOnlyTable;
 use crate::store::count;
 use crate::store::error::StoreError;
 use crate::store::memtable::{Memtable, Table};
+use crate::store::row_key::RowKey;
 use crate::store::shard_file::io_error;
 
 /// A table of a shard file.
@@ -190,18 +191,18 @@ impl Tables<'_> {
 
     /// Stages a row.
     pub fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl Into<Bytes>) {
-        let key = Bytes::copy_from_slice(key.as_ref());
+        let key = RowKey::from(key.as_ref());
         self.staged.put(table, key, Some(value.into()));
     }
 
     /// Stages that a count of a table of counts is so much more, or less (C1).
     pub fn add(&mut self, table: Table, key: impl AsRef<[u8]>, more: i64) {
-        self.staged.add(table, Bytes::copy_from_slice(key.as_ref()), more);
+        self.staged.add(table, RowKey::from(key.as_ref()), more);
     }
 
     /// Stages a deletion; deleting what is not there changes nothing.
     pub fn delete(&mut self, table: Table, key: impl AsRef<[u8]>) {
-        self.staged.put(table, Bytes::copy_from_slice(key.as_ref()), None);
+        self.staged.put(table, RowKey::from(key.as_ref()), None);
     }
 }
 
@@ -237,24 +238,24 @@ impl Way {
 }
 
 struct Source<'a> {
-    head: (Bytes, Option<Bytes>),
+    head: (RowKey, Option<Bytes>),
     rest: Rest<'a>,
 }
 
 enum Rest<'a> {
-    Memory(std::collections::btree_map::Range<'a, Bytes, Option<Bytes>>),
+    Memory(std::collections::btree_map::Range<'a, RowKey, Option<Bytes>>),
     File(Box<redb::Range<'static, &'static [u8], &'static [u8]>>, &'a FileView),
 }
 
 impl Rest<'_> {
-    fn next(&mut self, way: Way) -> Result<Option<(Bytes, Option<Bytes>)>, StoreError> {
+    fn next(&mut self, way: Way) -> Result<Option<(RowKey, Option<Bytes>)>, StoreError> {
         match self {
             Self::Memory(rows) => Ok(way.of(rows).map(|(key, value)| (key.clone(), value.clone()))),
             Self::File(rows, view) => {
                 let row = way.of(&mut **rows).transpose().map_err(|error| view.failed(error))?;
                 Ok(row.map(|(key, value)| {
                     let value = Bytes::copy_from_slice(value.value());
-                    (Bytes::copy_from_slice(key.value()), Some(value))
+                    (RowKey::from(key.value()), Some(value))
                 }))
             }
         }
@@ -262,7 +263,7 @@ impl Rest<'_> {
 }
 
 impl Range<'_> {
-    fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+    fn step(&mut self) -> Result<Option<(RowKey, Bytes)>, StoreError> {
         if is_set(self.abandoned) {
             return Err(StoreError::Stopped);
         }
@@ -290,7 +291,7 @@ impl Range<'_> {
     }
 
     /// Takes the head of a source.
-    fn advance(&mut self, index: usize) -> Result<(Bytes, Option<Bytes>), StoreError> {
+    fn advance(&mut self, index: usize) -> Result<(RowKey, Option<Bytes>), StoreError> {
         let source = &mut self.sources[index];
         Ok(match source.rest.next(self.way)? {
             Some(next) => std::mem::replace(&mut source.head, next),
@@ -300,7 +301,7 @@ impl Range<'_> {
 }
 
 impl Iterator for Range<'_> {
-    type Item = Result<(Bytes, Bytes), StoreError>;
+    type Item = Result<(RowKey, Bytes), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustc_hash::FxBuildHasher;
 
 use crate::actors::post::change::Due;
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, share_of};
 use crate::actors::post::message::{Body, SortKey, Summary};
+use crate::actors::state_machine::RowKey;
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX};
 use crate::ids::{PostId, Stamp, UserId};
@@ -185,7 +185,7 @@ pub(super) enum ReadTo {
     #[default]
     Start,
     /// Up to the row with this key.
-    Key(Bytes),
+    Key(RowKey),
     /// All of them.
     End,
     /// There are too many to keep.

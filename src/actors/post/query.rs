@@ -14,7 +14,7 @@ use crate::actors::post::tables::{
     self, CommentRow, FavoriteRow, ImportRow, MAGNITUDE_EXACT, SummaryRow, TagRow,
 };
 use crate::actors::post::visibility::{Relation, Surface, may_see};
-use crate::actors::state_machine::{Step, Stop, refuse};
+use crate::actors::state_machine::{RowKey, Step, Stop, refuse};
 use crate::actors::user::message::Viewer;
 use crate::config::{OFFSET_MAX, PAGE_MAX, TAGS_PAGE_MAX};
 use crate::ids::PostId;
@@ -276,7 +276,7 @@ fn is_seen(summary: &Summary, viewer: Option<&Viewer>, surface: Surface<'_>) -> 
     may_see(summary.visibility, &summary.link_token, relation, surface)
 }
 
-fn comment_of((key, value): &(bytes::Bytes, bytes::Bytes)) -> Result<Comment, StoreError> {
+fn comment_of((key, value): &(RowKey, bytes::Bytes)) -> Result<Comment, StoreError> {
     let row: CommentRow = codec::decode(value)?;
     Ok(row.into_comment(tables::number_of_comment_key(key)?))
 }

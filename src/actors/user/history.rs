@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::actors::state_machine::{Outcome, ReadTables, Tables, refuse};
+use crate::actors::state_machine::{Outcome, ReadTables, RowKey, Tables, refuse};
 use crate::actors::user::apply::{Applied, row};
 use crate::actors::user::event::Event;
 use crate::actors::user::message::{Depth, Error, Place, READS_MAX, Read, Reply};
@@ -213,7 +213,7 @@ fn rows<'a>(
     tables: &ReadTables<'a>,
     user: UserId,
     from: Moment,
-) -> Result<impl Iterator<Item = Result<(Bytes, Moment), StoreError>> + use<'a>, StoreError> {
+) -> Result<impl Iterator<Item = Result<(RowKey, Moment), StoreError>> + use<'a>, StoreError> {
     let start = history_key(user, from.0, from.1);
     let rows = tables.prefix(HISTORY, &user_key(user), &start)?;
     Ok(rows.filter_map(|row| match row {
@@ -240,7 +240,7 @@ pub(super) fn all(tables: &ReadTables<'_>, user: UserId) -> Result<Vec<Read>, St
     rows.filter_map(read).collect()
 }
 
-fn read(row: Result<(Bytes, Bytes), StoreError>) -> Option<Result<Read, StoreError>> {
+fn read(row: Result<(RowKey, Bytes), StoreError>) -> Option<Result<Read, StoreError>> {
     let (key, value) = match row {
         Ok(row) => row,
         Err(error) => return Some(Err(error)),
