@@ -21,12 +21,12 @@ use crate::store::file::damaged;
 pub(super) const TAG_BYTES: usize = 16;
 
 /// What is written to the log: many commands, one entry.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Batch {
     pub(super) commands: Vec<BatchedCommand>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BatchedCommand {
     pub(super) id: CommandId,
     pub(super) stamp: Stamp,
@@ -48,14 +48,39 @@ impl Batch {
         bytes.into()
     }
 
-    /// The batch of an entry.
+    /// The batch of an entry, whose memory its commands share.
     ///
     /// # Errors
     /// When the entry was not made by [`Self::to_entry`].
-    pub(super) fn of_entry(entry: &[u8]) -> Result<Self, StoreError> {
-        let batch = codec::decode(entry.get(TAG_BYTES..).unwrap_or_default());
-        batch.map_err(|error| damaged(Path::new(""), format!("an entry of its log: {error}")))
+    pub(super) fn of_entry(entry: &Bytes) -> Result<Self, StoreError> {
+        let batch = entry.get(TAG_BYTES..).unwrap_or_default();
+        let view = codec::decode_view::<Self, BatchView<'_>>(batch);
+        let BatchView { commands } =
+            view.map_err(|error| damaged(Path::new(""), format!("an entry of its log: {error}")))?;
+        let commands = commands.into_iter().map(|command| BatchedCommand {
+            id: command.id,
+            stamp: command.stamp,
+            deadline: command.deadline,
+            payload: entry.slice_ref(command.payload),
+        });
+        Ok(Self { commands: commands.collect() })
     }
+}
+
+/// A [`Batch`] in an entry.
+#[derive(Deserialize)]
+struct BatchView<'a> {
+    #[serde(borrow)]
+    commands: Vec<CommandView<'a>>,
+}
+
+/// A [`BatchedCommand`] in an entry.
+#[derive(Deserialize)]
+struct CommandView<'a> {
+    id: CommandId,
+    stamp: Stamp,
+    deadline: Stamp,
+    payload: &'a [u8],
 }
 
 /// First byte of the outcome of a command that was replied to.
@@ -146,4 +171,54 @@ pub(super) fn chain(digest: u64, outcome: &[u8]) -> u64 {
     outcome.iter().fold(digest ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batches() -> impl Strategy<Value = Batch> {
+        let payload = proptest::collection::vec(any::<u8>(), 0..40);
+        let command = (any::<[u8; 16]>(), any::<u64>(), any::<u64>(), payload);
+        let command = command.prop_map(|(id, stamp, deadline, payload)| BatchedCommand {
+            id: CommandId(id),
+            stamp: Stamp(stamp),
+            deadline: Stamp(deadline),
+            payload: payload.into(),
+        });
+        proptest::collection::vec(command, 0..5).prop_map(|commands| Batch { commands })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn an_entry_is_read_as_it_was_written_without_a_copy(batch in batches(), tag: [u8; 16]) {
+            let entry = batch.to_entry(tag);
+            let read = Batch::of_entry(&entry).unwrap();
+            prop_assert_eq!(&read, &batch);
+            let memory = entry.as_ptr_range();
+            for command in read.commands.iter().filter(|command| !command.payload.is_empty()) {
+                prop_assert!(memory.contains(&command.payload.as_ptr()));
+            }
+        }
+
+        #[test]
+        fn any_entry_is_a_batch_exactly_where_its_bytes_are_one(
+            batch in batches(),
+            changed: proptest::sample::Index,
+            byte: u8,
+            cut: proptest::sample::Index,
+        ) {
+            let mut entry = batch.to_entry([0; TAG_BYTES]).to_vec();
+            let place = changed.index(entry.len());
+            entry[place] = byte;
+            entry.truncate(entry.len() - cut.index(entry.len()) / 4);
+            let entry = Bytes::from(entry);
+            let owned = codec::decode::<Batch>(entry.get(TAG_BYTES..).unwrap_or_default());
+            prop_assert_eq!(Batch::of_entry(&entry).ok(), owned.ok());
+        }
+    }
 }

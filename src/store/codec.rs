@@ -7,7 +7,7 @@
 //! **Invariants**: C1 decoding never panics and never allocates beyond `DECODE_BYTES_MAX`;
 //! C2 all bytes are consumed, or decoding fails.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Upper limit of one decoded record. The largest legal record is a batch of commands
 /// ([`crate::config::BATCH_BYTES_MAX`]); without a limit, 14 bytes of input can ask for 2^45.
@@ -86,12 +86,29 @@ pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, CodecError> {
     R::decode_version(*version, payload)
 }
 
+/// Decodes a record `R` of the version that this program writes into a view `V` of it, which may borrow from
+/// `bytes`: what is encoded alike, with slices where the record has bytes of its own.
+///
+/// # Errors
+/// As [`decode`], and when it is of another version.
+pub fn decode_view<'a, R: Record, V: Deserialize<'a>>(bytes: &'a [u8]) -> Result<V, CodecError> {
+    match bytes {
+        [kind, version, payload @ ..] if (*kind, *version) == (R::KIND, R::VERSION) => {
+            decode_payload(payload)
+        }
+        // To tell what is wrong with it.
+        _ => Err(decode::<R>(bytes)
+            .err()
+            .unwrap_or_else(|| CodecError::Malformed("of a version that has no view".into()))),
+    }
+}
+
 /// Decodes a payload (without header) and checks that all bytes were consumed.
 ///
 /// # Errors
 /// [`CodecError::Malformed`] when they are not.
-pub fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
-    let (value, read) = bincode::serde::decode_from_slice(payload, configuration())
+pub fn decode_payload<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, CodecError> {
+    let (value, read) = bincode::serde::borrow_decode_from_slice(payload, configuration())
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     if read != payload.len() {
         return Err(CodecError::Malformed(format!("{} bytes left over", payload.len() - read)));

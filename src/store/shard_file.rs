@@ -331,16 +331,7 @@ impl ShardStore {
                 };
             }
             for (key, more) in added.iter().filter(|_| !is_there) {
-                let row = file.get(&key[..]).map_err(io_error)?;
-                let before = count::of_row(row.as_ref().map(|row| row.value()))?;
-                drop(row);
-                match count::added_up(before, *more) {
-                    0 => file.remove(&key[..]).map_err(io_error)?,
-                    after => {
-                        let row = codec::encode(&Count(after));
-                        file.insert(&key[..], &row[..]).map_err(io_error)?
-                    }
-                };
+                add_up(&mut file, key, *more)?;
             }
         }
         // Its contents are in epochs by now.
@@ -412,6 +403,27 @@ fn initialise(db: &Database) -> Result<(), StoreError> {
         meta.insert(META_KEY, &codec::encode(&first)[..]).map_err(io_error)?;
     }
     transaction.commit().map_err(io_error)
+}
+
+/// Adds to a count of the file, which is looked for once where it stays one.
+fn add_up(
+    file: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    more: i64,
+) -> Result<(), StoreError> {
+    let row = |count| codec::encode(&Count(count));
+    let after = match file.get_mut(key).map_err(io_error)? {
+        Some(mut known) => match count::added_up(count::of_row(Some(known.value()))?, more) {
+            0 => 0,
+            after => return known.insert(&row(after)[..]).map_err(io_error),
+        },
+        None => count::added_up(0, more),
+    };
+    match after {
+        0 => file.remove(key).map_err(io_error)?,
+        _ => file.insert(key, &row(after)[..]).map_err(io_error)?,
+    };
+    Ok(())
 }
 
 /// Makes the tables that the file does not have: all of a new one, those that a newer program added

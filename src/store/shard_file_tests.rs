@@ -302,7 +302,7 @@ fn only_the_newest_dead_letters_are_kept() {
     let store = ShardStore::in_memory(redb::backends::InMemoryBackend::new(), TABLES);
     for index in 1..=3 {
         for number in 0..DEAD_LETTERS_MAX {
-            store.lock().bury(LogIndex(index), [number as u32], Bytes::from_static(b"poison"));
+            store.lock().bury(LogIndex(index), [number as u32], b"poison");
         }
         write(&store, index, &[]);
         store.checkpoint().unwrap();

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::ids::{LogIndex, Stamp};
 use crate::store::memtable::{Memtable, Table};
 use crate::store::remembered::Remembered;
+use crate::store::row_key::RowKey;
 use crate::store::tables::{FileView, ReadTables, Tables};
 
 /// Dead letters kept, the newest: who finds a command that panics could send many.
@@ -257,7 +258,7 @@ impl ShardState {
         if index > seen {
             self.active.remove(table, key);
         } else {
-            self.active.put(table, Bytes::copy_from_slice(key), None);
+            self.active.put(table, RowKey::from(key), None);
         }
     }
 
@@ -275,14 +276,15 @@ impl ShardState {
         &mut self,
         index: LogIndex,
         place: impl IntoIterator<Item = u32>,
-        command: Bytes,
+        command: &[u8],
     ) {
         let mut key = index.0.to_be_bytes().to_vec();
         place.into_iter().for_each(|number| key.extend_from_slice(&number.to_be_bytes()));
         if self.dead_letters.len() >= DEAD_LETTERS_MAX {
             self.dead_letters.pop_front();
         }
-        self.dead_letters.push_back((key.into(), command));
+        // A copy, for it shares the memory of its whole entry.
+        self.dead_letters.push_back((key.into(), Bytes::copy_from_slice(command)));
     }
 
     /// Estimated memory of what no checkpoint has written yet, in bytes; of a memory-kept service, also

@@ -264,7 +264,7 @@ impl<S: StateMachine> State<S> {
         );
         self.cell.metrics.poisoned();
         let places = [Some(number), part];
-        shard.bury(index, places.into_iter().flatten(), letter);
+        shard.bury(index, places.into_iter().flatten(), &letter);
     }
 }
 
