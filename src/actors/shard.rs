@@ -22,29 +22,32 @@ mod kept;
 mod keyed;
 mod message;
 mod outbox;
+mod propose;
 mod wake;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
-use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
+use crate::actors::batch::TAG_BYTES;
 use crate::actors::call::CallError;
-use crate::actors::replica::port::{CommittedEntry, ProposeError, Replica};
+use crate::actors::replica::port::{CommittedEntry, Replica};
 use crate::actors::shard::kept::Memory;
 pub(crate) use crate::actors::shard::message::{
     CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage,
 };
 use crate::actors::shard::outbox::Outgoing;
+use crate::actors::shard::propose::Gathering;
+#[cfg(test)]
+pub(crate) use crate::actors::shard::propose::{
+    FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+};
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};
 use crate::actors::supervisor::Heartbeat;
-use crate::config::BATCH_COMMANDS_MAX;
-use crate::ids::Stamp;
 use crate::seams::tasks::{FreedApart, Tasks};
 use crate::seams::time::{self, Instant};
 use crate::store::error::StoreError;
@@ -55,19 +58,6 @@ const CATCH_UP_BYTES: usize = 8 * 1024 * 1024;
 /// A panicking command is tried this often before it is poison: once could be a fault of what the
 /// service held in memory, which is loaded afresh in between.
 const APPLY_ATTEMPTS: u32 = 2;
-
-/// Pause before a batch is proposed that could not be: the replica did not take it, or too much is
-/// unwritten.
-const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
-/// While writes are rare among reads, a batch is proposed at the earliest so long after the one
-/// before. A batch costs as much as a dozen commands; without the pause nearly every write among
-/// many reads is a batch of its own, and half of the processor's time goes into batches. Writers
-/// whom few readers accompany do not wait, alone or with many others (ADR 0016).
-pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(20);
-/// Writes are rare while at least so many queries come with each.
-pub(crate) const RARE_WRITES_QUERIES: usize = 8;
-/// So many commands are worth a batch at once.
-pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 
 /// All that a restart needs.
 pub(crate) struct Arguments<S: StateMachine> {
@@ -103,6 +93,8 @@ pub(crate) struct State<S: StateMachine> {
     flush_queued: bool,
     /// Sends a flush when a pause is over, unless there is one before.
     flush_timer: Option<AbortHandle>,
+    /// The batch that is about to be proposed, unless it was put off by a pause.
+    gathering: Option<Gathering>,
     /// When the last batch was proposed; at first, when the actor began.
     last_proposed: Instant,
     /// Queries that were answered since then.
@@ -164,6 +156,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             early: Vec::new(),
             flush_queued: false,
             flush_timer: None,
+            gathering: None,
             last_proposed: time::now(),
             queries: 0,
             spared,
@@ -230,32 +223,6 @@ impl<S: StateMachine> State<S> {
         }
         self.pending.push_back(envelope);
         self.queue_flush(myself);
-    }
-
-    /// Proposing is put behind what already waits in the mailbox, so that a batch takes all that
-    /// has arrived (S4) instead of the first command alone. Rare ones wait a moment for others.
-    fn queue_flush(&mut self, myself: &ActorRef<ShardMessage<S>>) {
-        if self.in_flight.is_some() || self.flush_queued || self.pending.is_empty() {
-            return;
-        }
-        let waiting = self.pending.len();
-        let read = self.queries + (self.cell.metrics.times_spared() - self.spared);
-        let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
-        let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
-        let pause = pause.saturating_sub(self.last_proposed.elapsed());
-        if pause.is_zero() {
-            self.flush_queued = myself.cast(ShardMessage::Flush).is_ok();
-        } else if self.flush_timer.is_none() {
-            self.flush_after(myself, pause);
-        }
-    }
-
-    fn flush_after(&mut self, myself: &ActorRef<ShardMessage<S>>, pause: Duration) {
-        let timer = myself.send_after(pause, || ShardMessage::Flush).abort_handle();
-        self.tasks.keep(timer.clone());
-        if let Some(earlier) = self.flush_timer.replace(timer) {
-            earlier.abort();
-        }
     }
 
     fn query(
@@ -325,90 +292,6 @@ impl<S: StateMachine> State<S> {
         Ok(kept::freed_apart(service))
     }
 
-    fn flush(&mut self, myself: &ActorRef<ShardMessage<S>>) -> Result<(), ActorProcessingErr> {
-        self.flush_queued = false;
-        if let Some(timer) = self.flush_timer.take() {
-            timer.abort();
-        }
-        if self.in_flight.is_some() || self.pending.is_empty() {
-            return Ok(());
-        }
-        let Some(replica) = self.replica.clone().filter(|_| self.has_caught_up) else {
-            return Ok(());
-        };
-        if self.last_proposed.elapsed() < self.cell.pause() {
-            // Checkpoints have fallen behind, or fail: memory must have a bound. Writers wait, and
-            // are refused when more wait than may.
-            self.flush_later(myself);
-            return Ok(());
-        }
-        let (commands, batch) = {
-            let cell = self.cell.clone();
-            let guard = cell.store.owned(self.generation)?;
-            self.gather(&guard)
-        };
-        if commands.is_empty() {
-            // A tick that came too late is none.
-            self.schedule_wake(myself);
-            return Ok(());
-        }
-        self.batches += 1;
-        let number = self.batches;
-        let tag: [u8; TAG_BYTES] = self.cell.random.any();
-        let bytes = batch.to_entry(tag);
-        self.cell.metrics.batch(commands.len(), bytes.len());
-        self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
-        self.last_proposed = time::now();
-        self.queries = 0;
-        self.spared = self.cell.metrics.times_spared();
-        let myself = myself.clone();
-        replica.propose(
-            bytes,
-            Box::new(move |error| {
-                let _ = myself.cast(ShardMessage::ProposeFailed(number, error));
-            }),
-        );
-        Ok(())
-    }
-
-    /// Takes the next batch from what waits: answers at once what is known or too late, stamps the
-    /// rest (S5).
-    fn gather(&mut self, shard: &ShardState) -> (Vec<CommandEnvelope<S>>, Batch) {
-        let now = self.cell.now();
-        let mut stamp = now.max(Stamp(shard.progress.last_stamp.0 + 1));
-        let mut envelopes = Vec::new();
-        let mut batch = Batch { commands: Vec::new() };
-        let mut bytes = 0;
-        while let Some(next) = self.pending.front() {
-            let full = batch.commands.len() >= BATCH_COMMANDS_MAX
-                || (bytes > 0 && bytes + next.payload.len() > S::BATCH_BYTES_MAX);
-            if full {
-                break;
-            }
-            let mut envelope = self.pending.pop_front().expect("there is a front");
-            if let Some(outcome) = shard.remembered.get(&envelope.id) {
-                let verdict = decode_verdict::<S>(outcome);
-                answer::<S>(envelope.reply.take(), verdict);
-                continue;
-            }
-            if now > envelope.deadline {
-                self.cell.metrics.expired();
-                answer::<S>(envelope.reply.take(), Ok(Verdict::Expired));
-                continue;
-            }
-            bytes += envelope.payload.len();
-            batch.commands.push(BatchedCommand {
-                id: envelope.id,
-                stamp,
-                deadline: envelope.deadline,
-                payload: envelope.payload.clone(),
-            });
-            stamp = Stamp(stamp.0 + 1);
-            envelopes.push(envelope);
-        }
-        (envelopes, batch)
-    }
-
     fn committed(
         &mut self,
         myself: &ActorRef<ShardMessage<S>>,
@@ -440,32 +323,6 @@ impl<S: StateMachine> State<S> {
         self.keep_outbox_bounded();
         self.queue_flush(myself);
         self.schedule_wake(myself);
-    }
-
-    /// Puts the batch back: it is proposed again under the same command ids, so even if it was
-    /// committed after all, its effects happen once.
-    fn propose_failed(
-        &mut self,
-        myself: &ActorRef<ShardMessage<S>>,
-        number: u64,
-        error: &ProposeError,
-    ) {
-        let Some(batch) = self.in_flight.take_if(|batch| batch.number == number) else { return };
-        tracing::debug!(shard = %self.cell.id, %error, "a batch waits for the replica");
-        self.put_back(batch);
-        // A replica that stopped says so later; one that only refused is asked again.
-        self.flush_later(myself);
-    }
-
-    fn put_back(&mut self, batch: InFlight<S>) {
-        for envelope in batch.commands.into_iter().rev() {
-            self.pending.push_front(envelope);
-        }
-    }
-
-    fn flush_later(&mut self, myself: &ActorRef<ShardMessage<S>>) {
-        self.flush_queued = true;
-        self.flush_after(myself, PROPOSE_PAUSE);
     }
 
     fn replica_changed(

@@ -13,12 +13,13 @@ use crate::store::error::StoreError;
 use crate::store::file::unreadable;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
-/// The size that asks for a checkpoint of a small file: what a start after a crash applies again in a few tenths
-/// of a second.
-const BYTES_MIN: usize = 16 * 1024 * 1024;
-/// And of a large one: changes that lie far apart share pages only if many are written together, but a start
+/// The size that asks for a checkpoint of a memory-kept service, whose state is written as a whole.
+const BYTES_KEPT: usize = 16 * 1024 * 1024;
+/// And of rows in a small file: what a start after a crash applies again in a few tenths of a second.
+const BYTES_MIN: usize = 32 * 1024 * 1024;
+/// And in a large one: changes that lie far apart share pages only if many are written together, but a start
 /// after a crash must apply them again.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
+const BYTES_MAX: usize = 96 * 1024 * 1024;
 /// How long after one batch of commands the next may come when there is hardly any room left.
 const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Pause after a checkpoint that failed.
@@ -41,8 +42,11 @@ impl Room {
         if set > 0 {
             return Self { due: set, step: set };
         }
-        let due = page_cache.clamp(BYTES_MIN, BYTES_MAX);
-        Self { due, step: (due / 2).max(BYTES_MIN) }
+        let due = match page_cache {
+            0 => BYTES_KEPT,
+            cache => (cache / 2 * 3).clamp(BYTES_MIN, BYTES_MAX),
+        };
+        Self { due, step: (due / 3).max(BYTES_KEPT) }
     }
 
     /// How long after one batch of commands the next may come. Nothing, unless more is unwritten than
@@ -372,9 +376,10 @@ mod tests {
     fn what_asks_for_a_checkpoint_grows_with_the_page_cache_within_bounds() {
         const MIB: usize = 1024 * 1024;
         for (set, cache, due, step) in [
-            (0, 4 * MIB, 16 * MIB, 16 * MIB),
-            (0, 40 * MIB, 40 * MIB, 20 * MIB),
-            (0, 512 * MIB, 64 * MIB, 32 * MIB),
+            (0, 0, 16 * MIB, 16 * MIB),
+            (0, 4 * MIB, 32 * MIB, 16 * MIB),
+            (0, 40 * MIB, 60 * MIB, 20 * MIB),
+            (0, 512 * MIB, 96 * MIB, 32 * MIB),
             (MIB, 512 * MIB, MIB, MIB),
             (100 * MIB, 4 * MIB, 100 * MIB, 100 * MIB),
         ] {

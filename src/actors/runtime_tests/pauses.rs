@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Mutex;
 
 use super::*;
-use crate::actors::shard::{FULL_ENOUGH_COMMANDS, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES};
+use crate::actors::shard::{
+    FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+};
 use crate::seams::tasks::Inline;
 use crate::seams::time::{self, Instant};
 use crate::store::file::Storage;
@@ -153,6 +155,52 @@ fn a_pause_that_was_cut_short_does_not_shorten_the_next_one() {
         ask(&world, RARE_WRITES_QUERIES).await;
         add(&world, 1).await;
         assert!(paused_since(proposed), "{:?}", proposed.elapsed());
+        world.end().await;
+    });
+}
+
+/// Sends so many commands, one in each turn that a busy processor gives to everybody; how many batches they were.
+async fn add_in_turns(world: &World, commands: usize) -> u64 {
+    let entries = || world.router.cell(0).store.applied().index.0;
+    let before = entries();
+    let all = (0..commands).map(|turn| async move {
+        for _ in 0..turn {
+            tokio::task::yield_now().await;
+        }
+        world.send(Command::Add { key: 0 }).await
+    });
+    assert!(futures_util::future::join_all(all).await.iter().all(Result::is_ok));
+    entries() - before
+}
+
+#[test]
+fn a_batch_takes_what_comes_while_others_want_the_processor() {
+    on_paused_time(async |storage| {
+        let (world, _) = just_proposed(&storage).await;
+        assert_eq!(add_in_turns(&world, FULL_ENOUGH_COMMANDS / 2).await, 1);
+        assert_eq!(add_in_turns(&world, FULL_ENOUGH_COMMANDS + 8).await, 2, "it is full enough");
+        // As long as it may take, a turn takes.
+        let clock = async {
+            for _ in 0..8 {
+                tokio::time::advance(GATHER_MAX).await;
+            }
+        };
+        let (batches, ()) = tokio::join!(add_in_turns(&world, 8), clock);
+        assert!(batches > 2, "{batches}: it waits for a time only");
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_batch_waits_for_nobody_while_nobody_wants_the_processor() {
+    on_paused_time(async |storage| {
+        let (world, proposed) = just_proposed(&storage).await;
+        let before = world.router.cell(0).store.applied().index.0;
+        for _ in 0..8 {
+            assert!(at_once(add(&world, 1).await));
+        }
+        assert_eq!(world.router.cell(0).store.applied().index.0 - before, 8);
+        assert!(proposed.elapsed() < 9 * 3 * TICK);
         world.end().await;
     });
 }

@@ -1,0 +1,208 @@
+//! The part of the shard actor that proposes batches.
+
+use std::time::Duration;
+
+use ractor::{ActorProcessingErr, ActorRef};
+
+use crate::actors::batch::{Batch, BatchedCommand, TAG_BYTES, Verdict, answer, decode_verdict};
+use crate::actors::replica::port::ProposeError;
+use crate::actors::shard::{CommandEnvelope, InFlight, ShardMessage, State};
+use crate::actors::state_machine::StateMachine;
+use crate::config::BATCH_COMMANDS_MAX;
+use crate::ids::Stamp;
+use crate::seams::time::Instant;
+use crate::seams::{tasks, time};
+use crate::store::shard_state::ShardState;
+
+/// Pause before a batch is proposed that could not be: the replica did not take it, or too much is
+/// unwritten.
+const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
+/// While writes are rare among reads, a batch is proposed at the earliest so long after the one
+/// before. A batch costs as much as a dozen commands; without the pause nearly every write among
+/// many reads is a batch of its own, and half of the processor's time goes into batches. Writers
+/// whom few readers accompany do not wait, alone or with many others (ADR 0016).
+pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(20);
+/// Writes are rare while at least so many queries come with each.
+pub(crate) const RARE_WRITES_QUERIES: usize = 8;
+/// So many commands are worth a batch at once.
+pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
+/// So long a batch waits at most for commands that come meanwhile, on a processor that others want. It is little
+/// beside what such commands wait for the processor, and spares up to half of the batches of many writers.
+pub(crate) const GATHER_MAX: Duration = Duration::from_millis(3);
+
+/// A batch that is about to be proposed.
+pub(super) struct Gathering {
+    since: Instant,
+    /// Commands that waited when others had their last turn.
+    seen: usize,
+}
+
+impl<S: StateMachine> State<S> {
+    /// Proposing is put behind what already waits, in the mailbox and for the processor, so that a batch takes
+    /// all that has arrived (S4) instead of the first command alone. Rare ones wait a moment for others.
+    pub(super) fn queue_flush(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        if self.in_flight.is_some() || self.flush_queued || self.pending.is_empty() {
+            return;
+        }
+        let waiting = self.pending.len();
+        let read = self.queries + (self.cell.metrics.times_spared() - self.spared);
+        let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
+        let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
+        let pause = pause.saturating_sub(self.last_proposed.elapsed());
+        if pause.is_zero() {
+            self.gathering = Some(Gathering { since: time::now(), seen: waiting });
+            self.flush_soon(myself);
+        } else if self.flush_timer.is_none() {
+            self.flush_after(myself, pause);
+        }
+    }
+
+    /// When everybody else had a turn who is ready to run.
+    fn flush_soon(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        self.flush_queued = true;
+        let actor = myself.clone();
+        let round = tasks::spawn(async move {
+            tokio::task::yield_now().await;
+            let _ = actor.cast(ShardMessage::Flush);
+        });
+        self.tasks.keep(round.abort_handle());
+    }
+
+    /// Whether that turn has brought more commands, so that another one may, too: never on a processor that has
+    /// nothing else to do.
+    fn still_gathers(&mut self) -> bool {
+        let waiting = self.pending.len();
+        self.gathering.as_mut().is_some_and(|gathering| {
+            let before = std::mem::replace(&mut gathering.seen, waiting);
+            waiting > before
+                && waiting < FULL_ENOUGH_COMMANDS
+                && gathering.since.elapsed() < GATHER_MAX
+        })
+    }
+
+    fn flush_after(&mut self, myself: &ActorRef<ShardMessage<S>>, pause: Duration) {
+        let timer = myself.send_after(pause, || ShardMessage::Flush).abort_handle();
+        self.tasks.keep(timer.clone());
+        if let Some(earlier) = self.flush_timer.replace(timer) {
+            earlier.abort();
+        }
+    }
+
+    pub(super) fn flush(
+        &mut self,
+        myself: &ActorRef<ShardMessage<S>>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.flush_queued = false;
+        if let Some(timer) = self.flush_timer.take() {
+            timer.abort();
+        }
+        if self.in_flight.is_some() || self.pending.is_empty() {
+            return Ok(());
+        }
+        let Some(replica) = self.replica.clone().filter(|_| self.has_caught_up) else {
+            return Ok(());
+        };
+        if self.last_proposed.elapsed() < self.cell.pause() {
+            // Checkpoints have fallen behind, or fail: memory must have a bound. Writers wait, and
+            // are refused when more wait than may.
+            self.flush_later(myself);
+            return Ok(());
+        }
+        if self.still_gathers() {
+            self.flush_soon(myself);
+            return Ok(());
+        }
+        self.gathering = None;
+        let (commands, batch) = {
+            let cell = self.cell.clone();
+            let guard = cell.store.owned(self.generation)?;
+            self.gather(&guard)
+        };
+        if commands.is_empty() {
+            // A tick that came too late is none.
+            self.schedule_wake(myself);
+            return Ok(());
+        }
+        self.batches += 1;
+        let number = self.batches;
+        let tag: [u8; TAG_BYTES] = self.cell.random.any();
+        let bytes = batch.to_entry(tag);
+        self.cell.metrics.batch(commands.len(), bytes.len());
+        self.in_flight = Some(InFlight { number, tag, commands, proposed: time::mark() });
+        self.last_proposed = time::now();
+        self.queries = 0;
+        self.spared = self.cell.metrics.times_spared();
+        let myself = myself.clone();
+        replica.propose(
+            bytes,
+            Box::new(move |error| {
+                let _ = myself.cast(ShardMessage::ProposeFailed(number, error));
+            }),
+        );
+        Ok(())
+    }
+
+    /// Takes the next batch from what waits: answers at once what is known or too late, stamps the
+    /// rest (S5).
+    fn gather(&mut self, shard: &ShardState) -> (Vec<CommandEnvelope<S>>, Batch) {
+        let now = self.cell.now();
+        let mut stamp = now.max(Stamp(shard.progress.last_stamp.0 + 1));
+        let mut envelopes = Vec::new();
+        let mut batch = Batch { commands: Vec::new() };
+        let mut bytes = 0;
+        while let Some(next) = self.pending.front() {
+            let full = batch.commands.len() >= BATCH_COMMANDS_MAX
+                || (bytes > 0 && bytes + next.payload.len() > S::BATCH_BYTES_MAX);
+            if full {
+                break;
+            }
+            let mut envelope = self.pending.pop_front().expect("there is a front");
+            if let Some(outcome) = shard.remembered.get(&envelope.id) {
+                let verdict = decode_verdict::<S>(outcome);
+                answer::<S>(envelope.reply.take(), verdict);
+                continue;
+            }
+            if now > envelope.deadline {
+                self.cell.metrics.expired();
+                answer::<S>(envelope.reply.take(), Ok(Verdict::Expired));
+                continue;
+            }
+            bytes += envelope.payload.len();
+            batch.commands.push(BatchedCommand {
+                id: envelope.id,
+                stamp,
+                deadline: envelope.deadline,
+                payload: envelope.payload.clone(),
+            });
+            stamp = Stamp(stamp.0 + 1);
+            envelopes.push(envelope);
+        }
+        (envelopes, batch)
+    }
+
+    /// Puts the batch back: it is proposed again under the same command ids, so even if it was
+    /// committed after all, its effects happen once.
+    pub(super) fn propose_failed(
+        &mut self,
+        myself: &ActorRef<ShardMessage<S>>,
+        number: u64,
+        error: &ProposeError,
+    ) {
+        let Some(batch) = self.in_flight.take_if(|batch| batch.number == number) else { return };
+        tracing::debug!(shard = %self.cell.id, %error, "a batch waits for the replica");
+        self.put_back(batch);
+        // A replica that stopped says so later; one that only refused is asked again.
+        self.flush_later(myself);
+    }
+
+    pub(super) fn put_back(&mut self, batch: InFlight<S>) {
+        for envelope in batch.commands.into_iter().rev() {
+            self.pending.push_front(envelope);
+        }
+    }
+
+    fn flush_later(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+        self.flush_queued = true;
+        self.flush_after(myself, PROPOSE_PAUSE);
+    }
+}
