@@ -70,8 +70,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// How long what is in flight may take to finish when the node stops, in milliseconds.
     pub shutdown_timeout_ms: u64,
-    /// Unwritten state of a shard, in bytes, at which a checkpoint is written. 0: chosen when the node starts, as
-    /// much as the page cache of the shard's file, at least 16 MiB and at most 64 MiB.
+    /// Unwritten state of a shard, in bytes, at which a checkpoint is written. 0: chosen when the node starts, half as
+    /// much again as the page cache of the shard's file, at least 32 MiB and at most 64 MiB; of recommendations 16.
     pub checkpoint_bytes: usize,
     /// Age of unwritten state, in seconds, at which a checkpoint is written.
     pub checkpoint_age_s: u64,

@@ -89,7 +89,7 @@ pub(crate) struct State<S: StateMachine> {
     memory: Memory,
     /// Queries that came before that; bounded by the permits.
     early: Vec<QueryEnvelope<S>>,
-    /// A flush is in the mailbox, or none may come before a pause is over.
+    /// A flush is in the mailbox or on its way there, or none may come before a pause is over.
     flush_queued: bool,
     /// Sends a flush when a pause is over, unless there is one before.
     flush_timer: Option<AbortHandle>,

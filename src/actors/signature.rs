@@ -301,6 +301,13 @@ mod tests {
             ("extraordinarily long words", &text),
             ("", &text[1_000..]),
             (&text, "more than enough words"),
+            (&text, "\u{e9}t\u{e9}s more than enough"),
+            ("ASCII before others", &format!("\u{e9} {text}")),
+            (&format!("{text} \u{e9}"), "others before ASCII"),
+            (&"words ".repeat(399), "which is nearly enough"),
+            (&"words ".repeat(400), "which is just enough"),
+            (&"word\u{e9}s ".repeat(399), "which is nearly enough"),
+            (&"word\u{e9}s ".repeat(401), "which is more than enough"),
         ] {
             assert_eq!(Signature::of(title, text), by_definition(title, text), "{title}");
         }

@@ -13,13 +13,14 @@ use crate::store::error::StoreError;
 use crate::store::file::unreadable;
 use crate::store::shard_file::{AppliedState, ShardStore};
 
-/// The size that asks for a checkpoint of a memory-kept service, whose state is written as a whole.
+/// The size that asks for a checkpoint of a memory-kept service, whose rows are all over its file anyway (and of a
+/// file in memory).
 const BYTES_KEPT: usize = 16 * 1024 * 1024;
 /// And of rows in a small file: what a start after a crash applies again in a few tenths of a second.
 const BYTES_MIN: usize = 32 * 1024 * 1024;
 /// And in a large one: changes that lie far apart share pages only if many are written together, but a start
-/// after a crash must apply them again.
-const BYTES_MAX: usize = 96 * 1024 * 1024;
+/// after a crash must apply them again, within two seconds.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long after one batch of commands the next may come when there is hardly any room left.
 const CROWDED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Pause after a checkpoint that failed.
@@ -71,8 +72,8 @@ impl Room {
 /// When checkpoints are due.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointOptions {
-    /// A shard with more unwritten memory, in bytes, is written now. 0: chosen for each shard, as much as the page
-    /// cache of its file within bounds; of a memory-kept service the least.
+    /// A shard with more unwritten memory, in bytes, is written now. 0: chosen for each shard, half as much
+    /// again as the page cache of its file within bounds; of a memory-kept service less.
     pub bytes: usize,
     /// A shard that was not written for so long, and has changed, is written.
     pub age: Duration,
@@ -379,9 +380,10 @@ mod tests {
             (0, 0, 16 * MIB, 16 * MIB),
             (0, 4 * MIB, 32 * MIB, 16 * MIB),
             (0, 40 * MIB, 60 * MIB, 20 * MIB),
-            (0, 512 * MIB, 96 * MIB, 32 * MIB),
+            (0, 512 * MIB, 64 * MIB, 64 * MIB / 3),
             (MIB, 512 * MIB, MIB, MIB),
             (100 * MIB, 4 * MIB, 100 * MIB, 100 * MIB),
+            (0, 30 * MIB, 45 * MIB, 16 * MIB),
         ] {
             assert_eq!(Room::new(set, cache), Room { due, step });
         }
@@ -392,17 +394,17 @@ mod tests {
         let small = Room { due: 16, step: 16 };
         let steps = [0, 7, 8, 16, 23, 24, 32, 39, 40, 1_000].map(|bytes| small.patience(bytes));
         assert_eq!(steps, [5, 5, 4, 3, 3, 2, 1, 1, 0, 0]);
-        let large = Room { due: 64, step: 32 };
-        let steps = [0, 32, 63, 64, 80, 112, 1_000].map(|bytes| large.patience(bytes));
+        let large = Room { due: 96, step: 32 };
+        let steps = [0, 48, 95, 96, 112, 144, 1_000].map(|bytes| large.patience(bytes));
         assert_eq!(steps, [5, 4, 4, 3, 2, 0, 0]);
     }
 
     #[test]
     fn what_may_come_while_a_large_checkpoint_is_written_is_less_than_three_times_as_much() {
-        let large = Room { due: 64, step: 32 };
-        assert_eq!([0, 64, 128].map(|bytes| large.pause(bytes)), [Duration::ZERO; 3]);
-        assert_eq!(large.pause(144), Duration::from_millis(125));
-        assert_eq!(large.pause(160), Duration::MAX);
+        let large = Room { due: 96, step: 32 };
+        assert_eq!([0, 96, 160].map(|bytes| large.pause(bytes)), [Duration::ZERO; 3]);
+        assert_eq!(large.pause(176), Duration::from_millis(125));
+        assert_eq!(large.pause(192), Duration::MAX);
         let largest = Room::new(usize::MAX, 0);
         assert_eq!(
             (largest.pause(usize::MAX - 1), largest.patience(usize::MAX - 1)),

@@ -31,7 +31,8 @@ impl Table {
     }
 }
 
-/// Rough cost of one row beside its key and value: tree node, two handles, allocator slack.
+/// Rough cost of one row beside its key and value: tree node, two handles, allocator slack. A short key has no memory
+/// but its handle, so what is counted for it is somewhat too much.
 const ROW_OVERHEAD_BYTES: usize = 112;
 
 /// The rows of one table; `None` is a deletion that hides what the file still holds.

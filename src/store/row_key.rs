@@ -8,7 +8,7 @@ use std::ops::Deref;
 /// Bytes of a key that need no memory of their own; with them a [`RowKey`] is as large as a `Vec` and a number.
 const SHORT_MAX: usize = 30;
 
-/// The key of a row: its bytes, in their order. A short one, as nearly all are, holds them in place, so that a map
+/// The key of a row: its bytes, in their order. A short one, as most are, holds them in place, so that a map
 /// of many compares them without waiting for memory that each has elsewhere.
 ///
 /// **Invariants**: K1 what is short is held in place, so equal keys are held alike; K2 what is behind the bytes of a

@@ -411,6 +411,9 @@ fn add_up(
     key: &[u8],
     more: i64,
 ) -> Result<(), StoreError> {
+    if more == 0 {
+        return Ok(());
+    }
     let row = |count| codec::encode(&Count(count));
     let after = match file.get_mut(key).map_err(io_error)? {
         Some(mut known) => match count::added_up(count::of_row(Some(known.value()))?, more) {

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::ids::CommandId;
@@ -105,6 +106,45 @@ fn a_count_is_the_sum_of_all_layers_and_added_to_the_file_once() {
     let store = open();
     assert_eq!(count(&store, b"a"), 0);
     assert_eq!(store.lock().read().get(B, b"a").unwrap(), None, "no row says 0");
+}
+
+/// Around these a row takes more bytes: 1, 3 and 5.
+const COUNTS_AROUND: [i64; 6] = [1, 3, 249, 250, 251, 65_534];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn counts_of_the_file_grow_shrink_come_and_go(
+        // Of each checkpoint: which counts, and by how much; enough for rows that do not fit beside their neighbours.
+        checkpoints in proptest::collection::vec(
+            proptest::collection::vec((0..600_u16, 0..COUNTS_AROUND.len(), any::<bool>()), 0..400),
+            1..5,
+        ),
+    ) {
+        let backend = redb::backends::InMemoryBackend::new();
+        let store = ShardStore::in_memory(backend, TABLES);
+        let mut expected = std::collections::BTreeMap::<u16, i64>::new();
+        for (index, additions) in checkpoints.iter().enumerate() {
+            let mut state = store.lock();
+            for (key, more, takes_all) in additions {
+                let known = expected.entry(*key).or_default();
+                let more = if *takes_all { -*known } else { COUNTS_AROUND[*more] };
+                *known += more;
+                state.change(|tables| tables.add(B, key.to_be_bytes(), more));
+            }
+            state.progress.applied.index = LogIndex(index as u64 + 1);
+            drop(state);
+            store.checkpoint().unwrap();
+            let state = store.lock();
+            for (key, expected) in &expected {
+                let row = state.read().get(B, &key.to_be_bytes()).unwrap();
+                prop_assert_eq!(row.is_some(), *expected > 0);
+                let found = state.read().count(B, &key.to_be_bytes()).unwrap();
+                prop_assert_eq!(found, *expected as u64);
+            }
+        }
+    }
 }
 
 #[test]

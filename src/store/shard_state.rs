@@ -283,7 +283,7 @@ impl ShardState {
         if self.dead_letters.len() >= DEAD_LETTERS_MAX {
             self.dead_letters.pop_front();
         }
-        // A copy, for it shares the memory of its whole entry.
+        // A copy, for it may share the memory of its whole entry.
         self.dead_letters.push_back((key.into(), Bytes::copy_from_slice(command)));
     }
 

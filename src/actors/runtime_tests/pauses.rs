@@ -194,13 +194,12 @@ fn a_batch_takes_what_comes_while_others_want_the_processor() {
 #[test]
 fn a_batch_waits_for_nobody_while_nobody_wants_the_processor() {
     on_paused_time(async |storage| {
-        let (world, proposed) = just_proposed(&storage).await;
+        let (world, _) = just_proposed(&storage).await;
         let before = world.router.cell(0).store.applied().index.0;
         for _ in 0..8 {
             assert!(at_once(add(&world, 1).await));
         }
         assert_eq!(world.router.cell(0).store.applied().index.0 - before, 8);
-        assert!(proposed.elapsed() < 9 * 3 * TICK);
         world.end().await;
     });
 }

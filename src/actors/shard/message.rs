@@ -38,7 +38,7 @@ pub(crate) enum ShardMessage<S: StateMachine> {
     Command(CommandEnvelope<S>),
     /// A question.
     Query(QueryEnvelope<S>),
-    /// To itself, behind what already waits: propose what has gathered.
+    /// To itself, behind what already waits, mostly after a turn of everybody else: propose what has gathered.
     Flush,
     /// The replica has committed these. An incarnation older than the newest never gets here.
     Committed(Arc<[CommittedEntry]>),

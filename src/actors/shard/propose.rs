@@ -26,8 +26,9 @@ pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.
 pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
-/// So long a batch waits at most for commands that come meanwhile, on a processor that others want. It is little
-/// beside what such commands wait for the processor, and spares up to half of the batches of many writers.
+/// After so long no further turn begins in which a batch waits for commands that come, on a processor that others
+/// want. It is little beside what such commands wait for the processor, and spares up to half of the batches of many
+/// writers.
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(3);
 
 /// A batch that is about to be proposed.
@@ -49,12 +50,23 @@ impl<S: StateMachine> State<S> {
         let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
         let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
         let pause = pause.saturating_sub(self.last_proposed.elapsed());
-        if pause.is_zero() {
+        self.gathering = None;
+        if !pause.is_zero() {
+            if self.flush_timer.is_none() {
+                self.flush_after(myself, pause);
+            }
+        } else if self.is_full_enough() {
+            self.flush_queued = myself.cast(ShardMessage::Flush).is_ok();
+        } else {
             self.gathering = Some(Gathering { since: time::now(), seen: waiting });
             self.flush_soon(myself);
-        } else if self.flush_timer.is_none() {
-            self.flush_after(myself, pause);
         }
+    }
+
+    /// Whether what waits is worth a batch at once, or all that fits into one.
+    fn is_full_enough(&self) -> bool {
+        let bytes = || self.pending.iter().map(|envelope| envelope.payload.len()).sum::<usize>();
+        self.pending.len() >= FULL_ENOUGH_COMMANDS || bytes() >= S::BATCH_BYTES_MAX
     }
 
     /// When everybody else had a turn who is ready to run.
@@ -71,12 +83,10 @@ impl<S: StateMachine> State<S> {
     /// Whether that turn has brought more commands, so that another one may, too: never on a processor that has
     /// nothing else to do.
     fn still_gathers(&mut self) -> bool {
-        let waiting = self.pending.len();
+        let (waiting, is_full_enough) = (self.pending.len(), self.is_full_enough());
         self.gathering.as_mut().is_some_and(|gathering| {
             let before = std::mem::replace(&mut gathering.seen, waiting);
-            waiting > before
-                && waiting < FULL_ENOUGH_COMMANDS
-                && gathering.since.elapsed() < GATHER_MAX
+            waiting > before && !is_full_enough && gathering.since.elapsed() < GATHER_MAX
         })
     }
 
@@ -203,6 +213,7 @@ impl<S: StateMachine> State<S> {
 
     fn flush_later(&mut self, myself: &ActorRef<ShardMessage<S>>) {
         self.flush_queued = true;
+        self.gathering = None;
         self.flush_after(myself, PROPOSE_PAUSE);
     }
 }
