@@ -27,7 +27,8 @@ pub(crate) const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.
 pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 /// After so long no further turn begins in which a batch waits for commands that come, on a processor that others
-/// want. It is little beside what such commands wait for the processor, and spares batches of many writers.
+/// want. It is little beside what such commands wait for the processor, and spares half of the batches of many
+/// writers.
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(3);
 
 /// A batch that is about to be proposed.
