@@ -40,7 +40,6 @@ pub(crate) use crate::actors::shard::message::{
     CommandEnvelope, QueryEnvelope, ReplyTo, ShardMessage,
 };
 use crate::actors::shard::outbox::Outgoing;
-use crate::actors::shard::propose::Gathering;
 #[cfg(test)]
 pub(crate) use crate::actors::shard::propose::{
     FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
@@ -93,8 +92,6 @@ pub(crate) struct State<S: StateMachine> {
     flush_queued: bool,
     /// Sends a flush when a pause is over, unless there is one before.
     flush_timer: Option<AbortHandle>,
-    /// The batch that is about to be proposed, unless it was put off by a pause.
-    gathering: Option<Gathering>,
     /// When the last batch was proposed; at first, when the actor began.
     last_proposed: Instant,
     /// Queries that were answered since then.
@@ -156,7 +153,6 @@ impl<S: StateMachine> Actor for ShardActor<S> {
             early: Vec::new(),
             flush_queued: false,
             flush_timer: None,
-            gathering: None,
             last_proposed: time::now(),
             queries: 0,
             spared,
@@ -184,7 +180,7 @@ impl<S: StateMachine> Actor for ShardActor<S> {
         match message {
             ShardMessage::Command(envelope) => state.command(&myself, envelope),
             ShardMessage::Query(envelope) => state.query(&myself, envelope)?,
-            ShardMessage::Flush => state.flush(&myself)?,
+            ShardMessage::Flush(gathering) => state.flush(&myself, gathering)?,
             ShardMessage::Committed(entries) => state.committed(&myself, &entries)?,
             ShardMessage::ProposeFailed(number, error) => {
                 state.propose_failed(&myself, number, &error)

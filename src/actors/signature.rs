@@ -110,14 +110,18 @@ const fn eight(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
+/// The first bytes of a text, zeros behind its end.
+fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
+    text.first_chunk().copied().unwrap_or_else(|| {
+        let mut padded = [0; N];
+        padded[..text.len()].copy_from_slice(text);
+        padded
+    })
+}
+
 /// Which of the 64 characters of an ASCII text from a place on belong to words, the first in the lowest bit.
 fn of_words(text: &[u8], start: usize) -> u64 {
-    let rest = text.get(start..).unwrap_or_default();
-    let mut padded = [0; 64];
-    let block = rest.first_chunk().unwrap_or_else(|| {
-        padded[..rest.len()].copy_from_slice(rest);
-        &padded
-    });
+    let block: [u8; 64] = padded(text.get(start..).unwrap_or_default());
     let (eights, _) = block.as_chunks();
     let mut mask = 0;
     for (number, bytes) in eights.iter().enumerate() {
@@ -135,13 +139,8 @@ fn of_words(text: &[u8], start: usize) -> u64 {
 
 /// The hash of the word of at least [`WORD_CHARS_MIN`] characters with which an ASCII text begins: as [`Word`] has it.
 fn hash_ascii(text: &[u8], chars: u64) -> u64 {
-    let mut padded = [0; 8];
-    let bytes = text.first_chunk().unwrap_or_else(|| {
-        padded[..text.len()].copy_from_slice(text);
-        &padded
-    });
     // Makes letters lower case, and leaves digits.
-    let bytes = (u64::from_le_bytes(*bytes) | eight(0x20)).to_le_bytes();
+    let bytes = (u64::from_le_bytes(padded(text)) | eight(0x20)).to_le_bytes();
     let step = |hash, place: usize| hash_step(hash, u32::from(bytes[place]));
     let four = step(step(step(step(HASH_START, 0), 1), 2), 3);
     let five = step(four, 4);

@@ -272,8 +272,9 @@ fn write(entry: &mut Entry, patience: i32) -> Result<(), StoreError> {
             let left = {
                 // Under the lock, as whoever applies: what is noted last is true.
                 let state = entry.store.lock();
-                entry.trigger.unwritten.store(state.unwritten_bytes(), Ordering::Relaxed);
-                state.unwritten_bytes()
+                let left = state.unwritten_bytes();
+                entry.trigger.unwritten.store(left, Ordering::Relaxed);
+                left
             };
             if let Some(applied) = applied {
                 (entry.observer)(Ok(Checkpointed { applied, took: started.elapsed(), left }));

@@ -77,13 +77,8 @@ pub fn encode_into<R: Record>(record: &R, bytes: &mut Vec<u8>) {
 /// # Errors
 /// When kind, version or payload are not those of `R`, or bytes are left over.
 pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, CodecError> {
-    let [kind, version, payload @ ..] = bytes else {
-        return Err(CodecError::Malformed("shorter than its header".into()));
-    };
-    if *kind != R::KIND {
-        return Err(CodecError::Kind { expected: R::KIND });
-    }
-    R::decode_version(*version, payload)
+    let (version, payload) = split_header::<R>(bytes)?;
+    R::decode_version(version, payload)
 }
 
 /// Decodes a record `R` of the version that this program writes into a view `V` of it, which may borrow from
@@ -92,14 +87,18 @@ pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, CodecError> {
 /// # Errors
 /// As [`decode`], and when it is of another version.
 pub fn decode_view<'a, R: Record, V: Deserialize<'a>>(bytes: &'a [u8]) -> Result<V, CodecError> {
+    match split_header::<R>(bytes)? {
+        (version, payload) if version == R::VERSION => decode_payload(payload),
+        (found, _) => Err(CodecError::Version { kind: R::KIND, found }),
+    }
+}
+
+/// The version of a record, and its payload.
+fn split_header<R: Record>(bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     match bytes {
-        [kind, version, payload @ ..] if (*kind, *version) == (R::KIND, R::VERSION) => {
-            decode_payload(payload)
-        }
-        // To tell what is wrong with it.
-        _ => Err(decode::<R>(bytes)
-            .err()
-            .unwrap_or_else(|| CodecError::Malformed("of a version that has no view".into()))),
+        [kind, version, payload @ ..] if *kind == R::KIND => Ok((*version, payload)),
+        [_, _, ..] => Err(CodecError::Kind { expected: R::KIND }),
+        _ => Err(CodecError::Malformed("shorter than its header".into())),
     }
 }
 

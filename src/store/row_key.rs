@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 
-/// Bytes of a key that need no memory of their own; with them a [`RowKey`] is as large as a `Vec` and a number.
+/// Bytes of a key that need no memory of their own; with them a [`RowKey`] takes 32 bytes, as `Bytes` do.
 const SHORT_MAX: usize = 30;
 
 /// The key of a row: its bytes, in their order. A short one, as most are, holds them in place, so that a map

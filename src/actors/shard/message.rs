@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::actors::call::{CallError, Outcome};
 use crate::actors::relay::message::{FeedRequest, OutboxRequest, RuntimeReply};
 use crate::actors::replica::port::{CommittedEntry, ProposeError};
+use crate::actors::shard::propose::Gathering;
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::shard_metrics::Waiting;
 use crate::actors::state_machine::StateMachine;
@@ -38,8 +39,9 @@ pub(crate) enum ShardMessage<S: StateMachine> {
     Command(CommandEnvelope<S>),
     /// A question.
     Query(QueryEnvelope<S>),
-    /// To itself, behind what already waits, mostly after a turn of everybody else: propose what has gathered.
-    Flush,
+    /// To itself, behind what already waits: propose what has gathered; if it comes after a turn of everybody
+    /// else, unless that turn has brought more.
+    Flush(Option<Gathering>),
     /// The replica has committed these. An incarnation older than the newest never gets here.
     Committed(Arc<[CommittedEntry]>),
     /// The batch with this number was not proposed, or nobody knows.

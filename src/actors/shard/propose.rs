@@ -31,10 +31,10 @@ pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 /// writers.
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(3);
 
-/// A batch that is about to be proposed.
-pub(super) struct Gathering {
+/// A batch that is about to be proposed, while everybody else has a turn.
+pub(crate) struct Gathering {
     since: Instant,
-    /// Commands that waited when others had their last turn.
+    /// Commands that waited when the turn began.
     seen: usize,
 }
 
@@ -50,16 +50,14 @@ impl<S: StateMachine> State<S> {
         let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
         let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
         let pause = pause.saturating_sub(self.last_proposed.elapsed());
-        self.gathering = None;
         if !pause.is_zero() {
             if self.flush_timer.is_none() {
                 self.flush_after(myself, pause);
             }
         } else if self.is_full_enough() {
-            self.flush_queued = myself.cast(ShardMessage::Flush).is_ok();
+            self.flush_queued = myself.cast(ShardMessage::Flush(None)).is_ok();
         } else {
-            self.gathering = Some(Gathering { since: time::now(), seen: waiting });
-            self.flush_soon(myself);
+            self.flush_soon(myself, time::now());
         }
     }
 
@@ -70,28 +68,27 @@ impl<S: StateMachine> State<S> {
     }
 
     /// When everybody else had a turn who is ready to run.
-    fn flush_soon(&mut self, myself: &ActorRef<ShardMessage<S>>) {
+    fn flush_soon(&mut self, myself: &ActorRef<ShardMessage<S>>, since: Instant) {
         self.flush_queued = true;
+        let gathering = Gathering { since, seen: self.pending.len() };
         let actor = myself.clone();
         let round = tasks::spawn(async move {
             tokio::task::yield_now().await;
-            let _ = actor.cast(ShardMessage::Flush);
+            let _ = actor.cast(ShardMessage::Flush(Some(gathering)));
         });
         self.tasks.keep(round.abort_handle());
     }
 
     /// Whether that turn has brought more commands, so that another one may, too: never on a processor that has
     /// nothing else to do.
-    fn still_gathers(&mut self) -> bool {
-        let (waiting, is_full_enough) = (self.pending.len(), self.is_full_enough());
-        self.gathering.as_mut().is_some_and(|gathering| {
-            let before = std::mem::replace(&mut gathering.seen, waiting);
-            waiting > before && !is_full_enough && gathering.since.elapsed() < GATHER_MAX
-        })
+    fn still_gathers(&self, gathering: &Gathering) -> bool {
+        self.pending.len() > gathering.seen
+            && !self.is_full_enough()
+            && gathering.since.elapsed() < GATHER_MAX
     }
 
     fn flush_after(&mut self, myself: &ActorRef<ShardMessage<S>>, pause: Duration) {
-        let timer = myself.send_after(pause, || ShardMessage::Flush).abort_handle();
+        let timer = myself.send_after(pause, || ShardMessage::Flush(None)).abort_handle();
         self.tasks.keep(timer.clone());
         if let Some(earlier) = self.flush_timer.replace(timer) {
             earlier.abort();
@@ -101,6 +98,7 @@ impl<S: StateMachine> State<S> {
     pub(super) fn flush(
         &mut self,
         myself: &ActorRef<ShardMessage<S>>,
+        gathering: Option<Gathering>,
     ) -> Result<(), ActorProcessingErr> {
         self.flush_queued = false;
         if let Some(timer) = self.flush_timer.take() {
@@ -118,11 +116,10 @@ impl<S: StateMachine> State<S> {
             self.flush_later(myself);
             return Ok(());
         }
-        if self.still_gathers() {
-            self.flush_soon(myself);
+        if let Some(gathering) = gathering.filter(|gathering| self.still_gathers(gathering)) {
+            self.flush_soon(myself, gathering.since);
             return Ok(());
         }
-        self.gathering = None;
         let (commands, batch) = {
             let cell = self.cell.clone();
             let guard = cell.store.owned(self.generation)?;
@@ -213,7 +210,6 @@ impl<S: StateMachine> State<S> {
 
     fn flush_later(&mut self, myself: &ActorRef<ShardMessage<S>>) {
         self.flush_queued = true;
-        self.gathering = None;
         self.flush_after(myself, PROPOSE_PAUSE);
     }
 }
