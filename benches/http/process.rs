@@ -102,8 +102,9 @@ pub fn end_with_parent() {
     });
 }
 
-/// A fresh copy of a folder, which alone is in the page cache afterwards: a large set and its copy together
-/// would put other servers' files out of it.
+/// A fresh copy of a folder, of which nothing is in the page cache afterwards, nor of the folder: a large set and its
+/// copy together would put other servers' files out of it, and what the system keeps of a file that was copied is in
+/// pieces as large as those that were written; see [`warm`].
 ///
 /// # Errors
 /// When it cannot be copied.
@@ -115,14 +116,16 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
     if !copied.success() {
         return Err(format!("`{}` could not be copied", from.display()).into());
     }
-    forget(from)
+    forget(from)?;
+    forget(to)
 }
 
 /// Reads every file of a folder, so that all of it is in the page cache: systems that give back memory which nobody
 /// has used for a while put parts of a large file out of it within a minute.
 ///
-/// Without reading ahead, as servers read: where the system reads ahead by MiB it keeps what it read in pieces as
-/// large, and ext4 looks at each block of a piece for each write into it, which then takes ten times as long.
+/// Without reading ahead, as servers read: where the system reads ahead by MiB, or a copy wrote as much at once, it
+/// keeps that in pieces as large, and ext4 looks at each block of a piece for each write into it, which then takes ten
+/// times as long.
 ///
 /// # Errors
 /// When a file cannot be read.

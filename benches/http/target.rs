@@ -33,6 +33,8 @@ impl Target {
         let set = set(sizes, shards)?;
         let run = folder().join(format!("run-{}-{shards}", sizes.folder()));
         process::copy(&set, &run)?;
+        // Before the server reads it: what it reads in order the system would read ahead.
+        process::warm(&run)?;
         Self::again(run, checkpoints)
     }
 

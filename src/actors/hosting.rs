@@ -30,6 +30,7 @@ use crate::store::error::StoreError;
 use crate::store::file::{Storage, named, page_cache, unreadable};
 use crate::store::log::{LaneOptions, LogLane};
 use crate::store::shard_file::ShardStore;
+use crate::store::upgrade::Layout;
 use crate::telemetry::Metrics;
 
 /// Crashes of one shard or replica that are a fault of the moment; one more is a fault of the
@@ -268,7 +269,8 @@ pub(crate) fn open_stores<S: StateMachine>(
     let opening = paths.iter().map(|path| {
         move || {
             let cache_bytes = page_cache(cache_bytes, S::KEPT, storage.length(path), paths.len());
-            let store = ShardStore::open(storage, path, S::TABLES, cache_bytes)?;
+            let layout = Layout { tables: S::TABLES, upgrade: S::upgrade };
+            let store = ShardStore::open(storage, path, layout, cache_bytes)?;
             Ok(store.kept(S::KEPT))
         }
     });

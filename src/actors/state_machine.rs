@@ -19,6 +19,7 @@ pub use crate::store::memtable::Table;
 pub use crate::store::row_key::RowKey;
 pub use crate::store::shard_state::Kept;
 pub use crate::store::tables::{Range as Rows, ReadTables, Tables, end_of_prefix};
+pub use crate::store::upgrade::OldFile;
 
 /// A service's refusal: final, without effect, and told apart by what the caller can do about it.
 pub trait Refusal: Record + Clone + Debug + std::error::Error + Send + Sync + 'static {
@@ -111,6 +112,15 @@ pub trait StateMachine: Sized + Send + 'static {
     type Refusal: Refusal;
     /// A fact that other services may learn.
     type Event: Record + Send + 'static;
+
+    /// Writes anew what an earlier program kept otherwise in tables, once, when a file is opened that lacks some of
+    /// [`Self::TABLES`]. Nothing to do is the rule.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    fn upgrade(_file: &OldFile<'_>) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// The bucket whose shard applies a command.
     fn bucket(command: &Self::Command) -> Bucket;

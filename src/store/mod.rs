@@ -17,3 +17,4 @@ pub(crate) mod row_key;
 pub mod shard_file;
 pub(crate) mod shard_state;
 pub mod tables;
+pub mod upgrade;

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    TableHandle,
+    WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +35,11 @@ use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
 use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
 use crate::store::tables::{FileView, ReadTables};
+use crate::store::upgrade::{self, Layout};
 
-/// Format of the shard file that this program writes. Format 1, which it reads, had remembered
-/// commands by their ids.
-pub const SHARD_FORMAT: u32 = 2;
+/// Format of the shard file that this program writes. It reads format 2, whose services may have tables that they
+/// bring up to date ([`upgrade`]), and format 1, which had remembered commands by their ids.
+pub const SHARD_FORMAT: u32 = 3;
 
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("_meta");
 /// Key of an epoch → the outcomes of its commands.
@@ -78,19 +79,20 @@ pub struct ShardStore {
 }
 
 impl ShardStore {
-    /// Opens or creates the file at `path` with the given tables, and a page cache of so many bytes.
+    /// Opens or creates the file at `path` with the given tables, and a page cache of so many bytes. A file of an
+    /// earlier program is brought up to date, which may take long.
     ///
     /// # Errors
     /// When the file is locked, damaged, newer than this program, or cannot be written.
     pub fn open(
         storage: &Storage,
         path: &Path,
-        tables: &'static [&'static str],
+        layout: impl Into<Layout>,
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
         let db = storage.open(path, cache_bytes, Syncs::InPieces, initialise)?;
-        let mut store =
-            Self::from_database(path, db, tables).map_err(|error| file::named(path, error))?;
+        let mut store = Self::from_database(path, db, layout.into())
+            .map_err(|error| file::named(path, error))?;
         store.cache_bytes = cache_bytes;
         let (storage, path) = (storage.clone(), path.to_owned());
         store.reopen =
@@ -108,7 +110,7 @@ impl ShardStore {
         if db.begin_read().map_err(io_error)?.open_table(META).is_err() {
             initialise(&db)?;
         }
-        Self::from_database(Path::new(""), db, tables)
+        Self::from_database(Path::new(""), db, tables.into())
     }
 
     #[cfg(test)]
@@ -119,17 +121,16 @@ impl ShardStore {
         Self::with_backend(backend, tables).expect("memory does not fail")
     }
 
-    fn from_database(
-        path: &Path,
-        db: Database,
-        tables: &'static [&'static str],
-    ) -> Result<Self, StoreError> {
+    fn from_database(path: &Path, db: Database, layout: Layout) -> Result<Self, StoreError> {
         let meta = read_meta(path, &db)?;
         let applied = AppliedState { index: LogIndex(meta.index), position: meta.position.into() };
         let progress = Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest };
-        let remembered = read_remembered(&db, meta.format, meta.last_stamp)?;
-        let tables = [tables, &RUNTIME_TABLES].concat();
-        create_missing(&db, &tables)?;
+        let mut remembered = read_remembered(&db, meta.format, meta.last_stamp)?;
+        let tables = [layout.tables, &RUNTIME_TABLES].concat();
+        let sealed = remembered.seal();
+        upgrade::bring_up_to_date(&db, &tables, layout, |transaction| {
+            write_head(transaction, &progress, &sealed)
+        })?;
         let view = open_view(&db, &tables)?;
         let state = ShardState::new(tables.len(), view, progress, remembered);
         Ok(Self {
@@ -322,8 +323,7 @@ impl ShardStore {
             if rows.is_empty() && added.is_empty() {
                 continue;
             }
-            let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
-            let mut file = transaction.open_table(definition).map_err(io_error)?;
+            let mut file = transaction.open_table(definition(name)).map_err(io_error)?;
             for (key, value) in rows {
                 match value {
                     Some(value) => file.insert(&key[..], &value[..]).map_err(io_error)?,
@@ -334,11 +334,8 @@ impl ShardStore {
                 add_up(&mut file, key, *more)?;
             }
         }
-        // Its contents are in epochs by now.
-        transaction.delete_table(REMEMBERED).map_err(io_error)?;
-        {
-            let mut file = transaction.open_table(EPOCHS).map_err(io_error)?;
-            write_epochs(&mut file, &sealed.remembered).map_err(io_error)?;
+        write_head(&transaction, &sealed.progress, &sealed.remembered)?;
+        if !sealed.dead_letters.is_empty() {
             let mut file = transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
             for (key, command) in &sealed.dead_letters {
                 file.insert(&key[..], &command[..]).map_err(io_error)?;
@@ -346,15 +343,6 @@ impl ShardStore {
             while file.len().map_err(io_error)? > DEAD_LETTERS_MAX as u64 {
                 file.pop_first().map_err(io_error)?;
             }
-            let mut file = transaction.open_table(META).map_err(io_error)?;
-            let meta = codec::encode(&Meta {
-                format: SHARD_FORMAT,
-                index: sealed.progress.applied.index.0,
-                position: sealed.progress.applied.position.to_vec(),
-                last_stamp: sealed.progress.last_stamp,
-                digest: sealed.progress.digest,
-            });
-            file.insert(META_KEY, &meta[..]).map_err(io_error)?;
         }
         transaction.commit().map_err(io_error)
     }
@@ -363,6 +351,28 @@ impl ShardStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Writes how far the file has come, and the commands that are remembered, in this program's format.
+fn write_head(
+    transaction: &WriteTransaction,
+    progress: &Progress,
+    remembered: &Remembered,
+) -> Result<(), StoreError> {
+    // Its contents are in epochs by now.
+    transaction.delete_table(REMEMBERED).map_err(io_error)?;
+    let mut file = transaction.open_table(EPOCHS).map_err(io_error)?;
+    write_epochs(&mut file, remembered).map_err(io_error)?;
+    let mut file = transaction.open_table(META).map_err(io_error)?;
+    let meta = codec::encode(&Meta {
+        format: SHARD_FORMAT,
+        index: progress.applied.index.0,
+        position: progress.applied.position.to_vec(),
+        last_stamp: progress.last_stamp,
+        digest: progress.digest,
+    });
+    file.insert(META_KEY, &meta[..]).map_err(io_error)?;
+    Ok(())
 }
 
 /// Makes the file's epochs those that were sealed: the oldest go, new ones come at the end. Returns how
@@ -389,19 +399,8 @@ fn write_epochs(
 
 fn initialise(db: &Database) -> Result<(), StoreError> {
     let transaction = db.begin_write().map_err(io_error)?;
-    transaction.open_table(EPOCHS).map_err(io_error)?;
     transaction.open_table(DEAD_LETTERS).map_err(io_error)?;
-    {
-        let mut meta = transaction.open_table(META).map_err(io_error)?;
-        let first = Meta {
-            format: SHARD_FORMAT,
-            index: 0,
-            position: Vec::new(),
-            last_stamp: Stamp(0),
-            digest: 0,
-        };
-        meta.insert(META_KEY, &codec::encode(&first)[..]).map_err(io_error)?;
-    }
+    write_head(&transaction, &Progress::default(), &Remembered::default())?;
     transaction.commit().map_err(io_error)
 }
 
@@ -427,22 +426,6 @@ fn add_up(
         _ => file.insert(key, &row(after)[..]).map_err(io_error)?,
     };
     Ok(())
-}
-
-/// Makes the tables that the file does not have: all of a new one, those that a newer program added
-/// of an older one.
-fn create_missing(db: &Database, tables: &[&'static str]) -> Result<(), StoreError> {
-    let read = db.begin_read().map_err(io_error)?;
-    let known: Vec<String> =
-        read.list_tables().map_err(io_error)?.map(|table| table.name().to_owned()).collect();
-    let mut missing = tables.iter().filter(|name| !known.iter().any(|known| known == *name));
-    let Some(first) = missing.next() else { return Ok(()) };
-    let transaction = db.begin_write().map_err(io_error)?;
-    for name in std::iter::once(first).chain(missing) {
-        let definition: TableDefinition<&[u8], &[u8]> = TableDefinition::new(name);
-        transaction.open_table(definition).map_err(io_error)?;
-    }
-    transaction.commit().map_err(io_error)
 }
 
 fn read_meta(path: &Path, db: &Database) -> Result<Meta, StoreError> {
@@ -484,10 +467,16 @@ fn open_view(db: &Database, tables: &[&'static str]) -> Result<FileView, StoreEr
     let read = db.begin_read().map_err(io_error)?;
     let mut opened = Vec::with_capacity(tables.len());
     for name in tables {
-        let definition: TableDefinition<&'static [u8], &'static [u8]> = TableDefinition::new(name);
-        opened.push(read.open_table(definition).map_err(io_error)?);
+        opened.push(read.open_table(definition(name)).map_err(io_error)?);
     }
     Ok(FileView::new(opened))
+}
+
+/// A table by its name.
+pub(super) fn definition(
+    name: &'static str,
+) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(name)
 }
 
 /// Any failure of redb, where the path is not at hand.

@@ -215,16 +215,12 @@ fn remembered_commands_are_what_they_are_whenever_the_file_is_written() {
     }
 }
 
-#[test]
-fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("post-0.redb");
-    let open = || ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
-    drop(open());
-    let id = CommandId([7; 16]);
+/// Makes a file of the first format, which remembers this command.
+fn write_format_1(path: &Path, id: &CommandId) {
+    drop(ShardStore::open(&Storage::files(), path, TABLES, 1 << 20).unwrap());
     let row = [&50_u64.to_be_bytes()[..], b"done"].concat();
     {
-        let db = Database::open(&path).unwrap();
+        let db = Database::open(path).unwrap();
         let transaction = db.begin_write().unwrap();
         assert!(transaction.delete_table(EPOCHS).unwrap());
         transaction.open_table(REMEMBERED).unwrap().insert(&id.0[..], &row[..]).unwrap();
@@ -235,6 +231,15 @@ fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
         drop(table);
         transaction.commit().unwrap();
     }
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let open = || ShardStore::open(&Storage::files(), &path, TABLES, 1 << 20).unwrap();
+    let id = CommandId([7; 16]);
+    write_format_1(&path, &id);
     for index in [10, 11] {
         let store = open();
         assert_eq!(store.lock().remembered.get(&id).unwrap(), &b"done"[..]);
@@ -245,6 +250,42 @@ fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
     assert_eq!(read_meta(&path, &db).unwrap().format, SHARD_FORMAT);
     let old = db.begin_read().unwrap().open_table(REMEMBERED);
     assert!(matches!(old, Err(redb::TableError::TableDoesNotExist(_))));
+}
+
+/// An older program would miss what the service wrote anew, so it must refuse the file at once, and not from the next
+/// checkpoint on (U3).
+#[test]
+fn a_file_that_was_brought_up_to_date_is_of_this_format_and_remembers_what_it_did() {
+    const MORE: &[&str] = &["a", "b", "c"];
+    assert_eq!(MORE[..2], *TABLES);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("post-0.redb");
+    let id = CommandId([7; 16]);
+    write_format_1(&path, &id);
+    let more = Layout {
+        tables: MORE,
+        upgrade: |file| {
+            assert_eq!([0, 1, 2].map(|table| file.lacked(Table(table))), [false, false, true]);
+            file.write(Table(2), [(b"key".to_vec(), Some(b"value".to_vec()))])
+        },
+    };
+    let failing = Layout { upgrade: |_| Err(StoreError::Stopped), ..more };
+    assert!(ShardStore::open(&Storage::files(), &path, failing, 1 << 20).is_err());
+    assert_eq!(read_meta(&path, &Database::open(&path).unwrap()).unwrap().format, 1, "U1");
+    for layout in [more, failing] {
+        let store = ShardStore::open(&Storage::files(), &path, layout, 1 << 20).unwrap();
+        let state = store.lock();
+        assert_eq!(state.remembered.get(&id).unwrap(), &b"done"[..]);
+        assert_eq!(state.read().get(Table(2), b"key").unwrap().unwrap(), &b"value"[..]);
+        assert_eq!((state.durable.index, state.progress.last_stamp), (LogIndex(9), Stamp(1)));
+        drop(state);
+        drop(store);
+        let meta = read_meta(&path, &Database::open(&path).unwrap()).unwrap();
+        assert_eq!((meta.format, meta.index), (SHARD_FORMAT, 9));
+    }
+    // A new file has nothing to bring up to date.
+    let new = folder.path().join("post-1.redb");
+    ShardStore::open(&Storage::files(), &new, failing, 1 << 20).unwrap();
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Key for ListId {
     fn outside(&self) -> usize {
         match &self.shelf {
             Shelf::Tag(lower) => 16 + lower.len(),
-            Shelf::All | Shelf::Author(_) | Shelf::FavoritedBy(_) | Shelf::Feed(_) => 0,
+            _ => 0,
         }
     }
 }
@@ -387,26 +387,26 @@ impl Caches {
 
     fn take_in_row(&mut self, list: &ListId, entry: Entry, added: bool) {
         let keys_max = self.limits.list_keys;
-        self.shelf_versions.0[ShelfVersions::slot(&list.shelf)] += 1;
-        self.lists.update(list, |cached| cached.note(entry, added, keys_max));
+        let feed = list.feed();
+        for list in [Some(list), feed.as_ref()].into_iter().flatten() {
+            self.shelf_versions.0[ShelfVersions::slot(&list.shelf)] += 1;
+            self.lists.update(list, |cached| cached.note(entry, added, keys_max));
+        }
+        if feed.is_some() {
+            self.feed_changes.push(entry, added, self.limits.feed_changes);
+        }
         if let Some(share) = share_of(list, entry.author) {
             self.lists.update(&share, |cached| match added {
                 true => cached.total += 1,
                 false => cached.total -= 1,
             });
         }
-        match (&list.shelf, list.scope) {
-            (Shelf::Feed(_), Scope::Public) => {
-                self.feed_changes.push(entry, added, self.limits.feed_changes);
+        if (&list.shelf, list.scope) == (&Shelf::All, Scope::Public) {
+            match added {
+                true => self.public_posts += 1,
+                false => self.public_posts -= 1,
             }
-            (Shelf::All, Scope::Public) => {
-                match added {
-                    true => self.public_posts += 1,
-                    false => self.public_posts -= 1,
-                }
-                self.make_room();
-            }
-            _ => {}
+            self.make_room();
         }
     }
 

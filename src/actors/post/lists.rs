@@ -4,6 +4,8 @@
 //! in the same scope: public, or its author's own. What a viewer sees of a shelf is the public list
 //! merged with the viewer's own one.
 //!
+//! A feed has no rows of its own: it is made of two lists, see [`ListId::parts`].
+//!
 //! **Invariants**: L1 the count of a list is the number of its rows; L2 the lists a post stands in
 //! follow from its summary and favorites alone; both change in the same command.
 
@@ -30,6 +32,8 @@ pub(super) enum Shelf {
     Author(UserId),
     /// Posts that a user favors.
     FavoritedBy(UserId),
+    /// Posts of an author that are for his followers alone.
+    ForFollowers(UserId),
     /// Posts of an author for the feeds of followers.
     Feed(UserId),
 }
@@ -84,7 +88,7 @@ impl ListId {
         }
     }
 
-    /// What the keys of this list's rows start with; the key of its count.
+    /// What the keys of this list's rows start with.
     pub(super) fn prefix(&self) -> Vec<u8> {
         let mut key = shelf_prefix(&self.shelf);
         match self.scope {
@@ -109,13 +113,59 @@ impl ListId {
         bytes
     }
 
+    /// The key of its count. Whose list it is comes first: all that a new post changes of its author's counts
+    /// then lies in one place of the file, and a checkpoint writes a page or two instead of one for each.
+    pub(super) fn count_key(&self) -> Vec<u8> {
+        let (kind, user, tag) = match &self.shelf {
+            Shelf::All => (0, None, ""),
+            Shelf::Tag(lower) => (1, None, &lower[..]),
+            Shelf::Author(user) => (2, Some(user), ""),
+            Shelf::FavoritedBy(user) => (3, Some(user), ""),
+            Shelf::ForFollowers(user) => (4, Some(user), ""),
+            Shelf::Feed(user) => (5, Some(user), ""),
+        };
+        let (scope, author) = match &self.scope {
+            Scope::Public => (0, None),
+            Scope::Own(author) => (1, Some(author)),
+            Scope::PublicOf(author) => (2, Some(author)),
+        };
+        let mut key = Vec::with_capacity(18 + tag.len());
+        let mut users = user.into_iter().chain(author);
+        key.extend(users.next().into_iter().flat_map(|owner| owner.0.to_be_bytes()));
+        key.extend([kind, scope]);
+        key.extend(users.next().into_iter().flat_map(|author| author.0.to_be_bytes()));
+        key.extend_from_slice(tag.as_bytes());
+        key
+    }
+
+    /// The lists that this one is made of: of a feed, the author's public posts and those for his followers alone.
+    pub(super) fn parts(&self) -> Vec<ListId> {
+        match self.shelf {
+            Shelf::Feed(author) => [Shelf::Author(author), Shelf::ForFollowers(author)]
+                .map(|shelf| Self::new(shelf, self.scope))
+                .into(),
+            _ => vec![self.clone()],
+        }
+    }
+
+    /// The feed that this list is a part of.
+    pub(super) fn feed(&self) -> Option<ListId> {
+        match (&self.shelf, self.scope) {
+            (Shelf::Author(author) | Shelf::ForFollowers(author), Scope::Public) => {
+                Some(Self::new(Shelf::Feed(*author), Scope::Public))
+            }
+            _ => None,
+        }
+    }
+
     /// How many posts stand in it.
     pub(super) fn count(&self, tables: &ReadTables<'_>) -> Result<u64, StoreError> {
         if let (Shelf::Tag(lower), Scope::Public) = (&self.shelf, self.scope) {
             let row: Option<TagRow> = tables::read(tables, tables::TAGS, lower.as_bytes())?;
             return Ok(row.map_or(0, |row| row.posts));
         }
-        tables.count(tables::COUNTS, &self.prefix())
+        let counts = self.parts().into_iter();
+        counts.map(|part| tables.count(tables::COUNTS, &part.count_key())).sum()
     }
 }
 
@@ -132,7 +182,8 @@ pub(super) fn shelf_prefix(shelf: &Shelf) -> Vec<u8> {
         }
         Shelf::Author(user) => (2, user),
         Shelf::FavoritedBy(user) => (3, user),
-        Shelf::Feed(user) => (4, user),
+        Shelf::ForFollowers(user) => (4, user),
+        Shelf::Feed(user) => (5, user),
     };
     let mut key = Vec::with_capacity(36);
     key.push(kind);
@@ -198,8 +249,8 @@ impl Standing {
             lists.push(ListId::new(Shelf::All, self.scope));
         }
         lists.push(ListId::new(Shelf::Author(author), self.scope));
-        if self.in_feeds {
-            lists.push(ListId::new(Shelf::Feed(author), Scope::Public));
+        if self.in_feeds && self.scope != Scope::Public {
+            lists.push(ListId::new(Shelf::ForFollowers(author), Scope::Public));
         }
         let tags = self.tags.keys().map(|tag| Shelf::Tag(tag.as_str().into()));
         lists.extend(tags.map(|shelf| ListId::new(shelf, self.scope)));
@@ -238,7 +289,7 @@ impl Change<'_, '_> {
             for list in new.iter().filter(|list| !same_place || !old.contains(list)) {
                 let shown = match &list.shelf {
                     Shelf::Tag(lower) => after.shown(lower),
-                    Shelf::All | Shelf::Author(_) | Shelf::FavoritedBy(_) | Shelf::Feed(_) => "",
+                    _ => "",
                 };
                 self.put_on(list, after.entry, shown)?;
             }
@@ -295,7 +346,7 @@ impl Change<'_, '_> {
     }
 
     fn recount_row(&mut self, list: &ListId, up: bool) {
-        self.tables.add(tables::COUNTS, list.prefix(), if up { 1 } else { -1 });
+        self.tables.add(tables::COUNTS, list.count_key(), if up { 1 } else { -1 });
     }
 
     fn recount_tag(&mut self, lower: &str, shown: &str, up: bool) -> Result<(), StoreError> {

@@ -34,6 +34,7 @@ mod walk;
 mod cache;
 mod progress;
 mod tables;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;

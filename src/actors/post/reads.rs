@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::actors::post::cache::{CachedList, CachedPost, Caches, Favored, ReadTo};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, shelf_prefix, sort_key_of};
-use crate::actors::post::message::{Body, Personal, PostView, Summary};
+use crate::actors::post::message::{Body, Personal, Place, PostView, Summary};
 use crate::actors::post::progress::Progress;
+use crate::actors::post::scan::Ahead;
 use crate::actors::post::tables::{self, ListRow, SummaryRow};
 use crate::actors::state_machine::ReadTables;
 use crate::actors::user::message::Viewer;
@@ -213,17 +214,15 @@ fn read_list_on(
         return Ok(false);
     }
     *left -= rows;
-    let prefix = list.prefix();
-    let start = match cached.entries.back() {
-        Some(last) => [&list.row_key(last.key)[..], &[0]].concat(),
-        None => prefix.clone(),
-    };
-    for row in tables.prefix(tables::LISTS, &prefix, &start)?.take(rows) {
-        let (key, value) = row?;
-        cached.entries.push_back(entry_of(&key, &value)?);
-    }
-    if cached.entries.len() < have + rows {
-        return Err(tables::damaged("a list is shorter than its count"));
+    let place = cached.entries.back().map(|last| Place::After(last.key));
+    let parts = list.parts().into_iter().map(|part| Ahead::open(part, tables, place));
+    let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..rows {
+        // The newest; a part that has ended has no key, which is less than any.
+        let newest = parts.iter_mut().max_by_key(|part| part.key());
+        let entry = newest.map(Ahead::next).transpose()?.flatten();
+        let entry = entry.ok_or_else(|| tables::damaged("a list is shorter than its count"))?;
+        cached.entries.push_back(entry);
     }
     Ok(cached.entries.len() >= want)
 }

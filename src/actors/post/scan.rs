@@ -75,14 +75,14 @@ impl Reads<'_> {
 }
 
 /// What of a list lies beyond a place.
-struct Ahead<'a> {
+pub(super) struct Ahead<'a> {
     list: ListId,
     head: Option<Entry>,
     rows: Rows<'a>,
 }
 
 impl<'a> Ahead<'a> {
-    fn open(
+    pub(super) fn open(
         list: ListId,
         tables: &ReadTables<'a>,
         place: Option<Place>,
@@ -104,12 +104,13 @@ impl<'a> Ahead<'a> {
         Ok(ahead)
     }
 
-    fn key(&self) -> Option<SortKey> {
+    /// Place of the first entry; nothing at the end.
+    pub(super) fn key(&self) -> Option<SortKey> {
         self.head.map(|entry| entry.key)
     }
 
     /// The first entry; the one behind it is the first now.
-    fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
         let row = self.rows.next().transpose()?;
         let next = row.map(|(key, value)| entry_of(&key, &value)).transpose()?;
         Ok(std::mem::replace(&mut self.head, next))

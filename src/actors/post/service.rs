@@ -8,8 +8,9 @@ use crate::actors::post::message::{Answer, Command, Error, Query, Reply};
 use crate::actors::post::reads::Reads;
 use crate::actors::post::slots;
 use crate::actors::post::tables::{self, TagsVersionRow};
+use crate::actors::post::upgrade;
 use crate::actors::state_machine::{
-    Changed, Outcome, ReadTables, StateMachine, Step, Stop, Tables,
+    Changed, OldFile, Outcome, ReadTables, StateMachine, Step, Stop, Tables,
 };
 use crate::ids::{Bucket, Stamp};
 use crate::store::error::StoreError;
@@ -47,6 +48,10 @@ impl StateMachine for Service {
     type Answer = Answer;
     type Refusal = Error;
     type Event = Event;
+
+    fn upgrade(file: &OldFile<'_>) -> Result<(), StoreError> {
+        upgrade::upgrade(file)
+    }
 
     fn bucket(command: &Command) -> Bucket {
         command.bucket()

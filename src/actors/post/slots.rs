@@ -53,9 +53,18 @@ pub(super) fn changed(stash: &Stash) -> Changed {
         Scope::Public | Scope::PublicOf(_) => Slot::of(&Subject::Public(shelf)),
         Scope::Own(author) => of_personal(*author),
     });
+    let feeds =
+        stash.rows.iter().filter_map(|(list, entry, _)| list.feed().map(|_| of_feed(entry.author)));
     let readers = stash.favored.iter().map(|(user, ..)| of_personal(*user));
     let tags = stash.tags_version.map(|_| of_tags());
     Changed::Slots(
-        posts.chain(counted).map(of_post).chain(lists).chain(readers).chain(tags).collect(),
+        posts
+            .chain(counted)
+            .map(of_post)
+            .chain(lists)
+            .chain(feeds)
+            .chain(readers)
+            .chain(tags)
+            .collect(),
     )
 }

@@ -29,6 +29,7 @@ pub(super) const NAMES: &[&str] = &[
     "imports",
     "tombstones",
     "tags_version",
+    "counts_by_owner",
 ];
 
 /// Post → [`SummaryRow`].
@@ -45,8 +46,8 @@ pub(super) const COMMENTS: Table = Table(4);
 pub(super) const COMMENT_NUMBERS: Table = Table(5);
 /// List, place in it → [`ListRow`]; see `lists.rs`.
 pub(super) const LISTS: Table = Table(6);
-/// List → [`Count`], a table of counts. Totals of public tags are in [`TAGS`] instead.
-pub(super) const COUNTS: Table = Table(7);
+/// What [`COUNTS`] was in earlier programs, see `upgrade.rs`; empty.
+pub(super) const OLD_COUNTS: Table = Table(7);
 /// Lower-case tag → [`TagRow`], for tags with public posts.
 pub(super) const TAGS: Table = Table(8);
 /// Order of magnitude (descending), lower-case tag → [`TagRow`].
@@ -59,6 +60,10 @@ pub(super) const IMPORTS: Table = Table(11);
 pub(super) const TOMBSTONES: Table = Table(12);
 /// One row with an empty key: [`TagsVersionRow`].
 pub(super) const TAGS_VERSION: Table = Table(13);
+/// List → [`Count`], a table of counts; see [`ListId::count_key`]. Totals of public tags are in [`TAGS`] instead.
+///
+/// [`ListId::count_key`]: super::lists::ListId::count_key
+pub(super) const COUNTS: Table = Table(14);
 
 /// A post without its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

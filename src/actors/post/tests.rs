@@ -7,4 +7,5 @@ mod commands;
 mod history;
 mod model;
 mod support;
+mod upgrade;
 mod visible;

@@ -135,7 +135,7 @@ impl Reads<'_> {
         for shelf in shelves.iter().filter(|shelf| **shelf != list.shelf) {
             let stands = match shelf {
                 Shelf::Author(author) => entry.author == *author,
-                Shelf::All | Shelf::Tag(_) | Shelf::FavoritedBy(_) | Shelf::Feed(_) => {
+                _ => {
                     let other = ListId::new(shelf.clone(), list.scope);
                     self.tables.get(tables::LISTS, &other.row_key(entry.key))?.is_some()
                 }
