@@ -36,6 +36,7 @@ struct Disk {
     plan: Option<Plan>,
     fails_a_read: bool,
     syncs: u64,
+    writes: u64,
     sync_delay: Duration,
 }
 
@@ -87,6 +88,11 @@ impl FaultDisk {
     /// How many syncs succeeded.
     pub(crate) fn syncs(&self) -> u64 {
         self.lock().syncs
+    }
+
+    /// How many writes there were.
+    pub(crate) fn writes(&self) -> u64 {
+        self.lock().writes
     }
 
     /// What a cut cannot take away.
@@ -229,6 +235,7 @@ impl StorageBackend for FaultBackend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.alive()?.writes += 1;
         self.change(Change::Write { offset: offset as usize, data: data.to_vec() })
     }
 }

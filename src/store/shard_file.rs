@@ -31,6 +31,8 @@ use crate::store::count::{self, Count};
 use crate::store::error::StoreError;
 use crate::store::file::{self, Storage, Syncs, unreadable};
 use crate::store::memtable::RUNTIME_TABLES;
+#[cfg(test)]
+use crate::store::paced::Paced;
 use crate::store::remembered::Remembered;
 pub use crate::store::shard_state::{AppliedState, Kept};
 use crate::store::shard_state::{DEAD_LETTERS_MAX, Progress, Sealed, ShardState};
@@ -106,6 +108,8 @@ impl ShardStore {
         backend: impl StorageBackend,
         tables: &'static [&'static str],
     ) -> Result<Self, StoreError> {
+        // In pieces so small that what a test writes takes many.
+        let backend = Paced::with_pieces(backend, 16 * 1024);
         let db = Database::builder().create_with_backend(backend).map_err(io_error)?;
         if db.begin_read().map_err(io_error)?.open_table(META).is_err() {
             initialise(&db)?;

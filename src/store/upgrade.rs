@@ -4,6 +4,8 @@
 //! **Invariants**: U1 a file holds all of it or nothing, whenever the process ends; U2 no command of the log is
 //! applied before; U3 an older program refuses the file from then on.
 
+use std::sync::{Mutex, PoisonError};
+
 use redb::{Database, ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
 
 use crate::store::error::StoreError;
@@ -29,6 +31,8 @@ impl From<&'static [&'static str]> for Layout {
         Self { tables, upgrade: |_| Ok(()) }
     }
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A row as bytes.
 type Row = (Vec<u8>, Vec<u8>);
@@ -123,6 +127,8 @@ pub(super) fn bring_up_to_date(
     if lacked.is_empty() {
         return Ok(());
     }
+    // One file at a time: what a large one has to write is held in memory until it is committed.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut transaction = db.begin_write().map_err(io_error)?;
     transaction.set_quick_repair(true);
     for name in &lacked {
@@ -131,7 +137,8 @@ pub(super) fn bring_up_to_date(
     if layout.tables.iter().any(is_known) {
         tracing::info!(tables = ?lacked, "bringing a shard file of an earlier program up to date");
         (layout.upgrade)(&OldFile { transaction: &transaction, tables, lacked })?;
-        seal(&transaction)?;
     }
+    // Of a file without any rows, too: an older program would fill it, and nobody bring that up to date (U3).
+    seal(&transaction)?;
     transaction.commit().map_err(io_error)
 }

@@ -90,6 +90,7 @@ impl ListId {
 
     /// What the keys of this list's rows start with.
     pub(super) fn prefix(&self) -> Vec<u8> {
+        debug_assert!(!matches!(self.shelf, Shelf::Feed(_)), "a feed has no rows of its own");
         let mut key = shelf_prefix(&self.shelf);
         match self.scope {
             Scope::Public => key.push(0),

@@ -53,8 +53,8 @@ pub(super) fn changed(stash: &Stash) -> Changed {
         Scope::Public | Scope::PublicOf(_) => Slot::of(&Subject::Public(shelf)),
         Scope::Own(author) => of_personal(*author),
     });
-    let feeds =
-        stash.rows.iter().filter_map(|(list, entry, _)| list.feed().map(|_| of_feed(entry.author)));
+    let feeds = stash.rows.iter().filter_map(|(list, ..)| list.feed());
+    let feeds = feeds.map(|feed| Slot::of(&Subject::Public(&feed.shelf)));
     let readers = stash.favored.iter().map(|(user, ..)| of_personal(*user));
     let tags = stash.tags_version.map(|_| of_tags());
     Changed::Slots(

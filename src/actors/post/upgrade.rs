@@ -11,6 +11,8 @@ use crate::store::error::StoreError;
 const CHUNK_ROWS: usize = 10_000;
 /// What the keys of rows of [`Shelf::ForFollowers`] begin with, once of all posts for feeds.
 const FEED: u8 = 4;
+/// What those of [`Shelf::Author`] begin with.
+const AUTHOR: u8 = 2;
 
 /// Brings a file up to date.
 pub(super) fn upgrade(file: &OldFile<'_>) -> Result<(), StoreError> {
@@ -34,7 +36,7 @@ fn drop_public_posts_of_feeds(file: &OldFile<'_>, rows_max: usize) -> Result<(),
         let mut doubled = Vec::new();
         for (key, _) in rows.iter().filter(|(key, _)| key[0] == FEED) {
             let mut public = key.clone();
-            public[0] = 2;
+            public[0] = AUTHOR;
             if file.get(LISTS, &public)?.is_some() {
                 doubled.push((key.clone(), None));
             }
@@ -84,7 +86,7 @@ fn list_of(key: &[u8]) -> Option<ListId> {
             let tag = rest.split_off(..usize::try_from(length).ok()?)?;
             Shelf::Tag(std::str::from_utf8(tag).ok()?.into())
         }
-        2 => Shelf::Author(user(&mut rest)?),
+        &AUTHOR => Shelf::Author(user(&mut rest)?),
         3 => Shelf::FavoritedBy(user(&mut rest)?),
         &FEED => Shelf::ForFollowers(user(&mut rest)?),
         _ => return None,
