@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::actors::shard::{
-    CHECKPOINT_PAUSE, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+    FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
 };
 use crate::seams::tasks::Inline;
 use crate::seams::time::{self, Instant};
@@ -200,28 +200,6 @@ fn a_batch_waits_for_nobody_while_nobody_wants_the_processor() {
             assert!(at_once(add(&world, 1).await));
         }
         assert_eq!(world.router.cell(0).store.applied().index.0 - before, 8);
-        world.end().await;
-    });
-}
-
-#[test]
-fn a_batch_waits_for_others_while_a_checkpoint_is_written() {
-    on_paused_time(async |storage| {
-        let (world, proposed) = just_proposed(&storage).await;
-        world.router.cell(0).store.lock().seal().unwrap();
-        add(&world, 1).await;
-        let after = proposed.elapsed().checked_sub(CHECKPOINT_PAUSE);
-        assert!(after.is_some_and(|after| after <= 3 * TICK), "{:?}", proposed.elapsed());
-        let before = world.router.cell(0).store.applied().index.0;
-        let (first, second) = tokio::join!(add(&world, 1), async {
-            time::sleep(2 * TICK).await;
-            add(&world, 1).await
-        });
-        assert!(first <= CHECKPOINT_PAUSE + 3 * TICK && second < first, "{first:?} {second:?}");
-        assert_eq!(world.router.cell(0).store.applied().index.0, before + 1, "in one batch");
-        assert!(at_once(add(&world, FULL_ENOUGH_COMMANDS).await), "it is full enough");
-        world.router.cell(0).store.checkpoint().unwrap();
-        assert!(at_once(add(&world, 1).await), "it is written");
         world.end().await;
     });
 }

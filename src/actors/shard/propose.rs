@@ -24,10 +24,6 @@ const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(20);
 /// Writes are rare while at least so many queries come with each.
 pub(crate) const RARE_WRITES_QUERIES: usize = 8;
-/// While a checkpoint of the shard is written, a batch is proposed at the earliest so long after the one before: the
-/// processor has something else to do, and batches of many commands leave it more of it. So are 5,000 creates a second
-/// 200 batches instead of 700, whose hand-overs alone take a tenth of a core.
-pub(crate) const CHECKPOINT_PAUSE: Duration = Duration::from_millis(5);
 /// So many commands are worth a batch at once.
 pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 /// After so long no further turn begins in which a batch waits for commands that come, on a processor that others
@@ -51,15 +47,8 @@ impl<S: StateMachine> State<S> {
         }
         let waiting = self.pending.len();
         let read = self.queries + (self.cell.metrics.times_spared() - self.spared);
-        let pause = if waiting >= FULL_ENOUGH_COMMANDS {
-            Duration::ZERO
-        } else if read >= RARE_WRITES_QUERIES * waiting {
-            RARE_WRITES_PAUSE
-        } else if self.cell.store.lock().is_sealed() {
-            CHECKPOINT_PAUSE
-        } else {
-            Duration::ZERO
-        };
+        let are_rare = waiting < FULL_ENOUGH_COMMANDS && read >= RARE_WRITES_QUERIES * waiting;
+        let pause = if are_rare { RARE_WRITES_PAUSE } else { Duration::ZERO };
         let pause = pause.saturating_sub(self.last_proposed.elapsed());
         if !pause.is_zero() {
             if self.flush_timer.is_none() {
