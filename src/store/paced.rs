@@ -9,7 +9,7 @@
 //! power cut an early sync leaves only what could have been left without it: the system may write anything at
 //! any time.
 //!
-//! **Invariants**: P1 once a write or an early sync has failed, every write and every sync fails: the system tells of
+//! **Invariants**: P1 once a write or a sync has failed, every further one fails: the system tells of
 //! what it could not write only once, and redb may pass over an error of a write that it need not have made yet;
 //! P2 what is gathered does not overlap, and stands over the file; P3 a sync returns when nothing is gathered that
 //! was written before.

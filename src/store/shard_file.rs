@@ -131,9 +131,8 @@ impl ShardStore {
         let progress = Progress { applied, last_stamp: meta.last_stamp, digest: meta.digest };
         let mut remembered = read_remembered(&db, meta.format, meta.last_stamp)?;
         let tables = [layout.tables, &RUNTIME_TABLES].concat();
-        let sealed = remembered.seal();
         upgrade::bring_up_to_date(&db, &tables, layout, |transaction| {
-            write_head(transaction, &progress, &sealed)
+            write_head(transaction, &progress, &remembered.seal())
         })?;
         let view = open_view(&db, &tables)?;
         let state = ShardState::new(tables.len(), view, progress, remembered);

@@ -32,8 +32,6 @@ impl From<&'static [&'static str]> for Layout {
     }
 }
 
-static TURN: Mutex<()> = Mutex::new(());
-
 /// A row as bytes.
 type Row = (Vec<u8>, Vec<u8>);
 
@@ -128,6 +126,7 @@ pub(super) fn bring_up_to_date(
         return Ok(());
     }
     // One file at a time: what a large one has to write is held in memory until it is committed.
+    static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut transaction = db.begin_write().map_err(io_error)?;
     transaction.set_quick_repair(true);

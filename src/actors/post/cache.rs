@@ -90,7 +90,11 @@ impl Key for ListId {
     fn outside(&self) -> usize {
         match &self.shelf {
             Shelf::Tag(lower) => 16 + lower.len(),
-            _ => 0,
+            Shelf::All
+            | Shelf::Author(_)
+            | Shelf::FavoritedBy(_)
+            | Shelf::ForFollowers(_)
+            | Shelf::Feed(_) => 0,
         }
     }
 }

@@ -38,6 +38,20 @@ pub(super) enum Shelf {
     Feed(UserId),
 }
 
+impl Shelf {
+    /// What it is called in keys: its kind, whose it is, its tag.
+    fn in_keys(&self) -> (u8, Option<UserId>, &str) {
+        match self {
+            Self::All => (0, None, ""),
+            Self::Tag(lower) => (1, None, lower),
+            Self::Author(user) => (2, Some(*user), ""),
+            Self::FavoritedBy(user) => (3, Some(*user), ""),
+            Self::ForFollowers(user) => (4, Some(*user), ""),
+            Self::Feed(user) => (5, Some(*user), ""),
+        }
+    }
+}
+
 impl From<&Filter> for Shelf {
     fn from(filter: &Filter) -> Self {
         match filter {
@@ -67,6 +81,17 @@ pub(super) enum Scope {
     PublicOf(UserId),
 }
 
+impl Scope {
+    /// What it is called in keys: its kind, and whose it is.
+    fn in_keys(self) -> (u8, Option<UserId>) {
+        match self {
+            Self::Public => (0, None),
+            Self::Own(author) => (1, Some(author)),
+            Self::PublicOf(author) => (2, Some(author)),
+        }
+    }
+}
+
 /// A list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ListId {
@@ -92,17 +117,9 @@ impl ListId {
     pub(super) fn prefix(&self) -> Vec<u8> {
         debug_assert!(!matches!(self.shelf, Shelf::Feed(_)), "a feed has no rows of its own");
         let mut key = shelf_prefix(&self.shelf);
-        match self.scope {
-            Scope::Public => key.push(0),
-            Scope::Own(author) => {
-                key.push(1);
-                key.extend_from_slice(&author.0.to_be_bytes());
-            }
-            Scope::PublicOf(author) => {
-                key.push(2);
-                key.extend_from_slice(&author.0.to_be_bytes());
-            }
-        }
+        let (scope, author) = self.scope.in_keys();
+        key.push(scope);
+        key.extend(author.into_iter().flat_map(bytes_of));
         key
     }
 
@@ -117,24 +134,13 @@ impl ListId {
     /// The key of its count. Whose list it is comes first: all that a new post changes of its author's counts
     /// then lies in one place of the file, and a checkpoint writes a page or two instead of one for each.
     pub(super) fn count_key(&self) -> Vec<u8> {
-        let (kind, user, tag) = match &self.shelf {
-            Shelf::All => (0, None, ""),
-            Shelf::Tag(lower) => (1, None, &lower[..]),
-            Shelf::Author(user) => (2, Some(user), ""),
-            Shelf::FavoritedBy(user) => (3, Some(user), ""),
-            Shelf::ForFollowers(user) => (4, Some(user), ""),
-            Shelf::Feed(user) => (5, Some(user), ""),
-        };
-        let (scope, author) = match &self.scope {
-            Scope::Public => (0, None),
-            Scope::Own(author) => (1, Some(author)),
-            Scope::PublicOf(author) => (2, Some(author)),
-        };
+        let (kind, user, tag) = self.shelf.in_keys();
+        let (scope, author) = self.scope.in_keys();
         let mut key = Vec::with_capacity(18 + tag.len());
         let mut users = user.into_iter().chain(author);
-        key.extend(users.next().into_iter().flat_map(|owner| owner.0.to_be_bytes()));
+        key.extend(users.next().into_iter().flat_map(bytes_of));
         key.extend([kind, scope]);
-        key.extend(users.next().into_iter().flat_map(|author| author.0.to_be_bytes()));
+        key.extend(users.next().into_iter().flat_map(bytes_of));
         key.extend_from_slice(tag.as_bytes());
         key
     }
@@ -172,24 +178,19 @@ impl ListId {
 
 /// What the keys of all lists of a shelf start with.
 pub(super) fn shelf_prefix(shelf: &Shelf) -> Vec<u8> {
-    let (kind, user) = match shelf {
-        Shelf::All => return vec![0],
-        Shelf::Tag(lower) => {
-            let mut key = Vec::with_capacity(lower.len() + 32);
-            key.push(1);
-            key.extend_from_slice(&(lower.len() as u32).to_be_bytes());
-            key.extend_from_slice(lower.as_bytes());
-            return key;
-        }
-        Shelf::Author(user) => (2, user),
-        Shelf::FavoritedBy(user) => (3, user),
-        Shelf::ForFollowers(user) => (4, user),
-        Shelf::Feed(user) => (5, user),
-    };
-    let mut key = Vec::with_capacity(36);
+    let (kind, user, tag) = shelf.in_keys();
+    let mut key = Vec::with_capacity(tag.len() + 36);
     key.push(kind);
-    key.extend_from_slice(&user.0.to_be_bytes());
+    key.extend(user.into_iter().flat_map(bytes_of));
+    if let Shelf::Tag(_) = shelf {
+        key.extend_from_slice(&(tag.len() as u32).to_be_bytes());
+        key.extend_from_slice(tag.as_bytes());
+    }
     key
+}
+
+fn bytes_of(user: UserId) -> [u8; 8] {
+    user.0.to_be_bytes()
 }
 
 /// The place that the key of a row names.
@@ -290,7 +291,11 @@ impl Change<'_, '_> {
             for list in new.iter().filter(|list| !same_place || !old.contains(list)) {
                 let shown = match &list.shelf {
                     Shelf::Tag(lower) => after.shown(lower),
-                    _ => "",
+                    Shelf::All
+                    | Shelf::Author(_)
+                    | Shelf::FavoritedBy(_)
+                    | Shelf::ForFollowers(_)
+                    | Shelf::Feed(_) => "",
                 };
                 self.put_on(list, after.entry, shown)?;
             }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use crate::actors::post::cache::{CachedList, CachedPost, Caches, Favored, ReadTo};
 use crate::actors::post::lists::{Entry, ListId, Scope, Shelf, shelf_prefix, sort_key_of};
-use crate::actors::post::message::{Body, Personal, Place, PostView, Summary};
+use crate::actors::post::message::{Body, Personal, Place, PostView, SortKey, Summary};
 use crate::actors::post::progress::Progress;
-use crate::actors::post::scan::Ahead;
 use crate::actors::post::tables::{self, ListRow, SummaryRow};
-use crate::actors::state_machine::ReadTables;
+use crate::actors::state_machine::{ReadTables, Rows, end_of_prefix};
 use crate::actors::user::message::Viewer;
 use crate::ids::{PostId, UserId};
 use crate::store::codec;
@@ -225,6 +224,49 @@ fn read_list_on(
         cached.entries.push_back(entry);
     }
     Ok(cached.entries.len() >= want)
+}
+
+/// What of a list lies beyond a place.
+pub(super) struct Ahead<'a> {
+    pub(super) list: ListId,
+    pub(super) head: Option<Entry>,
+    rows: Rows<'a>,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn open(
+        list: ListId,
+        tables: &ReadTables<'a>,
+        place: Option<Place>,
+    ) -> Result<Self, StoreError> {
+        let prefix = list.prefix();
+        let end = end_of_prefix(&prefix);
+        let rows = match place {
+            None => tables.range(tables::LISTS, &prefix, end.as_deref()),
+            Some(Place::After(key)) => {
+                let start = [&list.row_key(key)[..], &[0]].concat();
+                tables.range(tables::LISTS, &start, end.as_deref())
+            }
+            Some(Place::Before(key)) => {
+                tables.range_back(tables::LISTS, &prefix, Some(&list.row_key(key)))
+            }
+        };
+        let mut ahead = Self { list, head: None, rows: rows? };
+        ahead.next()?;
+        Ok(ahead)
+    }
+
+    /// Place of the first entry; nothing at the end.
+    pub(super) fn key(&self) -> Option<SortKey> {
+        self.head.map(|entry| entry.key)
+    }
+
+    /// The first entry; the one behind it is the first now.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+        let row = self.rows.next().transpose()?;
+        let next = row.map(|(key, value)| entry_of(&key, &value)).transpose()?;
+        Ok(std::mem::replace(&mut self.head, next))
+    }
 }
 
 /// Decodes a row of a list.

@@ -4,13 +4,11 @@
 //! **Invariants**: Q2 pages that follow one another show every post once that stood in the list all
 //! the while, whatever came or went between them.
 
-use crate::actors::post::lists::{Entry, ListId, Shelf};
+use crate::actors::post::lists::Shelf;
 use crate::actors::post::message::{Filter, Place, SortKey};
 use crate::actors::post::progress::Progress;
-use crate::actors::post::reads::{Reads, entry_of};
+use crate::actors::post::reads::{Ahead, Reads};
 use crate::actors::post::select::is_hidden;
-use crate::actors::post::tables;
-use crate::actors::state_machine::{ReadTables, Rows, end_of_prefix};
 use crate::actors::user::message::Viewer;
 use crate::store::error::StoreError;
 
@@ -71,48 +69,5 @@ impl Reads<'_> {
             }
         }
         Ok(Some(found))
-    }
-}
-
-/// What of a list lies beyond a place.
-pub(super) struct Ahead<'a> {
-    list: ListId,
-    head: Option<Entry>,
-    rows: Rows<'a>,
-}
-
-impl<'a> Ahead<'a> {
-    pub(super) fn open(
-        list: ListId,
-        tables: &ReadTables<'a>,
-        place: Option<Place>,
-    ) -> Result<Self, StoreError> {
-        let prefix = list.prefix();
-        let end = end_of_prefix(&prefix);
-        let rows = match place {
-            None => tables.range(tables::LISTS, &prefix, end.as_deref()),
-            Some(Place::After(key)) => {
-                let start = [&list.row_key(key)[..], &[0]].concat();
-                tables.range(tables::LISTS, &start, end.as_deref())
-            }
-            Some(Place::Before(key)) => {
-                tables.range_back(tables::LISTS, &prefix, Some(&list.row_key(key)))
-            }
-        };
-        let mut ahead = Self { list, head: None, rows: rows? };
-        ahead.next()?;
-        Ok(ahead)
-    }
-
-    /// Place of the first entry; nothing at the end.
-    pub(super) fn key(&self) -> Option<SortKey> {
-        self.head.map(|entry| entry.key)
-    }
-
-    /// The first entry; the one behind it is the first now.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, StoreError> {
-        let row = self.rows.next().transpose()?;
-        let next = row.map(|(key, value)| entry_of(&key, &value)).transpose()?;
-        Ok(std::mem::replace(&mut self.head, next))
     }
 }

@@ -35,9 +35,7 @@ fn drop_public_posts_of_feeds(file: &OldFile<'_>, rows_max: usize) -> Result<(),
         let rows = file.rows(LISTS, &start, rows_max)?;
         let mut doubled = Vec::new();
         for (key, _) in rows.iter().filter(|(key, _)| key[0] == FEED) {
-            let mut public = key.clone();
-            public[0] = AUTHOR;
-            if file.get(LISTS, &public)?.is_some() {
+            if file.get(LISTS, &public_part(key))?.is_some() {
                 doubled.push((key.clone(), None));
             }
         }
@@ -57,11 +55,10 @@ fn move_counts(file: &OldFile<'_>, rows_max: usize) -> Result<(), StoreError> {
         for (key, value) in &rows {
             let list = list_of(key).ok_or_else(tables::malformed_key)?;
             let Count(mut count) = codec::decode(value)?;
-            if let Shelf::ForFollowers(author) = list.shelf {
-                let public = ListId::new(Shelf::Author(author), Scope::Public).prefix();
-                let public = file.get(OLD_COUNTS, &public)?;
-                let public = public.map(|value| codec::decode::<Count>(&value)).transpose()?;
-                let left = count.checked_sub(public.map_or(0, |count| count.0));
+            if key[0] == FEED
+                && let Some(public) = file.get(OLD_COUNTS, &public_part(key))?
+            {
+                let left = count.checked_sub(codec::decode::<Count>(&public)?.0);
                 count = left.ok_or_else(|| tables::damaged("a feed is shorter than its part"))?;
             }
             if count > 0 {
@@ -74,6 +71,11 @@ fn move_counts(file: &OldFile<'_>, rows_max: usize) -> Result<(), StoreError> {
             None => return file.clear(OLD_COUNTS),
         }
     }
+}
+
+/// The key of what a feed's row or count has in common with the author's public list.
+fn public_part(of_feed: &[u8]) -> Vec<u8> {
+    [&[AUTHOR], &of_feed[1..]].concat()
 }
 
 /// The list of a key of [`OLD_COUNTS`].

@@ -135,7 +135,11 @@ impl Reads<'_> {
         for shelf in shelves.iter().filter(|shelf| **shelf != list.shelf) {
             let stands = match shelf {
                 Shelf::Author(author) => entry.author == *author,
-                _ => {
+                Shelf::All
+                | Shelf::Tag(_)
+                | Shelf::FavoritedBy(_)
+                | Shelf::ForFollowers(_)
+                | Shelf::Feed(_) => {
                     let other = ListId::new(shelf.clone(), list.scope);
                     self.tables.get(tables::LISTS, &other.row_key(entry.key))?.is_some()
                 }
