@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::actors::router::Router;
+use crate::http::edge::Edge;
 use crate::http::limits::{BODY_BYTES_MAX, Limits};
 use crate::http::passwords::PasswordPool;
 use crate::http::tokens::{SigningKey, TOKEN_LIFE, Tokens};
@@ -105,6 +107,27 @@ async fn every_refusal_has_the_shape_of_its_path() {
     let problem: Value = serde_json::from_str(&answer.text).unwrap();
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     assert_eq!((&problem["request_id"], &problem["status"]), (&"abc".into(), &404.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_wait_for_a_place_and_all_others_are_refused_at_once() {
+    let limits = Limits { requests_in_flight: 16, ..Limits::default() };
+    let edge = Edge::new(&limits, Metrics::new().into());
+    let mut places: Vec<_> = (0..16).map(|_| edge.admit().now_or_never().flatten()).collect();
+    assert!(places.iter().all(Option::is_some));
+    let (mut first, mut second) = (Box::pin(edge.admit()), Box::pin(edge.admit()));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    assert!(matches!(edge.admit().now_or_never(), Some(None)), "a third one waits");
+    places.pop();
+    let first = first.await;
+    assert!(first.is_some());
+    let began = tokio::time::Instant::now();
+    assert!(second.await.is_none());
+    // A timer has steps of one millisecond.
+    let waited = began.elapsed();
+    assert!((limits.admission_wait..=2 * limits.admission_wait).contains(&waited), "{waited:?}");
+    assert_eq!(edge.metrics.requests_refused.get(), 2);
 }
 
 #[tokio::test]
