@@ -31,15 +31,15 @@ impl Figures {
     }
 }
 
-/// The median of the ratios of runs that came one after the other: whatever makes the whole machine slower for
+/// The median of how runs compare that came one after the other: whatever makes the whole machine slower for
 /// a while then meets both.
 pub fn paired(
     own: &[Outcome],
     other: &[Outcome],
-    ratio: impl Fn(&Figures, &Figures) -> f64,
+    compare: impl Fn(&Figures, &Figures) -> f64,
 ) -> f64 {
     let figures = |outcome| Figures::medians(std::slice::from_ref(outcome));
-    median(own.iter().zip(other).map(|(own, other)| ratio(&figures(own), &figures(other))))
+    median(own.iter().zip(other).map(|(own, other)| compare(&figures(own), &figures(other))))
 }
 
 /// The middle value; of an even number of them the higher of the two.

@@ -27,9 +27,7 @@ use crate::http::serve::NoCapacity;
 use crate::seams::time;
 use crate::telemetry::{Metrics, RouteLabels};
 
-/// Places for each request that may wait for one. Where ten times too many clients asked a build
-/// that is not optimised, half of the refusals took at most 4 ms with as many waiting as there are
-/// places, and 97 % with an eighth of them; as many requests were served.
+/// Places for each request that may wait for one (ADR 0009).
 const PLACES_PER_WAITING: usize = 8;
 /// How long a browser may remember a preflight, in seconds.
 const PREFLIGHT_AGE_S: &str = "7200";
@@ -40,7 +38,7 @@ const STATUSES: [u16; 14] = [200, 201, 204, 304, 400, 401, 403, 404, 405, 409, 4
 /// What all routes of a listener share.
 pub struct Edge {
     places: Semaphore,
-    /// For those who wait for a place: one for each [`PLACES_PER_WAITING`]. Under overload those
+    /// For those who wait for a place: one for each [`PLACES_PER_WAITING`] of them. Under overload those
     /// who ask are many, so a few that wait keep every place taken; more would wait for nothing,
     /// and learn it only when the executor comes to them, behind all others who ask.
     waiting: Semaphore,
