@@ -5,10 +5,9 @@
 //! is gathered here until a sync (of which redb asks for one more when the file grows), and reads find it here.
 //!
 //! *Piece by piece*: what a checkpoint writes would wait in the page cache until one sync, and all that time every
-//! other sync on the device waits too: those of the log, for which writers wait. So it is synced every few MiB, of pages
-//! that lie apart sooner. After a
-//! power cut an early sync leaves only what could have been left without it: the system may write anything at
-//! any time.
+//! other sync on the device waits too: those of the log, for which writers wait. So it is synced every few MiB, and of
+//! pages that lie apart sooner. After a power cut an early sync leaves only what could have been left without it: the
+//! system may write anything at any time.
 //!
 //! **Invariants**: P1 once a write or a sync has failed, every further one fails: the system tells of
 //! what it could not write only once, and redb may pass over an error of a write that it need not have made yet;
@@ -23,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
-/// Bytes between two syncs, of writes in a row. With a quarter of it syncs of the log took no less, and there were four times
-/// as many here.
+/// Bytes between two syncs, of writes in a row. With a quarter of it syncs of the log took no less, and there were
+/// four times as many here.
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// Writes between two syncs where each lies apart from the one before, for a disk does each by itself: the sync of a
 /// thousand such pages took up to 40 ms, of as many bytes in a row 4, and those of the log waited as long. There are up
