@@ -24,7 +24,8 @@ pub const OPERATIONS_WRITE_STALL: Duration = Duration::from_secs(15 * 60);
 /// What an operator may change.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Requests worked on at the same time; more wait for [`Self::admission_wait`].
+    /// Requests worked on at the same time; an eighth as many wait for [`Self::admission_wait`], more are refused at
+    /// once.
     pub requests_in_flight: usize,
     /// How long a request waits for a place, if not too many do. A client that waits longer gains nothing: it would
     /// only stand in a queue that does not get shorter.
