@@ -42,7 +42,7 @@ pub(crate) use crate::actors::shard::message::{
 use crate::actors::shard::outbox::Outgoing;
 #[cfg(test)]
 pub(crate) use crate::actors::shard::propose::{
-    FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+    BUSY_TURN, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
 };
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};

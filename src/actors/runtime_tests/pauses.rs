@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::actors::shard::{
-    FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+    BUSY_TURN, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
 };
 use crate::seams::tasks::Inline;
 use crate::seams::time::{self, Instant};
@@ -187,6 +187,30 @@ fn a_batch_takes_what_comes_while_others_want_the_processor() {
         };
         let (batches, ()) = tokio::join!(add_in_turns(&world, 8), clock);
         assert!(batches > 2, "{batches}: it waits for a time only");
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_batch_waits_while_turns_are_taken_by_others() {
+    on_paused_time(async |storage| {
+        let (world, _) = just_proposed(&storage).await;
+        for (turn, batches) in [(BUSY_TURN / 2, 2), (2 * BUSY_TURN, 1)] {
+            let before = world.router.cell(0).store.applied().index.0;
+            let two = async {
+                let first = world.send(Command::Add { key: 0 });
+                let second = async {
+                    for _ in 0..16 {
+                        tokio::task::yield_now().await;
+                        tokio::time::advance(turn).await;
+                    }
+                    world.send(Command::Add { key: 0 }).await
+                };
+                tokio::join!(first, second)
+            };
+            assert!(matches!(two.await, (Ok(_), Ok(_))));
+            assert_eq!(world.router.cell(0).store.applied().index.0 - before, batches, "{turn:?}");
+        }
         world.end().await;
     });
 }
