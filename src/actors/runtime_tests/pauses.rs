@@ -195,13 +195,13 @@ fn a_batch_takes_what_comes_while_others_want_the_processor() {
 fn a_batch_waits_while_turns_are_taken_by_others() {
     on_paused_time(async |storage| {
         let (world, _) = just_proposed(&storage).await;
-        for (turn, batches) in [(BUSY_TURN / 2, 2), (2 * BUSY_TURN, 1)] {
+        for (turn, batches) in [(BUSY_TURN / 16, 2), (2 * BUSY_TURN, 1)] {
             let before = world.router.cell(0).store.applied().index.0;
             let two = async {
                 let first = world.send(Command::Add { key: 0 });
                 let second = async {
+                    // It gives everybody a turn, too.
                     for _ in 0..16 {
-                        tokio::task::yield_now().await;
                         tokio::time::advance(turn).await;
                     }
                     world.send(Command::Add { key: 0 }).await
