@@ -42,7 +42,8 @@ pub(crate) use crate::actors::shard::message::{
 use crate::actors::shard::outbox::Outgoing;
 #[cfg(test)]
 pub(crate) use crate::actors::shard::propose::{
-    BUSY_TURN, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+    BUSY_TURN, EMPTY_TURNS_MAX, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE,
+    RARE_WRITES_QUERIES,
 };
 use crate::actors::shard_cell::ShardCell;
 use crate::actors::state_machine::{Kept, StateMachine, Step, Stop};

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::actors::shard::{
-    BUSY_TURN, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE, RARE_WRITES_QUERIES,
+    BUSY_TURN, EMPTY_TURNS_MAX, FULL_ENOUGH_COMMANDS, GATHER_MAX, RARE_WRITES_PAUSE,
+    RARE_WRITES_QUERIES,
 };
 use crate::seams::tasks::Inline;
 use crate::seams::time::{self, Instant};
@@ -191,26 +192,41 @@ fn a_batch_takes_what_comes_while_others_want_the_processor() {
     });
 }
 
+/// Sends a command in each of these turns, all of which take so long; how many batches they were.
+async fn add_in_long_turns(world: &World, long: Duration, turns: &[usize]) -> u64 {
+    let entries = || world.router.cell(0).store.applied().index.0;
+    let before = entries();
+    let all = turns.iter().map(|turn| async move {
+        for _ in 0..*turn {
+            tokio::task::yield_now().await;
+        }
+        world.send(Command::Add { key: 0 }).await
+    });
+    let clock = async {
+        for _ in 0..*turns.last().unwrap() {
+            // It gives everybody a turn, too.
+            tokio::time::advance(long).await;
+        }
+    };
+    let (all, ()) = tokio::join!(futures_util::future::join_all(all), clock);
+    assert!(all.iter().all(Result::is_ok));
+    entries() - before
+}
+
 #[test]
 fn a_batch_waits_while_turns_are_taken_by_others() {
     on_paused_time(async |storage| {
         let (world, _) = just_proposed(&storage).await;
-        for (turn, batches) in [(BUSY_TURN / 16, 2), (2 * BUSY_TURN, 1)] {
-            let before = world.router.cell(0).store.applied().index.0;
-            let two = async {
-                let first = world.send(Command::Add { key: 0 });
-                let second = async {
-                    // It gives everybody a turn, too.
-                    for _ in 0..16 {
-                        tokio::time::advance(turn).await;
-                    }
-                    world.send(Command::Add { key: 0 }).await
-                };
-                tokio::join!(first, second)
-            };
-            assert!(matches!(two.await, (Ok(_), Ok(_))));
-            assert_eq!(world.router.cell(0).store.applied().index.0 - before, batches, "{turn:?}");
-        }
+        let (short, long) = (BUSY_TURN / 16, 2 * BUSY_TURN);
+        assert_eq!(add_in_long_turns(&world, short, &[0, 16]).await, 2);
+        assert_eq!(add_in_long_turns(&world, long, &[0, 8]).await, 1);
+        // Nobody comes for too many of them, although the longest wait is not over.
+        let many = 8 * EMPTY_TURNS_MAX as usize;
+        assert!(long * many as u32 <= GATHER_MAX / 2);
+        assert_eq!(add_in_long_turns(&world, long, &[0, many]).await, 2);
+        // Each turn is short, not all that it has waited for.
+        let turns: Vec<usize> = (0..32).chain([40]).collect();
+        assert_eq!(add_in_long_turns(&world, short, &turns).await, 2);
         world.end().await;
     });
 }

@@ -40,7 +40,7 @@ pub(crate) enum ShardMessage<S: StateMachine> {
     /// A question.
     Query(QueryEnvelope<S>),
     /// To itself, behind what already waits: propose what has gathered; if it comes after a turn of everybody
-    /// else, unless that turn has brought more.
+    /// else, unless another one may bring more.
     Flush(Option<Gathering>),
     /// The replica has committed these. An incarnation older than the newest never gets here.
     Committed(Arc<[CommittedEntry]>),

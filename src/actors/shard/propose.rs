@@ -20,27 +20,34 @@ const PROPOSE_PAUSE: Duration = Duration::from_millis(10);
 /// While writes are rare among reads, a batch is proposed at the earliest so long after the one
 /// before. A batch costs as much as a dozen commands; without the pause nearly every write among
 /// many reads is a batch of its own, and half of the processor's time goes into batches. Writers
-/// whom few readers accompany do not wait, alone or with many others (ADR 0016).
+/// whom few readers accompany do not wait so, alone or with many others (ADR 0016).
 pub(crate) const RARE_WRITES_PAUSE: Duration = Duration::from_millis(20);
 /// Writes are rare while at least so many queries come with each.
 pub(crate) const RARE_WRITES_QUERIES: usize = 8;
 /// So many commands are worth a batch at once.
 pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 /// After so long no further turn begins in which a batch waits for commands that come, on a processor that others
-/// want. Where creates fill a core while checkpoints are written, batches hold all that 64 writers send instead of
-/// most of it, and the core does a tenth more (with 20 ms no more than with ten).
+/// want. Where creates fill a core while checkpoints are written, batches then hold all that 64 writers send instead of
+/// most of it (with 20 ms no more than with ten).
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(10);
 /// A turn that takes longer was for others who want the processor, so commands may be among what they do next. On an
-/// idle processor it takes no longer than to look for what is ready; with half of it no difference could be told.
+/// idle processor it takes no longer than to look for what is ready; 15 microseconds made no difference.
 pub(crate) const BUSY_TURN: Duration = Duration::from_micros(30);
+/// So many such turns may bring nothing. Who has just been answered needs three or four until his next command is
+/// here; after twice as many nobody is coming, or every turn takes so long here, on a slow machine or where many
+/// shards wait like this at once.
+pub(crate) const EMPTY_TURNS_MAX: u32 = 8;
 
 /// A batch that is about to be proposed, while everybody else has a turn.
 pub(crate) struct Gathering {
+    /// When the first turn began.
     since: Instant,
-    /// When the turn began.
+    /// When this one began.
     turn: Instant,
     /// Commands that waited then.
     seen: usize,
+    /// Busy turns that may still bring nothing, this one included.
+    spare: u32,
 }
 
 impl<S: StateMachine> State<S> {
@@ -62,7 +69,10 @@ impl<S: StateMachine> State<S> {
         } else if self.is_full_enough() {
             self.flush_queued = myself.cast(ShardMessage::Flush(None)).is_ok();
         } else {
-            self.flush_soon(myself, time::now());
+            // A rare one has waited already; only what comes makes it wait on.
+            let spare = if are_rare { 0 } else { EMPTY_TURNS_MAX };
+            let since = time::now();
+            self.flush_soon(myself, Gathering { since, turn: since, seen: waiting, spare });
         }
     }
 
@@ -73,9 +83,9 @@ impl<S: StateMachine> State<S> {
     }
 
     /// When everybody else had a turn who is ready to run.
-    fn flush_soon(&mut self, myself: &ActorRef<ShardMessage<S>>, since: Instant) {
+    fn flush_soon(&mut self, myself: &ActorRef<ShardMessage<S>>, gathering: Gathering) {
+        self.stop_flush_timer();
         self.flush_queued = true;
-        let gathering = Gathering { since, turn: time::now(), seen: self.pending.len() };
         let actor = myself.clone();
         let round = tasks::spawn(async move {
             tokio::task::yield_now().await;
@@ -84,20 +94,30 @@ impl<S: StateMachine> State<S> {
         self.tasks.keep(round.abort_handle());
     }
 
-    /// Whether that turn has brought more commands, or others wanted it, so that another one may bring some: never on
-    /// a processor that has nothing else to do.
-    fn still_gathers(&self, gathering: &Gathering) -> bool {
-        let is_worth_it =
-            self.pending.len() > gathering.seen || gathering.turn.elapsed() > BUSY_TURN;
-        is_worth_it && !self.is_full_enough() && gathering.since.elapsed() < GATHER_MAX
+    /// The turn after that one, if that one has brought commands, or others wanted it, so that another one may bring
+    /// some: not on a processor that has nothing else to do.
+    fn next_turn(&self, last: &Gathering) -> Option<Gathering> {
+        let (seen, turn) = (self.pending.len(), time::now());
+        let spare = match seen > last.seen {
+            true => last.spare,
+            false if turn.duration_since(last.turn) > BUSY_TURN => last.spare.checked_sub(1)?,
+            false => return None,
+        };
+        let may_wait = !self.is_full_enough() && turn.duration_since(last.since) < GATHER_MAX;
+        may_wait.then_some(Gathering { since: last.since, turn, seen, spare })
+    }
+
+    fn stop_flush_timer(&mut self) {
+        if let Some(timer) = self.flush_timer.take() {
+            timer.abort();
+        }
     }
 
     fn flush_after(&mut self, myself: &ActorRef<ShardMessage<S>>, pause: Duration) {
+        self.stop_flush_timer();
         let timer = myself.send_after(pause, || ShardMessage::Flush(None)).abort_handle();
         self.tasks.keep(timer.clone());
-        if let Some(earlier) = self.flush_timer.replace(timer) {
-            earlier.abort();
-        }
+        self.flush_timer = Some(timer);
     }
 
     pub(super) fn flush(
@@ -106,9 +126,7 @@ impl<S: StateMachine> State<S> {
         gathering: Option<Gathering>,
     ) -> Result<(), ActorProcessingErr> {
         self.flush_queued = false;
-        if let Some(timer) = self.flush_timer.take() {
-            timer.abort();
-        }
+        self.stop_flush_timer();
         if self.in_flight.is_some() || self.pending.is_empty() {
             return Ok(());
         }
@@ -121,8 +139,8 @@ impl<S: StateMachine> State<S> {
             self.flush_later(myself);
             return Ok(());
         }
-        if let Some(gathering) = gathering.filter(|gathering| self.still_gathers(gathering)) {
-            self.flush_soon(myself, gathering.since);
+        if let Some(gathering) = gathering.and_then(|last| self.next_turn(&last)) {
+            self.flush_soon(myself, gathering);
             return Ok(());
         }
         let (commands, batch) = {
