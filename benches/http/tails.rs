@@ -7,8 +7,8 @@ use crate::workload::{Mix, Operation};
 use crate::{Failed, Options};
 
 /// Creates a second while checkpoints are written, and over how many connections. The first is what the bar is set
-/// at; it nearly fills a core by itself. With 512 connections none waits for another to be answered, but each is left
-/// alone for a tenth of a second between two requests; 4,000 a second leave room on the core.
+/// at; it nearly fills a core by itself. With 512 connections hardly a request waits for the one before it, but each is
+/// left alone for a tenth of a second between two; 4,000 a second leave a tenth of the core.
 const CREATES: [(f64, usize); 3] = [(5_000.0, CONNECTIONS), (5_000.0, 512), (4_000.0, CONNECTIONS)];
 
 /// Articles alone, and while 1 % of the requests read at offset 10,000.
@@ -57,7 +57,10 @@ pub fn checkpoint(options: &Options) -> Result<(), Failed> {
         let added = paired(&with, &without, |with, without| with.p999_ms - without.p999_ms);
         let mut bar = format!("{added:+.1} ms");
         if (asked, connections) == CREATES[0] {
-            bar += &format!(", ≤ 20: {}", verdict(added <= 20.0));
+            // Where the core does not do so many, what waits grows on both sides.
+            let keeps_up =
+                [&without, &with].map(|runs| Figures::medians(runs).rate >= 0.99 * asked);
+            bar += &format!(", ≤ 20: {}", verdict(added <= 20.0 && keeps_up == [true; 2]));
         }
         for (name, outcomes, bar) in [("none", &without, ""), ("default", &with, &bar)] {
             let Figures { rate, p50_ms, p99_ms, p999_ms, cpu_us, .. } = Figures::medians(outcomes);

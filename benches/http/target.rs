@@ -9,7 +9,7 @@ use crate::process::{self, Server};
 use crate::workload::{Keys, Mix, Operation, Walk};
 use crate::{Failed, Options, folder};
 
-/// Connections of the read tests.
+/// Connections unless a test says otherwise.
 pub const CONNECTIONS: usize = 64;
 /// Sets are made anew when they are older: their tokens live for 30 days.
 const SET_AGE_MAX: Duration = Duration::from_secs(20 * 24 * 60 * 60);
