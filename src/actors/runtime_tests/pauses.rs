@@ -218,15 +218,22 @@ fn a_batch_waits_while_turns_are_taken_by_others() {
     on_paused_time(async |storage| {
         let (world, _) = just_proposed(&storage).await;
         let (short, long) = (BUSY_TURN / 16, 2 * BUSY_TURN);
-        assert_eq!(add_in_long_turns(&world, short, &[0, 16]).await, 2);
-        assert_eq!(add_in_long_turns(&world, long, &[0, 8]).await, 1);
-        // Nobody comes for too many of them, although the longest wait is not over.
-        let many = 8 * EMPTY_TURNS_MAX as usize;
-        assert!(long * many as u32 <= GATHER_MAX / 2);
-        assert_eq!(add_in_long_turns(&world, long, &[0, many]).await, 2);
+        let some = EMPTY_TURNS_MAX as usize / 2;
+        let many = 16 * some;
+        assert!(long * many as u32 <= GATHER_MAX / 2, "the longest wait is never over");
+        assert_eq!(add_in_long_turns(&world, short, &[0, many]).await, 2);
+        assert_eq!(add_in_long_turns(&world, long, &[0, some]).await, 1);
+        assert_eq!(add_in_long_turns(&world, long, &[0, many]).await, 2, "nobody comes");
+        // Somebody comes again and again.
+        let turns: Vec<usize> = (0..many).step_by(some).collect();
+        assert_eq!(add_in_long_turns(&world, long, &turns).await, 1);
         // Each turn is short, not all that it has waited for.
-        let turns: Vec<usize> = (0..32).chain([40]).collect();
+        let turns: Vec<usize> = (0..32).chain([32 + some]).collect();
         assert_eq!(add_in_long_turns(&world, short, &turns).await, 2);
+        // Rare ones whose pause is over wait for one turn.
+        ask(&world, RARE_WRITES_QUERIES).await;
+        tokio::time::advance(RARE_WRITES_PAUSE).await;
+        assert_eq!(add_in_long_turns(&world, long, &[0, some]).await, 2);
         world.end().await;
     });
 }

@@ -28,14 +28,14 @@ pub(crate) const RARE_WRITES_QUERIES: usize = 8;
 pub(crate) const FULL_ENOUGH_COMMANDS: usize = 64;
 /// After so long no further turn begins in which a batch waits for commands that come, on a processor that others
 /// want. Where creates fill a core while checkpoints are written, batches then hold all that 64 writers send instead of
-/// most of it (with 20 ms no more than with ten).
+/// most of it (with 20 ms no more than with ten; measured when turns that bring nothing had no bound).
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(10);
 /// A turn that takes longer was for others who want the processor, so commands may be among what they do next. On an
 /// idle processor it takes no longer than to look for what is ready; 15 microseconds made no difference.
 pub(crate) const BUSY_TURN: Duration = Duration::from_micros(30);
-/// So many such turns may bring nothing. Who has just been answered needs three or four until his next command is
-/// here; after twice as many nobody is coming, or every turn takes so long here, on a slow machine or where many
-/// shards wait like this at once.
+/// So many such turns in a row may bring nothing. Who has just been answered needs a few until his next command is
+/// here (the answer is sent, he asks, his request is read, its shard is told); after more nobody is coming, or every
+/// turn takes so long here, on a slow machine or where many shards wait like this at once.
 pub(crate) const EMPTY_TURNS_MAX: u32 = 8;
 
 /// A batch that is about to be proposed, while everybody else has a turn.
@@ -46,8 +46,10 @@ pub(crate) struct Gathering {
     turn: Instant,
     /// Commands that waited then.
     seen: usize,
-    /// Busy turns that may still bring nothing, this one included.
-    spare: u32,
+    /// Turns in a row before it that brought none.
+    empty: u32,
+    /// How many of these may be.
+    empty_max: u32,
 }
 
 impl<S: StateMachine> State<S> {
@@ -69,10 +71,11 @@ impl<S: StateMachine> State<S> {
         } else if self.is_full_enough() {
             self.flush_queued = myself.cast(ShardMessage::Flush(None)).is_ok();
         } else {
-            // A rare one has waited already; only what comes makes it wait on.
-            let spare = if are_rare { 0 } else { EMPTY_TURNS_MAX };
-            let since = time::now();
-            self.flush_soon(myself, Gathering { since, turn: since, seen: waiting, spare });
+            // Rare ones that come when the pause is over anyhow: only what comes makes them wait.
+            let empty_max = if are_rare { 0 } else { EMPTY_TURNS_MAX };
+            let (since, seen) = (time::now(), waiting);
+            let first = Gathering { since, turn: since, seen, empty: 0, empty_max };
+            self.flush_soon(myself, first);
         }
     }
 
@@ -98,13 +101,14 @@ impl<S: StateMachine> State<S> {
     /// some: not on a processor that has nothing else to do.
     fn next_turn(&self, last: &Gathering) -> Option<Gathering> {
         let (seen, turn) = (self.pending.len(), time::now());
-        let spare = match seen > last.seen {
-            true => last.spare,
-            false if turn.duration_since(last.turn) > BUSY_TURN => last.spare.checked_sub(1)?,
+        let empty = match seen > last.seen {
+            true => 0,
+            false if turn.duration_since(last.turn) > BUSY_TURN => last.empty + 1,
             false => return None,
         };
-        let may_wait = !self.is_full_enough() && turn.duration_since(last.since) < GATHER_MAX;
-        may_wait.then_some(Gathering { since: last.since, turn, seen, spare })
+        let may_wait = empty <= last.empty_max && turn.duration_since(last.since) < GATHER_MAX;
+        let next = Gathering { turn, seen, empty, ..*last };
+        (may_wait && !self.is_full_enough()).then_some(next)
     }
 
     fn stop_flush_timer(&mut self) {
